@@ -1,0 +1,56 @@
+"""From the encoder's tokens to class scores: pooling, the optional tanh representation layer, the zero-initialised head.
+
+Called by: models.vit.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vit_jax.models import initializers
+from vit_jax.models.encoder import MlpBlock, MultiHeadDotProductAttention
+
+
+class MapHead(nn.Module):
+    """Multi-head attention pooling: a learned probe attends to all tokens (arXiv 2106.04560, section 3.3)."""
+
+    num_heads: int
+    mlp_dim: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, tokens: Float[Array, "b n d"], *, train: bool) -> Float[Array, "b d"]:
+        b, _, d = tokens.shape
+        probe = self.param("probe", initializers.xavier_uniform(), (1, 1, d), jnp.float32)
+        probe = jnp.broadcast_to(probe.astype(self.dtype), (b, 1, d))
+        attention = MultiHeadDotProductAttention(
+            self.num_heads, 0.0, self.dtype, name="MultiHeadDotProductAttention_0"
+        )
+        x = attention(probe, tokens, train=train)
+        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="LayerNorm_0")(x)
+        x = x + MlpBlock(self.mlp_dim, 0.0, self.dtype, name="MlpBlock_0")(y, train=train)
+        return x[:, 0]
+
+
+def representation_layer(width: int, dtype: jnp.dtype) -> nn.Dense:
+    """The hidden layer of the pre-training head; its tanh is the caller's (arXiv 2010.11929, section 3.1)."""
+    return nn.Dense(width, dtype=dtype, kernel_init=initializers.lecun_normal(), name="pre_logits")
+
+
+def classifier(num_classes: int, bias: float) -> nn.Dense:
+    """The linear head, float32, its kernel zero: a new head starts from the prior in its bias (section 3.2).
+
+    Args:
+      num_classes: outputs.
+      bias: initial value of the bias; -10 for sigmoid losses over many classes, so that training does not begin with
+        thousands of confident mistakes, and 0 elsewhere.
+    """
+    return nn.Dense(
+        num_classes,
+        dtype=jnp.float32,
+        kernel_init=nn.initializers.zeros_init(),
+        bias_init=nn.initializers.constant(bias),
+        name="head",
+    )

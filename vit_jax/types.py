@@ -1,0 +1,84 @@
+"""The values that flow between rooms. Every room may import this file; it imports neither jax nor anything of ours.
+
+NamedTuples are JAX pytrees as they are, so the data room (which must not import jax: its worker processes would each
+start a backend) and the training room share the same types.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Batch(NamedTuple):
+    """One batch of examples; global on the device, this process's share on the host.
+
+    Args:
+      image: uint8 (b, h, w, 3). Stays uint8 on the wire; `train.step.normalize` maps it to [-1, 1] on the device.
+      label: int32 (b,), in [0, num_classes).
+      mask: float32 (b,), 1 for an example that counts, 0 for padding (or an image that could not be decoded).
+    """
+
+    image: Any
+    label: Any
+    mask: Any
+
+
+class Outputs(NamedTuple):
+    """What a model returns for a batch of images.
+
+    Args:
+      tokens: (b, n, d), the encoder's output after its final LayerNorm, class token first where there is one.
+      pooled: (b, d), the class token, the mean over tokens, or the attention-pooled vector.
+      pre_logits: (b, r), the pooled vector after the optional tanh representation layer; what few-shot probes read.
+      logits: float32 (b, c), or None for a model without a head.
+    """
+
+    tokens: Any
+    pooled: Any
+    pre_logits: Any
+    logits: Any
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes. A checkpoint is this plus the resolved config (DESIGN, idea 2).
+
+    Args:
+      step: int32 (), optimizer steps taken so far.
+      params: the parameter tree, named as in the released npz files.
+      opt_state: the optimizer's state, sharded like the parameters.
+      average: the Polyak average of the parameters (arXiv 2010.11929, section 4.1), or None when it is off.
+      rng: the run's PRNG key; a step uses `fold_in(rng, step)` and never changes it.
+    """
+
+    step: Any
+    params: Any
+    opt_state: Any
+    average: Any
+    rng: Any
+
+
+class DatasetSpec(NamedTuple):
+    """What a run needs to know of one split of a data set before it reads it.
+
+    Args:
+      name: the data set as the user named it.
+      split: the split, in TFDS's syntax (`train[:98%]`).
+      num_examples: examples in the split.
+      num_classes: number of classes.
+      class_names: one name per class, in label order.
+      image_shape: (h, w, c) as stored; None where it varies.
+    """
+
+    name: str
+    split: str
+    num_examples: int
+    num_classes: int
+    class_names: tuple[str, ...]
+    image_shape: tuple[int | None, int | None, int | None]
+
+
+class UserError(ValueError):
+    """Something only the user can put right. The message says what was expected, what was found, and what to do next.
+
+    `main` prints it without a traceback; as a ValueError it reads naturally from notebooks and tests.
+    """
