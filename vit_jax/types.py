@@ -6,14 +6,18 @@ start a backend) and the training room share the same types.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+# A length of training: an int counts optimizer steps; text gives a unit, "90 epochs", "500 steps" or "5%" of the run.
+# `config.build` turns it into steps before a function sees it.
+Duration = Annotated[int | str, "duration"]
 
 
 class Batch(NamedTuple):
     """One batch of examples; global on the device, this process's share on the host.
 
     Args:
-      image: uint8 (b, h, w, 3). Stays uint8 on the wire; `train.step.normalize` maps it to [-1, 1] on the device.
+      image: uint8 (b, h, w, 3). Stays uint8 on the wire; `models.build.make_forward` maps it to [-1, 1] on the device.
       label: int32 (b,), in [0, num_classes).
       mask: float32 (b,), 1 for an example that counts, 0 for padding (or an image that could not be decoded).
     """

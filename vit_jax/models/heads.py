@@ -25,9 +25,7 @@ class MapHead(nn.Module):
         b, _, d = tokens.shape
         probe = self.param("probe", initializers.xavier_uniform(), (1, 1, d), jnp.float32)
         probe = jnp.broadcast_to(probe.astype(self.dtype), (b, 1, d))
-        attention = MultiHeadDotProductAttention(
-            self.num_heads, 0.0, self.dtype, name="MultiHeadDotProductAttention_0"
-        )
+        attention = MultiHeadDotProductAttention(self.num_heads, 0.0, self.dtype, name="MultiHeadDotProductAttention_0")
         x = attention(probe, tokens, train=train)
         y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="LayerNorm_0")(x)
         x = x + MlpBlock(self.mlp_dim, 0.0, self.dtype, name="MlpBlock_0")(y, train=train)

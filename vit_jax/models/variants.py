@@ -38,7 +38,9 @@ def vit_variant(variant: str) -> dict:
     size = match.group(1) if match else variant.split("/")[0]
     if size not in VIT_SIZES:
         near = difflib.get_close_matches(size, VIT_SIZES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"variant {variant!r}: no size {size!r}; sizes are {', '.join(VIT_SIZES)}; did you mean {near!r}?")
+        raise ValueError(
+            f"variant {variant!r}: no size {size!r}; sizes are {', '.join(VIT_SIZES)}; did you mean {near!r}?"
+        )
     if not match or int(match.group(2)) == 0 or match.group(3) == "0":
         raise ValueError(f"variant {variant!r} has no patch size; write it as {size}/16 or {size}/16x8")
     width, depth, mlp_dim, num_heads = VIT_SIZES[size]

@@ -32,7 +32,7 @@ class Encoder(nn.Module):
     def __call__(self, tokens: Float[Array, "b n d"], *, train: bool) -> Float[Array, "b n d"]:
         x = PositionEmbedding(self.dtype, name="posembed_input")(tokens)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        block = nn.remat(EncoderBlock, prevent_cse=True) if self.remat else EncoderBlock
+        block = nn.remat(EncoderBlock, static_argnums=(2,)) if self.remat else EncoderBlock
         for layer in range(self.depth):
             x = block(
                 self.num_heads,
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
                 self.attention_dropout,
                 self.dtype,
                 name=f"encoderblock_{layer}",
-            )(x, train=train)
+            )(x, train)
         return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="encoder_norm")(x)
 
 

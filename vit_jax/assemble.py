@@ -1,0 +1,228 @@
+"""From a config to the parts of a run: each section is checked against, and handed to, the function that reads it.
+
+With `run`, the composition root: these two files know every room. Building parts allocates, compiles and opens nothing;
+that is asked for piece by piece, so that a benchmark or a planner pays only for what it uses.
+
+Called by: run, scripts/benchmark.py, tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import ml_collections
+import numpy as np
+from flax import traverse_util
+
+from vit_jax import config as configs
+from vit_jax import partition
+from vit_jax.convert import adapt, names, npz
+from vit_jax.convert.adapt import Fate
+from vit_jax.models import build as models
+from vit_jax.tools.flops import count_flops
+from vit_jax.train import step as steps
+from vit_jax.train.checkpoint import Checkpointer, read_params, run_folder
+from vit_jax.train.loop import TrainSettings
+from vit_jax.train.objectives import OBJECTIVES
+from vit_jax.train.optim import make_optimizer
+from vit_jax.types import Batch, DatasetSpec, TrainState, UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Init:
+    """The `init` section: where parameters start.
+
+    Args:
+      path: "" to draw them; else a released npz file, or a workdir or checkpoint of ours. `--config.init=PATH` sets it.
+      head: `zeros` starts a new head and drops the checkpoint's with its representation layer; `keep` loads it.
+      weights: of our own checkpoints, the raw parameters or their Polyak average.
+    """
+
+    path: str = ""
+    head: Literal["zeros", "keep"] = "zeros"
+    weights: Literal["raw", "average"] = "raw"
+
+
+def complete(config: ml_collections.ConfigDict) -> list[str]:
+    """Writes signature defaults into every section, in place, and lists all that is wrong with it."""
+    from vit_jax.data.build import TrainData
+    from vit_jax.evals.build import EVALUATORS
+
+    errors = []
+
+    def check(section: Any, fn: Any, path: str, *injected: str) -> None:
+        errors.extend(configs.complete(section, fn, path, injected))
+
+    def named(section: Any, table: dict[str, Any], path: str) -> Any:
+        if section.get("name") in table:
+            return table[section.name]
+        errors.append(
+            f"config.{path}.name is {section.get('name')!r}; {configs.nearest(str(section.get('name')), table)}"
+        )
+        return None
+
+    if fn := named(config.model, models.MODELS, "model"):
+        check(config.model, fn, "model")
+    check(config.data, TrainData, "data")
+    if fn := named(config.objective, OBJECTIVES, "objective"):
+        check(config.objective, fn, "objective")
+    check(config.optim, make_optimizer, "optim", "total_steps")
+    check(config.train, TrainSettings, "train")
+    for name, section in config.evals.items():
+        if fn := named(section, EVALUATORS, f"evals.{name}"):
+            check(section, fn, f"evals.{name}")
+    check(config.checkpoint, Checkpointer, "checkpoint", "directory")
+    check(config.init, Init, "init")
+    if not isinstance(config.seed, int):
+        errors.append(f"config.seed is {config.seed!r}; expected int")
+    return errors
+
+
+def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] | None = None) -> None:
+    """Completes a config, applies overrides, checks it, and lets evaluators inherit the training data's keys.
+
+    Raises:
+      UserError: every mistake found, one per line.
+    """
+    errors = complete(config)
+    if not errors and overrides:
+        configs.override(config, overrides)
+        errors = complete(config)
+    if errors:
+        raise UserError("\n".join(errors))
+    with config.unlocked(), config.ignore_type():
+        for section in config.evals.values():
+            for key in ("dataset", "data_dir", "resolution"):
+                if key in section and section[key] in ("", (0, 0)):
+                    section[key] = config.data[key]
+    config.lock()
+
+
+def build_model(config: ml_collections.ConfigDict) -> Any:
+    """The linen module of a resolved config."""
+    return configs.build(models.MODELS[config.model.name], config.model)
+
+
+@dataclasses.dataclass
+class Parts:
+    """A training step and what it needs, built from a resolved config; nothing is allocated or compiled yet."""
+
+    model: Any
+    forward: Callable[..., Any]
+    objective: Callable[..., Any]
+    optimizer: Any
+    mesh: Any
+    train_step: Any
+    abstract: TrainState
+    settings: TrainSettings
+    rng: jax.Array
+
+    def compile(self, batch_size: int, resolution: tuple[int, int]) -> tuple[Any, int]:
+        """Compiles the step; returns it with the FLOPs of one example in it."""
+        sharding = partition.batch_sharding(self.mesh)
+        shapes = {"image": ((*resolution, 3), np.uint8), "label": ((), np.int32), "mask": ((), np.float32)}
+        batch = Batch(
+            **{k: jax.ShapeDtypeStruct((batch_size, *s), d, sharding=sharding) for k, (s, d) in shapes.items()}
+        )
+        traced = steps.jit_train_step(self.train_step, self.abstract, self.mesh).trace(self.abstract, batch)
+        flops = count_flops(traced.jaxpr) // batch_size
+        return traced.lower().compile(), flops
+
+    def draw_state(self, params: Any) -> TrainState:
+        """The state of step 0 around a tree of host parameters."""
+        average = self.abstract.average is not None
+        return steps.init_state(params, self.optimizer, self.rng, self.mesh, average=average)
+
+
+def build_parts(config: ml_collections.ConfigDict, total_steps: int, to_steps: Callable[[int | str], int]) -> Parts:
+    """Builds model, objective, optimizer, mesh and step of a resolved config whose number of classes is known."""
+    settings = configs.build(TrainSettings, config.train, to_steps)
+    mesh = partition.make_mesh(settings.fsdp)
+    partition.check_batch_size(config.data.batch_size, mesh, accumulation=settings.accumulation)
+    model = build_model(config)
+    forward = models.make_forward(model)
+    objective = configs.build(OBJECTIVES[config.objective.name], config.objective)
+    optimizer, schedule = configs.build(make_optimizer, config.optim, to_steps, total_steps=total_steps)
+    train_step = steps.make_train_step(
+        forward=forward,
+        objective=objective,
+        optimizer=optimizer,
+        schedule=schedule,
+        mesh=mesh,
+        accumulation=settings.accumulation,
+        average_decay=settings.average_decay,
+    )
+    rng = jax.random.fold_in(jax.random.key(config.seed), 1)
+    shapes = models.abstract_params(model, config.data.resolution)
+    abstract = steps.abstract_state(shapes, optimizer, rng, mesh, average=bool(settings.average_decay))
+    return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng)
+
+
+def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, Any], list[DatasetSpec]]:
+    """Opens every data set the config names, the evaluators' included, and fixes the number of classes.
+
+    Returns:
+      (data section, training source, evaluators not yet given their steps, one spec per split).
+
+    Raises:
+      UserError: what is missing, all of it, with the commands that supply it.
+    """
+    from vit_jax.data.build import TrainData
+    from vit_jax.evals.build import EVALUATORS
+
+    data = configs.build(TrainData, config.data)
+    evaluators = {name: configs.build(EVALUATORS[s.name], s) for name, s in config.evals.items()}
+    errors, specs = [], []
+    source = None
+    for opened in (data, *evaluators.values()):
+        try:
+            found = opened.open()
+            specs.extend(found if isinstance(found, list) else [found.spec])
+            source = source or found
+        except UserError as error:
+            if str(error) not in errors:
+                errors.append(str(error))
+    if errors:
+        raise UserError("\n".join(errors))
+    if not config.model.num_classes:
+        with config.unlocked():
+            config.model.num_classes = specs[0].num_classes
+    if config.model.num_classes < specs[0].num_classes:
+        raise UserError(
+            f"config.model.num_classes is {config.model.num_classes}, but {specs[0].name} has {specs[0].num_classes} "
+            f"classes; set it to 0 to take the data's"
+        )
+    return data, source, evaluators, specs
+
+
+def initial_params(config: ml_collections.ConfigDict, model: Any) -> tuple[Any, list[Fate]]:
+    """Draws the parameters, or fits those of `config.init` to the model.
+
+    Returns:
+      (tree of host arrays, what became of every tensor; empty if they were drawn).
+
+    Raises:
+      UserError: `init.path` cannot be read or does not fit.
+    """
+    drawn = models.init_params(model, jax.random.key(config.seed), config.data.resolution)
+    init = configs.build(Init, config.init)
+    if not init.path:
+        return drawn, []
+    fresh = {name: np.asarray(x) for name, x in traverse_util.flatten_dict(drawn, sep="/").items()}
+    old_grid = None
+    if folder := run_folder(init.path):
+        source, meta = read_params(folder, average=init.weights == "average")
+        old_grid = tuple(meta["grid"])
+    else:
+        source = names.native_names(npz.read_npz(init.path))
+    fitted, fates = adapt.fit_params(source, fresh, head=init.head, new_grid=grid_of(config), old_grid=old_grid)
+    return traverse_util.unflatten_dict(fitted, sep="/"), fates
+
+
+def grid_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
+    """Patches per image, (gh, gw)."""
+    (h, w), (ph, pw) = config.data.resolution, config.model.patch_size
+    return h // ph, w // pw

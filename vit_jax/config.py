@@ -1,0 +1,301 @@
+"""Configs: loading a config file, overriding its keys, checking it against signatures, saving it with a run.
+
+A config section is the keyword arguments of one function (or the fields of one class): the signature is the schema. So a
+key that nothing reads, a misspelt key or a value of the wrong type is an error that names the nearest right one, and a
+new option is a new parameter and nothing else. Defaults of the signature are written into the config before it is shown
+and saved, so no value a run used is left unsaid.
+
+Called by: configs/*.py (`parse_arg`), main, run, scripts.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import json
+import re
+import runpy
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from vit_jax.types import Duration, UserError
+
+SECTIONS = ("model", "data", "objective", "optim", "train", "evals", "checkpoint", "init", "seed")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Says which of `known` the user may have meant: `did you mean 'x'? (known: ...)`."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}(known: {', '.join(known)})"
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
+    """Parses what follows the colon in `--config=FILE.py:variant=B/16,dataset=cifar10,smoke`.
+
+    Args:
+      arg: comma-separated `key=value`; a bare `key` means `key=True`. None or "" gives the defaults.
+      **defaults: every key with its default; the default's type is the type of the value.
+
+    Returns:
+      A namespace with one attribute per default.
+
+    Raises:
+      UserError: unknown key or a value of another type, with the nearest right one.
+    """
+    values = dict(defaults)
+    for item in filter(None, (arg or "").split(",")):
+        key, equals, text = item.partition("=")
+        if key not in defaults:
+            raise UserError(f"config argument {key!r} is unknown; {nearest(key, defaults)}")
+        kind = type(defaults[key])
+        values[key] = _parse(text if equals else "True", kind, f"config argument {key}")
+    return types.SimpleNamespace(**values)
+
+
+def load(spec: str) -> ml_collections.ConfigDict:
+    """Loads `FILE.py` or `FILE.py:ARGS` by calling its `get_config(ARGS)`.
+
+    Raises:
+      UserError: no such file, or its config does not have exactly the sections of `SECTIONS`.
+    """
+    path, _, arg = spec.partition(":")
+    if not Path(path).is_file():
+        there = [str(p) for p in sorted(Path("configs").glob("*.py"))]
+        raise UserError(f"config file {path} does not exist; {nearest(path, there)}")
+    namespace = runpy.run_path(path)
+    if "get_config" not in namespace:
+        raise UserError(f"config file {path} has no function get_config(arg); see configs/quickstart.py for the shape")
+    config = ml_collections.ConfigDict(namespace["get_config"](arg or None), convert_dict=True)
+    if set(config) != set(SECTIONS):
+        raise UserError(f"config {path} has sections {sorted(config)}; expected exactly {sorted(SECTIONS)}")
+    return config
+
+
+def hints(fn: Callable, injected: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """The schema that a function or class gives a section: {key: (type hint, default or inspect.Parameter.empty)}."""
+    known = typing.get_type_hints(fn.__init__ if inspect.isclass(fn) else fn, include_extras=True)
+    hidden = {"self", "parent", *injected}
+    if inspect.isclass(fn):
+        known |= typing.get_type_hints(fn, include_extras=True)
+        hidden |= {"name"} if hasattr(fn, "apply") else set()  # a linen module's own name, not an option
+    parameters = inspect.signature(fn).parameters.values()
+    return {p.name: (known.get(p.name, Any), p.default) for p in parameters if p.name not in hidden}
+
+
+def complete(section: ml_collections.ConfigDict, fn: Callable, path: str, injected: Iterable[str] = ()) -> list[str]:
+    """Checks a section against a signature and writes the signature's defaults into it.
+
+    Args:
+      section: changed in place: defaults filled in, lists made tuples.
+      fn: the function or class whose keyword arguments the section is; `name`, if in the section, chose it from a table.
+      path: how to name the section in messages.
+      injected: parameters the program supplies, which a config must not set.
+
+    Returns:
+      One message per mistake; empty if there is none.
+    """
+    schema, errors = hints(fn, injected), []
+    for key in section:
+        if key == "name" and key not in schema:
+            continue
+        if key not in schema:
+            errors.append(f"config.{path}.{key} is read by nothing; {nearest(key, schema)}")
+            continue
+        hint = schema[key][0]
+        value = _normalise(section[key], hint)
+        if not _conforms(value, hint):
+            errors.append(f"config.{path}.{key} is {section[key]!r}; expected {_describe(hint)}")
+        else:
+            _assign(section, key, value)
+    for key, (hint, default) in schema.items():
+        if key in section:
+            continue
+        if default is inspect.Parameter.empty:
+            errors.append(f"config.{path}.{key} is missing; expected {_describe(hint)}")
+        else:
+            _assign(section, key, default)
+    return errors
+
+
+def override(config: ml_collections.ConfigDict, assignments: Iterable[tuple[str, str]]) -> None:
+    """Applies `--config.a.b=value` overrides, in order.
+
+    Args:
+      config: a completed config, changed in place.
+      assignments: (`a.b`, text). Text is read as the type of the value it replaces; an int for a pair means both
+        (`--config.data.resolution=224`); text for the section `init` means its `path`.
+
+    Raises:
+      UserError: unknown keys or wrong types, all of them at once.
+    """
+    errors = []
+    for path, text in assignments:
+        *parents, key = path.split(".")
+        section: Any = config
+        for i, parent in enumerate(parents):
+            if not isinstance(section, ml_collections.ConfigDict) or parent not in section:
+                errors.append(f"config.{'.'.join(parents[: i + 1])} does not exist; {_near_key(section, parent)}")
+                break
+            section = section[parent]
+        else:
+            if not isinstance(section, ml_collections.ConfigDict) or key not in section:
+                errors.append(f"config.{path} does not exist; {_near_key(section, key)}")
+            elif isinstance(section[key], ml_collections.ConfigDict):
+                if "path" in section[key]:
+                    _assign(section[key], "path", text)
+                else:
+                    errors.append(f"config.{path} is a section; set one of its keys: {', '.join(section[key])}")
+            else:
+                try:
+                    _assign(section, key, _parse(text, _hint_of(section[key]), f"config.{path}"))
+                except UserError as error:
+                    errors.append(str(error))
+    if errors:
+        raise UserError("\n".join(errors))
+
+
+def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The config as plain JSON types, as it is saved with a run."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """Lists the keys in which two saved configs differ, as `data.batch_size: 512 -> 256`."""
+    found = []
+    for key in sorted({*old, *new}):
+        here = f"{path}{key}"
+        a, b = old.get(key, "(absent)"), new.get(key, "(absent)")
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{here}.")
+        elif a != b:
+            found.append(f"{here}: {a!r} -> {b!r}")
+    return found
+
+
+def steps(duration: int | str, *, steps_per_epoch: float, total: int = 0, path: str = "a duration") -> int:
+    """Turns a `Duration` into optimizer steps.
+
+    Args:
+      duration: an int (steps), or text: `500 steps`, `90 epochs`, `5%`.
+      steps_per_epoch: examples / batch size; may be fractional. 0 where it is not known.
+      total: steps of the whole run, for percentages.
+      path: the key's name for messages.
+
+    Raises:
+      UserError: not a duration, or a unit that cannot be converted here.
+    """
+    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*(steps?|epochs?|%)?\s*", str(duration))
+    try:
+        number, unit = float(match.group(1)), match.group(2) or "steps"  # type: ignore[union-attr]
+    except (AttributeError, ValueError):
+        raise UserError(
+            f'{path} is {duration!r}; expected steps as in 500, or "90 epochs", "500 steps", "5%"'
+        ) from None
+    scale = {"s": 1.0, "e": steps_per_epoch, "%": total / 100}[unit[0]]
+    if not scale:
+        raise UserError(f"{path} is {duration!r}, which cannot be converted here; give it in steps")
+    return round(number * scale)
+
+
+def build(
+    fn: Callable, section: Mapping[str, Any], to_steps: Callable[[int | str], int] | None = None, **injected: Any
+):
+    """Calls `fn` with a section's keys, durations turned into steps, and what the program supplies.
+
+    Args:
+      fn: function or class.
+      section: a completed section.
+      to_steps: converts the values of parameters annotated `Duration`; None leaves them.
+      **injected: the parameters that configs do not set.
+    """
+    schema = hints(fn)
+    arguments = {}
+    for key, value in section.items():
+        if key in schema:
+            arguments[key] = to_steps(value) if to_steps and schema[key][0] == Duration else value
+    return fn(**arguments, **injected)
+
+
+def _assign(section: ml_collections.ConfigDict, key: str, value: Any) -> None:
+    with section.unlocked(), section.ignore_type():
+        section[key] = value
+
+
+def _near_key(section: Any, key: str) -> str:
+    return nearest(key, section) if isinstance(section, ml_collections.ConfigDict) else "its parent is not a section"
+
+
+def _hint_of(value: Any) -> Any:
+    """The type an override must have, read off the value it replaces."""
+    if isinstance(value, tuple) and value and len({type(v) for v in value}) == 1:
+        return tuple[(type(value[0]),) * len(value)]  # type: ignore[misc]
+    return type(value)
+
+
+def _parse(text: str, hint: Any, path: str) -> Any:
+    """Reads text as a value of a type; see `override` for the shorthands."""
+    if hint is str:
+        return text
+    if hint is bool and text.lower() in ("true", "false", "1", "0"):
+        return text.lower() in ("true", "1")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if typing.get_origin(hint) is tuple and not isinstance(value, tuple | list):
+        value = (value,) * len(typing.get_args(hint))
+    value = _normalise(value, hint)
+    # An int or a text may each stand where the other does ("90 epochs" for 500 steps): the signature has the last word.
+    if _conforms(value, hint) or (hint is int and isinstance(value, str)):
+        return value
+    raise UserError(f"{path}={text}: expected {_describe(hint)}, found {text!r}")
+
+
+def _normalise(value: Any, hint: Any) -> Any:
+    if isinstance(value, list):
+        value = tuple(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if typing.get_origin(hint) is tuple and isinstance(value, tuple):
+        inner = typing.get_args(hint)
+        return tuple(_normalise(v, inner[min(i, len(inner) - 1)]) for i, v in enumerate(value))
+    return value
+
+
+def _conforms(value: Any, hint: Any) -> bool:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is typing.Annotated:
+        return _conforms(value, inner[0])
+    if origin is typing.Literal:
+        return value in inner and type(value) in {type(i) for i in inner}
+    if origin in (typing.Union, types.UnionType):
+        return any(_conforms(value, i) for i in inner)
+    if origin is tuple or hint is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if not inner:
+            return True
+        if inner[-1] is Ellipsis:
+            return all(_conforms(v, inner[0]) for v in value)
+        return len(value) == len(inner) and all(_conforms(v, i) for v, i in zip(value, inner, strict=True))
+    if hint in (int, float):
+        return type(value) is hint
+    return isinstance(value, origin or hint)
+
+
+def _describe(hint: Any) -> str:
+    if hint == Duration:
+        return 'a duration: steps as in 500, or "90 epochs", "5%"'
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")

@@ -1,0 +1,82 @@
+"""The `data` section: what is trained on, from which split, prepared how, in batches of which size.
+
+Called by: run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from vit_jax.data.loader import TrainLoader, train_batches
+from vit_jax.data.preprocess import describe_transform, make_transform
+from vit_jax.data.sources import Source, open_source
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainData:
+    """Training data.
+
+    Args:
+      dataset: TFDS name, or a folder that holds `train/CLASS/*.jpg|png`.
+      split: in TFDS's syntax, `train[:98%]`; for a folder too.
+      resolution: (h, w) of the images the model sees, pixels.
+      batch_size: global: examples per optimizer step over all devices, processes and accumulation steps.
+      recipe: augmentation, see `data.preprocess`.
+      crop_area: smallest and largest area of an inception crop, as shares of the image.
+      flip: mirror half of the images left to right.
+      data_dir: where TFDS data sets lie; "" for $TFDS_DATA_DIR or ~/tensorflow_datasets.
+      workers: processes that prepare batches; 0 prepares them in threads of this process.
+      threads: threads that read and decode, in each process.
+      prefetch: batches prepared ahead.
+      max_corrupt: corrupt images (replaced by their neighbours and reported) above which the run stops.
+    """
+
+    dataset: str
+    split: str
+    resolution: tuple[int, int]
+    batch_size: int
+    recipe: Literal["pretrain", "finetune", "eval"]
+    crop_area: tuple[float, float] = (0.05, 1.0)
+    flip: bool = True
+    data_dir: str = ""
+    workers: int = 0
+    threads: int = 2
+    prefetch: int = 2
+    max_corrupt: int = 100
+
+    def open(self) -> Source:
+        """Opens the split; raises UserError where it is missing."""
+        return open_source(self.dataset, self.split, self.data_dir)
+
+    def batches(
+        self,
+        source: Source,
+        *,
+        seed: int,
+        start_step: int,
+        process_index: int,
+        process_count: int,
+        corrupt: Iterable[str],
+    ) -> TrainLoader:
+        """This process's share of the global batches from `start_step` on, for ever."""
+        transform = make_transform(self.recipe, self.resolution, crop_area=self.crop_area, flip=self.flip)
+        return train_batches(
+            source,
+            transform,
+            batch_size=self.batch_size,
+            seed=seed,
+            start_step=start_step,
+            process_index=process_index,
+            process_count=process_count,
+            workers=self.workers,
+            threads=self.threads,
+            prefetch=self.prefetch,
+            max_corrupt=self.max_corrupt,
+            corrupt=corrupt,
+        )
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How an image is prepared for evaluation; saved with checkpoints, for whoever uses the model later."""
+        return describe_transform(make_transform("eval", self.resolution))

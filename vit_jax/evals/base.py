@@ -1,0 +1,64 @@
+"""What an evaluator is, and the pass over a split that all of them share.
+
+To add one: a dataclass with these members, an entry in `evals.build.EVALUATORS`, and a section under `evals` in a config.
+
+Called by: evals.*, run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from jax.sharding import Mesh
+
+from vit_jax import partition
+from vit_jax.data.loader import eval_batches
+from vit_jax.data.preprocess import make_transform
+from vit_jax.data.sources import Source
+from vit_jax.types import Batch, DatasetSpec, Duration, UserError
+
+
+class Evaluator(Protocol):
+    """Scores parameters on data of its own. A config section under `evals` is its keyword arguments."""
+
+    every: Duration
+
+    def open(self) -> list[DatasetSpec]:
+        """Opens every split it will read; raises UserError now rather than at step 40,000."""
+
+    def __call__(
+        self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
+    ) -> dict[str, float]:
+        """Returns {metric: value}, fractions in [0, 1] for accuracies."""
+
+
+def read_split(
+    source: Source, *, recipe: str, resolution: tuple[int, int], batch_size: int, mesh: Mesh, max_corrupt: int
+) -> Iterator[tuple[Batch, int]]:
+    """Yields every example of a split exactly once, as (global batch on the devices, real rows in it on this process).
+
+    Raises:
+      UserError: the examples seen and those skipped as corrupt are not the whole split (never silently fewer).
+    """
+    import jax
+
+    transform = make_transform(recipe, resolution)  # type: ignore[arg-type]
+    batches = eval_batches(
+        source,
+        transform,
+        batch_size=batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        max_corrupt=max_corrupt,
+    )
+    count = 0
+    for batch in batches:
+        rows = int(batch.mask.sum())
+        count += rows
+        yield partition.put_batch(batch, mesh), rows
+    if jax.process_count() == 1 and count + len(batches.corrupt) != len(source):
+        raise UserError(
+            f"{source.spec.name} {source.spec.split}: {count} examples read and {len(batches.corrupt)} corrupt, but the "
+            f"split has {len(source)}"
+        )

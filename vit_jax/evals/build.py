@@ -1,0 +1,15 @@
+"""The table of evaluators.
+
+Called by: run.
+"""
+
+from __future__ import annotations
+
+from vit_jax.evals.base import Evaluator
+from vit_jax.evals.classification import Classification
+from vit_jax.evals.fewshot import FewShot
+
+EVALUATORS: dict[str, type[Evaluator]] = {
+    "classification": Classification,
+    "fewshot": FewShot,
+}

@@ -1,0 +1,165 @@
+"""Few-shot linear accuracy: regularised least squares from frozen features, in closed form (arXiv 2010.11929, section 4.1).
+
+Called by: run, through evals.build.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vit_jax import partition
+from vit_jax.data.sources import Source, open_source
+from vit_jax.evals.base import read_split
+from vit_jax.types import DatasetSpec, Duration, UserError
+
+# The constant feature appended for the bias, and what keeps a constant feature's scale finite: big_vision's values.
+BIAS_FEATURE = 100.0
+STD_EPSILON = 1e-5
+
+
+@dataclasses.dataclass(kw_only=True)
+class FewShot:
+    """Fits k examples per class by ridge regression on the representation (`pre_logits`) and scores the test split.
+
+    Args:
+      train_split, test_split: where the k examples come from, and what is scored.
+      dataset, data_dir: as in the data section; "" for the training set's.
+      resolution: (h, w) pixels after resizing to 8/7 of it and cropping the centre (256 -> 224); (0, 0) for the training
+        resolution.
+      shots: examples per class, several values.
+      seeds: one draw of examples each; results are their mean.
+      l2_reg: weight of the squared norm, 2^10.
+      batch_size: global.
+      every: how often; the last step is always scored.
+    """
+
+    train_split: str
+    test_split: str
+    dataset: str = ""
+    data_dir: str = ""
+    resolution: tuple[int, int] = (0, 0)
+    shots: tuple[int, ...] = (1, 5, 10)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    l2_reg: float = 1024.0
+    batch_size: int = 512
+    every: Duration = "10%"
+    _sources: list[Source] = dataclasses.field(default_factory=list, init=False, repr=False)
+    _features: Any = dataclasses.field(default=None, init=False, repr=False)
+
+    def open(self) -> list[DatasetSpec]:
+        """Opens both splits."""
+        self._sources = [
+            open_source(self.dataset, split, self.data_dir) for split in (self.train_split, self.test_split)
+        ]
+        return [source.spec for source in self._sources]
+
+    def __call__(
+        self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
+    ) -> dict[str, float]:
+        """Returns `{k}shot` (mean over seeds) and `{k}shot_seed{s}`, fractions in [0, 1]."""
+        assert self._sources, "open() comes first"
+        if self._features is None:
+            self._features = jax.jit(
+                lambda params, batch: (forward(params, batch.image).pre_logits, batch.label, batch.mask),
+                out_shardings=partition.replicated(mesh),
+            )
+        (train_x, train_y), (test_x, test_y) = (self._extract(params, source, mesh) for source in self._sources)
+        num_classes = self._sources[0].spec.num_classes
+        scores: dict[str, float] = {}
+        for k in self.shots:
+            for seed in self.seeds:
+                chosen = choose_examples(train_y, num_classes, k, seed)
+                predicted = ridge_predict(
+                    train_x[chosen], train_y[chosen], test_x, num_classes=num_classes, l2_reg=self.l2_reg
+                )
+                scores[f"{k}shot_seed{seed}"] = float(np.mean(predicted == test_y))
+            scores[f"{k}shot"] = float(np.mean([scores[f"{k}shot_seed{seed}"] for seed in self.seeds]))
+        return scores
+
+    def _extract(self, params: Any, source: Source, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+        """Representation (n, d) and label (n,) of a whole split, in the split's order."""
+        batches = read_split(
+            source,
+            recipe="fewshot",
+            resolution=self.resolution,
+            batch_size=self.batch_size,
+            mesh=mesh,
+            max_corrupt=0,
+        )
+        features, labels = [], []
+        for batch, _ in batches:
+            x, y, mask = (_in_order(np.asarray(part)) for part in self._features(params, batch))
+            features.append(x[mask > 0])
+            labels.append(y[mask > 0])
+        return np.concatenate(features), np.concatenate(labels)
+
+
+def _in_order(rows: np.ndarray) -> np.ndarray:
+    """Undoes the interleaving of a global batch: process p holds examples p, p + processes, ... of it."""
+    processes = jax.process_count()
+    return rows.reshape(processes, -1, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
+
+
+def choose_examples(labels: np.ndarray, num_classes: int, shots: int, seed: int) -> np.ndarray:
+    """Indices of `shots` examples per class: one numpy generator per seed permutes each class's examples in turn.
+
+    So the 5 examples of a seed contain its 1 example, and the choice depends on the order of the split only.
+
+    Args:
+      labels: int (n,).
+      num_classes: classes, 0 to num_classes - 1.
+      shots: examples per class.
+      seed: of the generator.
+
+    Raises:
+      UserError: a class has fewer examples.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.where(labels == c)[0])[:shots] for c in range(num_classes)]
+    short = [c for c, indices in enumerate(chosen) if len(indices) < shots]
+    if short:
+        raise UserError(
+            f"few-shot: {len(short)} classes have fewer than {shots} training examples (class {short[0]} has "
+            f"{len(chosen[short[0]])}); lower evals.*.shots or use another train_split"
+        )
+    return np.concatenate(chosen)
+
+
+def ridge_predict(x: np.ndarray, y: np.ndarray, test_x: np.ndarray, *, num_classes: int, l2_reg: float) -> np.ndarray:
+    """Classes predicted by least squares to targets in {-1, 1}^K with an L2 penalty, solved exactly.
+
+    Features are standardised by the support set's mean and deviation (+1e-5), a constant feature 100 is appended and is
+    penalised with the rest. With n rows and d features the smaller of the d x d and the n x n system is solved.
+
+    Args:
+      x: float (n, d), the support set.
+      y: int (n,).
+      test_x: float (m, d).
+      num_classes: K.
+      l2_reg: penalty.
+
+    Returns:
+      int (m,).
+
+    Source: arXiv 2010.11929 section 4.1; constants of big_vision's few-shot evaluator. Solved in float64.
+    """
+    x, test_x = x.astype(np.float64), test_x.astype(np.float64)
+    mean, std = x.mean(axis=0), x.std(axis=0) + STD_EPSILON
+
+    def prepare(features: np.ndarray) -> np.ndarray:
+        return np.pad((features - mean) / std, ((0, 0), (0, 1)), constant_values=BIAS_FEATURE)
+
+    x, test_x = prepare(x), prepare(test_x)
+    targets = 2.0 * np.eye(num_classes)[y] - 1.0  # n c
+    n, d = x.shape
+    if n >= d:
+        weights = np.linalg.solve(x.T @ x + l2_reg * np.eye(d), x.T @ targets)  # d c
+    else:
+        weights = x.T @ np.linalg.solve(x @ x.T + l2_reg * np.eye(n), targets)  # d c
+    return np.argmax(test_x @ weights, axis=-1)

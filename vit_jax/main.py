@@ -1,0 +1,96 @@
+"""`python -m vit_jax.main --config=configs/NAME.py:ARGS --workdir=DIR --config.key=value`: one run, from the shell.
+
+Exit codes: 0 finished, 2 something the user can put right (one message, no traceback), 75 stopped by SIGTERM or Ctrl-C
+after saving: the same command resumes.
+
+Called by: users, scripts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from vit_jax import config as configs
+from vit_jax.types import UserError
+
+EXIT_USER_ERROR = 2
+
+
+def parse_command_line(
+    argv: list[str], parser: argparse.ArgumentParser
+) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
+    """Splits a command line into a parser's flags and the `--config.a.b=value` overrides.
+
+    Raises:
+      UserError: a flag that is neither, with the nearest right one.
+    """
+    flags, rest = parser.parse_known_args(argv)
+    overrides = []
+    for item in rest:
+        key, equals, value = item.removeprefix("--").partition("=")
+        if not item.startswith("--config.") or not equals:
+            known = [option for action in parser._actions for option in action.option_strings]
+            raise UserError(
+                f"argument {item!r} is unknown; overrides are --config.section.key=value; {configs.nearest(item, known)}"
+            )
+        overrides.append((key.removeprefix("config."), value))
+    return flags, overrides
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs under the user's cache folder, so that the next start of the same run compiles nothing.
+
+    JAX_COMPILATION_CACHE_DIR names another folder; VIT_JAX_COMPILATION_CACHE=0 switches it off.
+    """
+    import jax
+
+    if os.environ.get("VIT_JAX_COMPILATION_CACHE") == "0":
+        return
+    if not jax.config.jax_compilation_cache_dir:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(home / "vit_jax" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vit_jax.main", description=__doc__.split("\n\n")[0], allow_abbrev=False
+    )
+    parser.add_argument(
+        "--config", required=True, help="config file and its arguments, configs/finetune.py:dataset=cifar10"
+    )
+    parser.add_argument(
+        "--workdir", required=True, help="the run's folder; started again on the same one, a run resumes"
+    )
+    parser.add_argument("--coordinator", default="", help="host:port of process 0, or auto (SLURM, GKE, TPU VM)")
+    parser.add_argument("--num_processes", type=int, default=1, help="processes of the run")
+    parser.add_argument("--process_id", type=int, default=0, help="this process's number")
+    try:
+        flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, parser)
+        config = configs.load(flags.config)
+        from vit_jax import partition
+        from vit_jax.run import run
+        from vit_jax.train.loop import EXIT_INTERRUPTED, Interrupted
+
+        enable_compilation_cache()
+        if flags.coordinator:
+            partition.initialize_processes(flags.coordinator, flags.num_processes, flags.process_id)
+        try:
+            result = run(config, flags.workdir, overrides=overrides)
+        except Interrupted as stopped:
+            print(stopped, flush=True)
+            return EXIT_INTERRUPTED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return EXIT_USER_ERROR
+    print(f"done: step {result.step}, {result.seconds:.0f} s; results, curves and checkpoints are in {result.workdir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

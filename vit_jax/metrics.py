@@ -1,0 +1,300 @@
+"""Numbers on their way out of a run: exact averages, and the writers of metrics.jsonl, TensorBoard files and console.
+
+Called by: train and evals (`Mean`); run (`make_writers`); train.loop (`MetricWriters.write` every `log_every` steps);
+tools.curves and whoever reads results (`read_jsonl`). rich and tensorboardX are imported by the writer that needs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import math
+import numbers
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from vit_jax.types import UserError
+
+NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # JSON has no such numbers: written as strings
+
+
+class Mean(NamedTuple):
+    """A weighted average as its two sums, so that padded, sharded and accumulated averages stay exact.
+
+    `a + b` merges two averages (a plain tuple would be concatenated); `sum(means, Mean(0.0, 0.0))` merges many.
+
+    Args:
+      total: sum of weight * value; a float, a numpy scalar or a jax array, traced or not.
+      weight: sum of the weights: number of examples that count.
+    """
+
+    total: Any
+    weight: Any
+
+    def __add__(self, other: Mean) -> Mean:  # type: ignore[override]  # a tuple's + would concatenate, silently
+        return Mean(self.total + other.total, self.weight + other.weight)
+
+    @property
+    def value(self) -> float:
+        """The average on the host (a sync point). NaN where the weight is 0: no example is not a score of 0."""
+        return float(self.total) / float(self.weight) if self.weight else math.nan
+
+
+class Writer:
+    """What a writer may do; each overrides what it needs."""
+
+    def write(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """Records the scalars of one step, in their order; keys are paths such as `train/loss`."""
+
+    def notice(self, text: str) -> None:
+        """Tells the user something that is not a number."""
+
+    def flush(self) -> None:
+        """Puts on disk what was written; worth its milliseconds before a checkpoint is saved."""
+
+    def close(self) -> None:
+        """Flushes and ends; a second call does nothing."""
+
+
+class JsonlWriter(Writer):
+    """The record of truth: one JSON object per line, `{"step": 100, "train/loss": 0.31}`.
+
+    Opening it drops what a resumed run will write again, so its file ends up byte for byte that of a run never stopped
+    (apart from the values under `time/`). Floats keep every digit; NaN and infinities are the strings of `NON_FINITE`.
+
+    Args:
+      path: the file, on a local or mounted file system; made, with its folder, where missing.
+      resume_step: the last step to keep, that of the checkpoint the run continues from; -1 keeps nothing.
+
+    Raises:
+      UserError: a URL for a path, or a line that is no record before the last one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], resume_step: int):
+        if "://" in os.fspath(path):
+            raise UserError(f"expected a folder on a local or mounted disk for metrics, found {path}; mount the bucket")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_bytes() if path.exists() else b""
+        kept = b"".join(line + b"\n" for step, line, _ in _parse_jsonl(before, path) if step <= resume_step)
+        if kept != before:  # Replaced whole or not at all: a kill in between leaves the old file.
+            scratch = path.with_name(path.name + ".tmp")
+            with scratch.open("wb") as f:
+                f.write(kept)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(scratch, path)
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        assert "step" not in scalars, "step is the record's own key"
+        values = {k: v if math.isfinite(v) else str(float(v)) for k, v in scalars.items()}
+        line = (json.dumps({"step": step, **values}, allow_nan=False) + "\n").encode()
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:  # One call to the system, unless the disk fills up in the middle of it.
+                line = line[self._file.write(line) :]
+        except OSError:
+            os.ftruncate(self._file.fileno(), end)
+            raise
+
+    def flush(self) -> None:
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Returns the records of a metrics.jsonl in the order of writing, without a last line torn by a kill.
+
+    Raises:
+      UserError: a line that is no record before the last one.
+    """
+    records = [record for _, _, record in _parse_jsonl(Path(path).read_bytes(), Path(path))]
+    return [{k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in r.items()} for r in records]
+
+
+def _parse_jsonl(data: bytes, path: Path) -> list[tuple[int, bytes, dict[str, Any]]]:
+    """Splits a file into (step, line, record); the last line may be torn or lack its newline."""
+    found = []
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            found.append((int(record["step"]), line, record))
+        except (ValueError, TypeError, LookupError):
+            if number == len(lines):
+                break  # Nothing after the last newline, or what a killed process could still write.
+            what = f"expected a record with a step in line {number} of {path}, found {line[:60]!r}"
+            raise UserError(f"{what}; remove the line, or move the file away") from None
+    return found
+
+
+class TensorBoardWriter(Writer):
+    """TensorBoard event files without TensorFlow. After a kill the last seconds may lack; metrics.jsonl has them.
+
+    Args:
+      directory: where the event files go; each start of the run adds one.
+      resume_step: TensorBoard hides what earlier files hold beyond this step; -1 hides everything.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], resume_step: int):
+        from tensorboardX import SummaryWriter
+
+        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)  # Else each NaN prints a line without a name.
+        # File names hold the time in whole seconds: without the suffix, a restart within one overwrites the file.
+        suffix = f".{os.getpid()}.{max(resume_step, 0)}"
+        self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1, flush_secs=5, filename_suffix=suffix)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        for key, value in scalars.items():
+            self._writer.add_scalar(key, value, step)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+CONSOLE = {  # What a line about training says, in order; the live line has room for the last four.
+    "train/epoch": "epoch {:6.2f}",
+    "train/accuracy": "accuracy {:7.2%}",
+    "train/loss": "loss {:.4f}",
+    "train/lr": "lr {:.2e}",
+    "time/images_per_s": "{:7.1f} images/s",
+    "time/data_wait_share": "data wait {:4.0%}",
+}
+
+
+class ConsoleWriter(Writer):
+    """One live line on a terminal, with evaluations and notices above it; else one plain line per event, to grep.
+
+    Args:
+      total_steps: steps of the whole run.
+      start_step: the step it starts or resumes from.
+      stream: where to write; the standard output by default.
+    """
+
+    def __init__(self, total_steps: int, start_step: int = 0, *, stream: TextIO | None = None):
+        self._total, self._stream, self._progress = total_steps, stream or sys.stdout, None
+        if self._stream.isatty() and os.environ.get("TERM") != "dumb":
+            from rich import console, progress
+
+            screen = console.Console(file=self._stream)
+            left, bar = progress.TextColumn("step {task.completed}/{task.total}"), progress.BarColumn(bar_width=None)
+            right = progress.TextColumn("{task.fields[status]}", markup=False)
+            columns = (left, bar, right) if screen.width >= 100 else (left, right)
+            # Redrawn when something is written, and not by a thread that competes with the run.
+            self._progress = progress.Progress(*columns, console=screen, auto_refresh=False, expand=True)
+            self._task = self._progress.add_task("", total=total_steps, completed=start_step, status="starting")
+            self._progress.start()
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        parts = [text.format(scalars[key]) for key, text in CONSOLE.items() if key in scalars]
+        eta = scalars.get("time/eta_s", math.nan)
+        left = [f"ETA {datetime.timedelta(seconds=round(eta))}"] if math.isfinite(eta) else []
+        if parts and self._progress:
+            status = " ".join(" ".join([*left, *parts[-4:]]).split()).replace("data wait", "wait")  # 80 columns.
+            self._progress.update(self._task, completed=step, status=status, refresh=True)
+        elif parts:
+            self._line(step, "train", "  ".join([*parts, *left]))
+        for name, (raw, average) in _evaluations(scalars).items():
+            inner = f"(average: {'  '.join(average)})" if average else ""
+            self._line(step, name, "  ".join([*raw, inner] if inner else raw))
+
+    def notice(self, text: str) -> None:
+        encoding = self._stream.encoding or "utf-8"  # It may not know the characters of a file name in a notice.
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        if self._progress:
+            self._progress.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def _line(self, step: int, name: str, text: str) -> None:
+        self.notice(f"step {step:{len(str(self._total))}d}/{self._total}  {name:16}  {text}")
+
+    def close(self) -> None:
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+
+def _evaluations(scalars: Mapping[str, float]) -> dict[str, tuple[list[str], list[str]]]:
+    """Groups `eval/NAME/METRIC` and `eval_average/NAME/METRIC` by NAME into (raw, average), each metric as text."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for key, value in scalars.items():
+        room, _, rest = key.partition("/")
+        name, _, metric = rest.rpartition("/")
+        if room not in ("eval", "eval_average") or (room, metric) == ("eval_average", "num_examples"):
+            continue  # The averaged weights see the same examples: said once.
+        shown = found.setdefault(name, ([], []))[room == "eval_average"]
+        if metric == "num_examples":
+            shown.append(f"{value:.0f} examples")
+        elif metric == "accuracy" or re.fullmatch(r"top\d+|\d+shot", metric):
+            shown.append(f"{re.sub(r'(?<=top)|(?=shot)', '-', metric)} {value:7.2%}")
+        else:
+            shown.append(f"{metric} {value:.4f}" if metric == "loss" else f"{metric} {value:.4g}")
+    return found
+
+
+class MetricWriters(Writer, contextlib.AbstractContextManager["MetricWriters"]):
+    """Hands everything to each of its writers, and takes numpy and jax scalars too; leaving a `with` closes them.
+
+    Args:
+      writers: in the order they are told; none on a process other than the primary.
+    """
+
+    def __init__(self, writers: Sequence[Writer]):
+        self._writers = list(writers)
+
+    def write(self, step: int, scalars: Mapping[str, Any]) -> None:
+        if self._writers:  # Sync point: pulls what is still on the device.
+            scalars = {k: int(v) if isinstance(v, numbers.Integral) else float(v) for k, v in scalars.items()}
+        for writer in self._writers:
+            writer.write(int(step), scalars)
+
+    def notice(self, text: str) -> None:
+        for writer in self._writers:
+            writer.notice(text)
+
+    def flush(self) -> None:
+        for writer in self._writers:
+            writer.flush()
+
+    def close(self) -> None:
+        with contextlib.ExitStack() as stack:  # Each is closed, also when another fails to.
+            for writer in self._writers:
+                stack.callback(writer.close)
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def make_writers(
+    workdir: str | os.PathLike[str], *, total_steps: int, start_step: int, primary: bool = True, quiet: bool = False
+) -> MetricWriters:
+    """Opens the writers of a run: `workdir/metrics.jsonl`, `workdir/tensorboard/` and the console.
+
+    Args:
+      workdir: the run's folder.
+      total_steps: steps of the whole run.
+      start_step: the step of the checkpoint the run continues from; 0 begins anew and drops every older record.
+      primary: whether this is process 0; the others write nothing.
+      quiet: leave the console out.
+    """
+    if not primary:
+        return MetricWriters([])
+    resume_step = start_step or -1
+    records = JsonlWriter(os.path.join(workdir, "metrics.jsonl"), resume_step)
+    events = TensorBoardWriter(os.path.join(workdir, "tensorboard"), resume_step)
+    return MetricWriters([records, events] if quiet else [records, events, ConsoleWriter(total_steps, start_step)])

@@ -1,0 +1,258 @@
+"""A run, from a config and a workdir to its result.
+
+Order matters: everything that can be wrong is checked before anything is computed or written; the training step compiles
+while parameters are drawn or read; nothing in the loop waits for the device but logging, evaluation and saving.
+
+Called by: main, scripts, tests.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+from etils import epath
+
+from vit_jax import config as configs
+from vit_jax import metrics, partition, record
+from vit_jax.assemble import Parts, build_parts, grid_of, initial_params, open_data, resolve
+from vit_jax.convert.adapt import format_report
+from vit_jax.models.build import count_params
+from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.loop import fit
+from vit_jax.types import DatasetSpec, TrainState, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Args:
+      workdir: where everything is.
+      step: optimizer steps taken.
+      scores: the last evaluation, `eval/<name>/<metric>` and `eval_average/<name>/<metric>`.
+      seconds: wall-clock time of this process's part.
+    """
+
+    workdir: Path
+    step: int
+    scores: dict[str, float]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run whose config, data and lengths have been checked; nothing is written or computed yet."""
+
+    config: ml_collections.ConfigDict
+    data: Any
+    source: Any
+    evaluators: dict[str, Any]
+    specs: list[DatasetSpec]
+    parts: Parts
+    total_steps: int
+    steps_per_epoch: float
+    to_steps: Callable[[int | str], int]
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per optimizer step."""
+        return self.config.data.batch_size
+
+
+def prepare(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] | None = None) -> Job:
+    """Checks everything that can be checked before a run starts.
+
+    Raises:
+      UserError: mistakes in the config, missing data, sizes that do not divide.
+    """
+    resolve(config, overrides)
+    data, source, evaluators, specs = open_data(config)
+    steps_per_epoch = specs[0].num_examples / config.data.batch_size
+    total_steps = configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")
+    if total_steps < 1:
+        raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
+    to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
+    parts = build_parts(config, total_steps, to_steps)
+    for name, section in config.evals.items():
+        partition.check_batch_size(section.batch_size, parts.mesh, path=f"evals.{name}.batch_size")
+    return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps)
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    workdir: str | Path,
+    *,
+    overrides: list[tuple[str, str]] | None = None,
+    quiet: bool = False,
+) -> RunResult:
+    """Trains and evaluates as the config says, or resumes what `workdir` holds; leaves everything in `workdir`.
+
+    Args:
+      config: as a config file returns it; completed in place.
+      workdir: a new or this run's own folder.
+      overrides: (`a.b`, text) from `--config.a.b=text`.
+      quiet: leave the console out.
+
+    Raises:
+      UserError: anything the user can put right. Nothing is lost: checkpoints that were there stay.
+      Interrupted: told to stop, and saved.
+    """
+    began = time.perf_counter()
+    job = prepare(config, overrides)
+    folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
+    record.claim_workdir(folder, configs.to_dict(config), primary=primary)
+    checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
+    start_step = checkpointer.latest_step() or 0
+    writers = metrics.make_writers(
+        folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
+    )
+    with writers, contextlib.closing(checkpointer):
+        if start_step >= job.total_steps:
+            writers.notice(f"{folder} holds this run already, finished at step {start_step}; nothing to train")
+        else:
+            _train(job, folder, checkpointer, start_step, writers)
+    return _finish(job, folder, time.perf_counter() - began, primary)
+
+
+def _train(job: Job, folder: Any, checkpointer: Checkpointer, start_step: int, writers: metrics.MetricWriters) -> None:
+    """Brings up the state and trains to the end."""
+    config, parts = job.config, job.parts
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        compiling = pool.submit(parts.compile, job.batch_size, config.data.resolution)
+        meta: dict[str, Any] = {}
+        if start_step:
+            state, meta = checkpointer.restore(parts.abstract, start_step)
+            writers.notice(f"resuming {folder} from step {start_step}")
+        else:
+            params, fates = initial_params(config, parts.model)
+            state = parts.draw_state(params)
+            if fates:
+                writers.notice(f"parameters from {config.init.path}: {format_report(fates)}")
+                if jax.process_index() == 0:
+                    (folder / "init_report.txt").write_text(format_report(fates, every_leaf=True) + "\n")
+        train_step, flops = compiling.result()
+    writers.notice(_plan(job, flops, start_step))
+    loader = job.data.batches(
+        job.source,
+        seed=config.seed,
+        start_step=start_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        corrupt=meta.get("data", {}).get("corrupt", ()),
+    )
+    with contextlib.closing(loader):
+        fit(
+            state,
+            train_step=train_step,
+            batches=loader,
+            mesh=parts.mesh,
+            start_step=start_step,
+            total_steps=job.total_steps,
+            steps_per_epoch=job.steps_per_epoch,
+            batch_size=job.batch_size,
+            log_every=max(job.to_steps(config.train.log_every), 1),
+            evaluate=functools.partial(_evaluate, job),
+            checkpointer=checkpointer,
+            describe=lambda step: _describe(job, step, loader.corrupt),
+            pending=meta.get("pending"),
+            writers=writers,
+        )
+    if loader.corrupt:
+        writers.notice(f"{len(loader.corrupt)} corrupt images were replaced: {', '.join(sorted(loader.corrupt))}")
+
+
+def _evaluate(job: Job, step: int, state: TrainState) -> dict[str, float]:
+    """Results of the evaluators due at a step, on raw and, where there is one, averaged weights."""
+    scores: dict[str, float] = {}
+    for name, evaluator in job.evaluators.items():
+        if step % max(job.to_steps(evaluator.every), 1) and step != job.total_steps:
+            continue
+        for kind, params in (("eval", state.params), ("eval_average", state.average)):
+            if params is not None:
+                found = evaluator(params, job.parts.forward, job.parts.objective, job.parts.mesh)
+                scores |= {f"{kind}/{name}/{metric}": value for metric, value in found.items()}
+    return scores
+
+
+def _describe(job: Job, step: int, corrupt: Iterable[str]) -> dict[str, Any]:
+    """The meta of a checkpoint: all that a reader needs besides the arrays."""
+    return {
+        "step": step,
+        "data": {"next_example": step * job.batch_size, "corrupt": sorted(corrupt)},
+        "config": configs.to_dict(job.config),
+        "class_names": list(job.specs[0].class_names),
+        "preprocessing": job.data.preprocessing(),
+        "grid": list(grid_of(job.config)),
+    }
+
+
+def _plan(job: Job, flops: int, start_step: int) -> str:
+    """What will happen, for a person to check before the hours go by."""
+    config, parts = job.config, job.parts
+    accumulation, mesh = parts.settings.accumulation, parts.mesh
+    grid, (ph, pw) = grid_of(config), config.model.patch_size
+    micro = job.batch_size // (mesh.size * accumulation)
+    rows = [
+        ("devices", partition.describe_devices(mesh)),
+        (
+            "model",
+            f"{config.model.name} {config.model.depth} x {config.model.width}, {count_params(parts.abstract.params):,} "
+            f"parameters, {config.model.dtype}, {flops / 1e9:,.2f} GFLOP per training example",
+        ),
+        (
+            "images",
+            f"{config.data.resolution[0]}x{config.data.resolution[1]}: {grid[0]}x{grid[1]} patches of {ph}x{pw}",
+        ),
+        ("batch", f"{job.batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
+        (
+            "length",
+            f"{job.total_steps} steps = {job.total_steps / job.steps_per_epoch:.1f} epochs"
+            + (f", from step {start_step}" if start_step else ""),
+        ),
+        *(
+            (f"{spec.name}", f"{spec.split}: {spec.num_examples:,} examples, {spec.num_classes} classes")
+            for spec in job.specs
+        ),
+    ]
+    lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
+    if math.prod(grid) < 16:
+        lines.append(
+            f"  note: {math.prod(grid)} patches an image are few; a smaller model.patch_size usually does better"
+        )
+    if config.model.width // config.model.num_heads < 32:
+        lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
+    return "\n".join(lines)
+
+
+def _finish(job: Job, folder: Any, seconds: float, primary: bool) -> RunResult:
+    """Writes run.json and the curves, and reads the last evaluation back from the record."""
+    records = metrics.read_jsonl(folder / "metrics.jsonl") if primary else []
+    scores: dict[str, float] = {}
+    for entry in records:
+        scores |= {key: value for key, value in entry.items() if key.startswith(("eval/", "eval_average/"))}
+    if primary:
+        from vit_jax.tools.curves import plot_curves
+
+        result = {
+            **record.surroundings(),
+            "config": configs.to_dict(job.config),
+            "data": [spec._asdict() for spec in job.specs],
+            "preprocessing": job.data.preprocessing(),
+            "num_params": count_params(job.parts.abstract.params),
+            "steps": job.total_steps,
+            "seconds": round(seconds, 1),
+            "scores": scores,
+        }
+        record.write_json(folder / "run.json", result)
+        plot_curves({folder.name: folder / "metrics.jsonl"}, folder / "curves.png")
+    return RunResult(Path(folder), job.total_steps, scores, seconds)

@@ -1,0 +1,1 @@
+"""Training: objectives, the optimizer, one page of step, checkpoints, the loop."""

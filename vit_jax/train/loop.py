@@ -1,0 +1,219 @@
+"""The training loop: draw a batch, step, write, evaluate, save, stop when told to.
+
+Called by: run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from vit_jax import partition
+from vit_jax.metrics import MetricWriters
+from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.step import TrainStep
+from vit_jax.types import Batch, Duration, TrainState, UserError
+
+# BSD's EX_TEMPFAIL: "try again later". A scheduler may restart the same command; it resumes.
+EXIT_INTERRUPTED = 75
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The `train` section.
+
+    Args:
+      duration: length of the run.
+      log_every: how often training metrics are written; they are means over the steps since the last time.
+      accumulation: micro-batches per step (the global batch is unchanged: 4096 = 8 devices x 128 x 4).
+      average_decay: factor of the Polyak average per step, 0.9999 in table 2; 0 keeps none.
+      fsdp: devices over which parameters and optimizer state are split.
+    """
+
+    duration: Duration
+    log_every: Duration = 50
+    accumulation: int = 1
+    average_decay: float = 0.0
+    fsdp: int = 1
+
+
+class Interrupted(Exception):  # noqa: N818  (not an error: the run is saved and can go on)
+    """The run was told to stop (SIGTERM, SIGINT), finished its step and saved."""
+
+
+class StopSignal:
+    """Turns SIGTERM and SIGINT into a flag that the loop reads after each step; a second SIGINT acts at once.
+
+    In a run of several processes every process must stop at the same step: JAX's preemption service agrees on one.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _: object) -> None:
+        self.received = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def asked(self, step: int) -> bool:
+        """Whether to stop after `step`."""
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self.received is not None
+
+
+class Window:
+    """Training metrics since they were last written: device scalars, fetched only when they are needed.
+
+    Args:
+      pending: {name: one float per step}, from the checkpoint that the run resumes.
+    """
+
+    def __init__(self, pending: dict[str, list[float]] | None = None):
+        self._fetched = {name: list(values) for name, values in (pending or {}).items()}
+        self._on_device: list[tuple[int, dict[str, jax.Array]]] = []
+        self._in_flight: deque[jax.Array] = deque(maxlen=2)
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Adds a step's metrics. Waits for the step before the last: the host runs at most two steps ahead."""
+        if len(self._in_flight) == 2:
+            self._in_flight[0].block_until_ready()
+        self._in_flight.append(metrics["loss"])
+        self._on_device.append((step, metrics))
+
+    def pending(self) -> dict[str, list[float]]:
+        """Fetches what is on the device (a sync point) and checks it.
+
+        Raises:
+          UserError: a loss or gradient is not finite; names the first such step.
+        """
+        for step, metrics in self._on_device:
+            values = {name: float(value) for name, value in metrics.items()}
+            for name in ("loss", "grad_norm"):
+                if not math.isfinite(values[name]):
+                    raise UserError(
+                        f"{name} is {values[name]} at step {step} (learning rate {values['lr']:.3g}); the run stops and "
+                        f"keeps its last good checkpoint. Lower optim.lr, lengthen optim.warmup, or set optim.clip_norm=1"
+                    )
+            for name, value in values.items():
+                self._fetched.setdefault(name, []).append(value)
+        self._on_device = []
+        return self._fetched
+
+    def flush(self) -> dict[str, float]:
+        """Means over the steps since the last flush; the learning rate is the last step's."""
+        values, self._fetched = self.pending(), {}
+        means = {f"train/{name}": math.fsum(v) / len(v) for name, v in values.items() if name != "lr"}
+        return means | {"train/lr": values["lr"][-1]}
+
+
+@dataclasses.dataclass
+class Clock:
+    """Where the wall-clock time since the last log record went, seconds."""
+
+    waiting_s: float = 0.0
+    stepping_s: float = 0.0
+    steps: int = 0
+
+    def rates(self, batch_size: int, steps_left: int) -> dict[str, float]:
+        """Throughput since the last call, and estimated time left; starts anew."""
+        elapsed = self.waiting_s + self.stepping_s
+        rates = {
+            "time/images_per_s": batch_size * self.steps / elapsed,
+            "time/data_wait_share": self.waiting_s / elapsed,
+            "time/eta_s": elapsed / self.steps * steps_left,
+        }
+        self.waiting_s = self.stepping_s = 0.0
+        self.steps = 0
+        return rates
+
+
+def fit(
+    state: TrainState,
+    *,
+    train_step: TrainStep,
+    batches: Iterator[Batch],
+    mesh: Mesh,
+    start_step: int,
+    total_steps: int,
+    steps_per_epoch: float,
+    batch_size: int,
+    log_every: int,
+    evaluate: Callable[[int, TrainState], dict[str, float]],
+    checkpointer: Checkpointer,
+    describe: Callable[[int], dict[str, Any]],
+    pending: dict[str, list[float]] | None,
+    writers: MetricWriters,
+) -> TrainState:
+    """Trains from `start_step` to `total_steps`.
+
+    Args:
+      state: at `start_step`; its memory is reused.
+      train_step: jitted.
+      batches: this process's share of each global batch, from `start_step` on.
+      mesh: the mesh.
+      start_step, total_steps: optimizer steps.
+      steps_per_epoch: to log the epoch.
+      batch_size: global, to log images per second.
+      log_every: steps between records of training metrics.
+      evaluate: results of the evaluators that are due at a step, {} if none.
+      checkpointer: where and when to save.
+      describe: the meta of a checkpoint at a step.
+      pending: `Window` contents of the checkpoint resumed from.
+      writers: where metrics go.
+
+    Returns:
+      The final state, saved.
+
+    Raises:
+      Interrupted: after saving, on SIGTERM or SIGINT.
+      UserError: non-finite loss, failed save, too many corrupt images.
+    """
+    window, clock = Window(pending), Clock()
+    with StopSignal() as stop:
+        for step in range(start_step + 1, total_steps + 1):
+            began = time.perf_counter()
+            batch = partition.put_batch(next(batches), mesh)
+            drawn = time.perf_counter()
+            state, metrics = train_step(state, batch)
+            window.add(step, metrics)
+            last = step == total_steps
+            scalars = window.flush() if step % log_every == 0 or last else None
+            clock.waiting_s += drawn - began
+            clock.stepping_s += time.perf_counter() - drawn
+            clock.steps += 1
+            if scalars:
+                epoch = {"train/epoch": step / steps_per_epoch}
+                writers.write(step, scalars | epoch | clock.rates(batch_size, total_steps - step))
+
+            scores = evaluate(step, state)
+            if scores:
+                writers.write(step, scores)
+            asked = stop.asked(step)
+            if last or asked or checkpointer.due(step) or checkpointer.is_best(scores):
+                writers.flush()
+                checkpointer.save(state, {**describe(step), "pending": window.pending()}, scores)
+            if asked and not last:
+                checkpointer.wait()
+                raise Interrupted(f"stopped after step {step} of {total_steps} and saved; the same command resumes")
+        checkpointer.wait()
+    return state

@@ -1,0 +1,104 @@
+"""The optimizer: clip, Adam or SGD, decoupled weight decay, schedule (arXiv 2010.11929, sections 4.1 and B.1, tables 3, 4).
+
+Called by: run; train.step applies it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vit_jax.types import Duration, UserError
+
+
+def make_schedule(
+    *, lr: float, total_steps: int, decay: Literal["cosine", "linear", "constant"], warmup: int, end_lr: float = 1e-5
+) -> optax.Schedule:
+    """Learning rate at optimizer step t: linear warm-up times a decay that starts where the warm-up ends.
+
+    With p = clip((t - warmup) / (total_steps - warmup), 0, 1), the decay is lr (1 + cos(pi p)) / 2 for cosine and
+    end_lr + (lr - end_lr)(1 - p) for linear; the warm-up factor is min(1, t / warmup). Steps count from 0, so the first
+    update of a warmed-up run has rate 0, as in the release.
+
+    Args:
+      lr: peak rate.
+      total_steps: optimizer steps of the run, whatever the accumulation.
+      decay: its shape.
+      warmup: steps; 0 for none.
+      end_lr: where linear decay ends.
+
+    Raises:
+      UserError: the warm-up is longer than the run.
+    """
+    if warmup > total_steps:
+        raise UserError(
+            f"optim.warmup is {warmup} steps, longer than the run of {total_steps}; shorten it or lengthen train.duration"
+        )
+
+    def schedule(step: Any) -> jax.Array:
+        progress = jnp.clip((step - warmup) / max(total_steps - warmup, 1), 0.0, 1.0)
+        if decay == "cosine":
+            rate = lr * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+        elif decay == "linear":
+            rate = end_lr + (lr - end_lr) * (1 - progress)
+        else:
+            rate = jnp.asarray(lr, jnp.float32)
+        return jnp.asarray(rate * jnp.minimum(1.0, step / warmup) if warmup else rate, jnp.float32)
+
+    return schedule
+
+
+def is_kernel(params: Any) -> Any:
+    """A tree of booleans: True for kernels, which weight decay shrinks; False for biases, norms, positions and tokens."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def make_optimizer(
+    *,
+    total_steps: int,
+    name: Literal["adam", "sgd"],
+    lr: float,
+    decay: Literal["cosine", "linear", "constant"],
+    warmup: Duration = 0,
+    end_lr: float = 1e-5,
+    weight_decay: float = 0.0,
+    clip_norm: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    momentum: float = 0.9,
+    state_dtype: Literal["float32", "bfloat16"] = "float32",
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Builds update = -schedule(t) (u + weight_decay w), where u is Adam's or momentum's direction for clipped gradients.
+
+    Weight decay is decoupled, acts on kernels only, and is multiplied by the learning rate: the paper's 0.1 at a rate of
+    1e-3 shrinks a kernel by 1e-4 a step.
+
+    Args:
+      total_steps: optimizer steps of the run; supplied by the program.
+      name: `adam` (pre-training, table 3) or `sgd` (fine-tuning, table 4).
+      lr: peak learning rate.
+      decay: shape of the schedule after warm-up.
+      warmup: length of the linear warm-up.
+      end_lr: rate at the end of a linear decay.
+      weight_decay: as above; 0 for none.
+      clip_norm: largest global norm of the gradient, over the mean gradient of the whole global batch; 0 for no clipping.
+      b1, b2: Adam's decay rates (epsilon is 1e-8).
+      momentum: SGD's, not Nesterov.
+      state_dtype: dtype of Adam's first moment or of the momentum; Adam's second moment stays float32.
+
+    Returns:
+      The transformation and its schedule.
+    """
+    schedule = make_schedule(lr=lr, total_steps=total_steps, decay=decay, warmup=int(warmup), end_lr=end_lr)
+    dtype = jnp.dtype(state_dtype)
+    steps = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    if name == "adam":
+        steps.append(optax.scale_by_adam(b1=b1, b2=b2, eps=1e-8, mu_dtype=dtype))
+    else:
+        steps.append(optax.trace(decay=momentum, accumulator_dtype=dtype))
+    if weight_decay:
+        steps.append(optax.add_decayed_weights(weight_decay, mask=is_kernel))
+    return optax.chain(*steps, optax.scale_by_learning_rate(schedule)), schedule
