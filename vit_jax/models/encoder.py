@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vit_jax.models import initializers
+from vit_jax.models.dropout import Dropout
 
 
 @jax.checkpoint
@@ -50,9 +51,9 @@ class MlpBlock(nn.Module):
         )
         d = x.shape[-1]
         x = gelu(dense(self.mlp_dim, name="Dense_0")(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, train)
         x = dense(d, name="Dense_1")(x)
-        return nn.Dropout(self.dropout, deterministic=not train)(x)
+        return Dropout(self.dropout)(x, train)
 
 
 class MultiHeadDotProductAttention(nn.Module):
@@ -91,7 +92,7 @@ class MultiHeadDotProductAttention(nn.Module):
         values = project(name="value")(inputs)  # b m heads k
         logits = jnp.einsum("bnhk,bmhk->bhnm", q * (k**-0.5), keys, preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
-        weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
+        weights = Dropout(self.dropout)(weights, train)
         mixed = jnp.einsum("bhnm,bmhk->bnhk", weights, values)
         return nn.DenseGeneral(
             features=d, axis=(-2, -1), dtype=self.dtype, kernel_init=initializers.xavier_uniform(), name="out"
@@ -115,6 +116,6 @@ class EncoderBlock(nn.Module):
         )
         y = norm(name="LayerNorm_0")(z)
         y = attention(y, y, train=train)
-        z = z + nn.Dropout(self.dropout, deterministic=not train)(y)
+        z = z + Dropout(self.dropout)(y, train)
         y = norm(name="LayerNorm_2")(z)
         return z + MlpBlock(self.mlp_dim, self.dropout, self.dtype, name="MlpBlock_3")(y, train=train)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vit_jax.models import heads
+from vit_jax.models.dropout import Dropout
 from vit_jax.models.embedding import PatchEmbedding, PositionEmbedding
 from vit_jax.models.encoder import EncoderBlock
 from vit_jax.types import Outputs
@@ -31,7 +32,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, tokens: Float[Array, "b n d"], *, train: bool) -> Float[Array, "b n d"]:
         x = PositionEmbedding(self.dtype, name="posembed_input")(tokens)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout)(x, train)
         block = nn.remat(EncoderBlock, static_argnums=(2,)) if self.remat else EncoderBlock
         for layer in range(self.depth):
             x = block(

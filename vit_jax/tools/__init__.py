@@ -1,1 +1,1 @@
-"""Programs over finished or planned runs: curves today; each module says which script calls it."""
+"""Programs around runs, before and after them: plans, curves, exports. Each module says who calls it."""

@@ -76,7 +76,7 @@ def plot_curves(runs: Mapping[str, str | os.PathLike[str]], to: str | os.PathLik
                 ax = axes[row, column]
                 draw(ax, run)
                 ax.set(xlabel="optimizer step", xlim=(-0.02 * max(last, 1), 1.02 * max(last, 1)))
-                ax.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
+                ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
                 ax.xaxis.set_major_formatter("{x:,.0f}")
                 if not ax.lines:
                     ax.text(0.5, 0.5, "nothing was recorded", ha="center", transform=ax.transAxes, color="#777777")

@@ -1,0 +1,24 @@
+# Sourced by quickstart.sh and test.sh: makes .venv beside the code and installs a lock file into it, once per lock.
+# PYTHON names another interpreter; VENV another folder.
+#
+#   . scripts/env.sh requirements.lock
+
+install_lock() {
+  local lock=$1 python=${PYTHON:-python3} stamp
+  VENV=${VENV:-.venv}
+  if [ ! -x "$VENV/bin/python" ]; then
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "error: $python is $("$python" --version 2>&1); vit_jax needs Python 3.11 or newer. Set PYTHON=/path/to/python3.11" >&2
+      exit 2
+    fi
+    echo "making $VENV with $("$python" --version)"
+    "$python" -m venv "$VENV"
+  fi
+  stamp=$VENV/.installed-$(basename "$lock")
+  if ! cmp -s "$lock" "$stamp"; then
+    echo "installing $lock into $VENV (a minute or two, about 1 GB)"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -r "$lock"
+    cp "$lock" "$stamp"
+  fi
+  export PATH="$PWD/$VENV/bin:$PATH"
+}

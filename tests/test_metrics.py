@@ -1,0 +1,407 @@
+"""vit_jax.metrics: exact averages, and records that survive kills and resumes without a trace."""
+
+import glob
+import io
+import json
+import math
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vit_jax.metrics import (
+    ConsoleWriter,
+    JsonlWriter,
+    Mean,
+    MetricWriters,
+    TensorBoardWriter,
+    Writer,
+    make_writers,
+    read_jsonl,
+)
+from vit_jax.types import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def record(step):
+    return {"train/loss": 1.0 / step, "train/lr": 1e-3 * step}
+
+
+def run_to(path, first, last, resume_step):
+    """Writes the records of steps first..last, as a run does between a start and a kill."""
+    writer = JsonlWriter(path, resume_step)
+    for step in range(first, last + 1):
+        writer.write(step, record(step))
+    return writer
+
+
+# Mean
+
+
+def test_mean_over_unequal_shards_is_the_mean_over_examples():
+    # 3 of 4 right on one shard, 1 of 1 on the other: 4 of 5 right. The mean of the means would be 0.875.
+    merged = Mean(np.float32(3), np.float32(4)) + Mean(1.0, 1.0)
+    assert merged == (4.0, 5.0)
+    assert merged.value == pytest.approx(0.8, abs=0)
+    assert isinstance(merged.value, float)
+
+
+def test_mean_sums_over_many_shards_and_over_jax_arrays():
+    import jax
+    import jax.numpy as jnp
+
+    shards = [Mean(jnp.asarray(float(n)), jnp.asarray(n)) for n in (1, 2, 3)]
+    assert sum(shards, Mean(0.0, 0.0)).value == 1.0
+    assert jax.jit(lambda a, b: a + b)(Mean(jnp.float32(1), jnp.float32(2)), Mean(2.0, 2.0)).value == 0.75
+
+
+def test_mean_of_nothing_is_nan_and_not_a_score():
+    assert math.isnan(Mean(0.0, 0.0).value)
+    assert math.isnan(Mean(np.float32(0), np.float32(0)).value)
+
+
+# metrics.jsonl
+
+
+def test_jsonl_line_is_the_documented_one(tmp_path):
+    writer = JsonlWriter(tmp_path / "new" / "metrics.jsonl", -1)
+    writer.write(100, {"train/loss": 0.31, "eval/digits/num_examples": 360})
+    writer.write(101, {"train/loss": 1 / 3})
+    writer.close()
+    assert (tmp_path / "new" / "metrics.jsonl").read_bytes() == (
+        b'{"step": 100, "train/loss": 0.31, "eval/digits/num_examples": 360}\n'
+        b'{"step": 101, "train/loss": 0.3333333333333333}\n'
+    )
+
+
+def test_jsonl_has_each_record_as_soon_as_write_returns(tmp_path):
+    writer = JsonlWriter(tmp_path / "m.jsonl", -1)
+    writer.write(1, {"train/loss": 2.0})
+    assert read_jsonl(tmp_path / "m.jsonl") == [{"step": 1, "train/loss": 2.0}]
+    writer.close()
+
+
+def test_jsonl_resume_drops_later_steps_and_a_torn_line_and_equals_the_run_never_stopped(tmp_path):
+    run_to(tmp_path / "whole.jsonl", 1, 9, -1).close()
+    run_to(tmp_path / "m.jsonl", 1, 7, -1).close()
+    with open(tmp_path / "m.jsonl", "ab") as f:
+        f.write(b'{"step": 8, "train/lo')
+    assert [r["step"] for r in read_jsonl(tmp_path / "m.jsonl")] == [1, 2, 3, 4, 5, 6, 7]
+    run_to(tmp_path / "m.jsonl", 6, 9, 5).close()
+    assert (tmp_path / "m.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.jsonl", "whole.jsonl"]
+
+
+def test_jsonl_resume_keeps_a_last_record_that_lacks_only_its_newline(tmp_path):
+    (tmp_path / "m.jsonl").write_bytes(b'{"step": 1}\n{"step": 2}')
+    writer = JsonlWriter(tmp_path / "m.jsonl", 2)
+    writer.write(3, {})
+    writer.close()
+    assert (tmp_path / "m.jsonl").read_bytes() == b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'
+
+
+def test_jsonl_is_never_half_rewritten_on_resume(tmp_path, monkeypatch):
+    run_to(tmp_path / "m.jsonl", 1, 4, -1).close()
+    before = (tmp_path / "m.jsonl").read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        JsonlWriter(tmp_path / "m.jsonl", 2)
+    assert (tmp_path / "m.jsonl").read_bytes() == before
+
+
+def test_jsonl_full_disk_leaves_no_part_of_a_record(tmp_path):
+    writer = run_to(tmp_path / "m.jsonl", 1, 1, -1)
+    before, disk = (tmp_path / "m.jsonl").read_bytes(), writer._file
+
+    class FullDisk:
+        fileno = disk.fileno
+
+        def __init__(self):
+            self.room = 7
+
+        def write(self, data):
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            taken, self.room = disk.write(data[: self.room]), 0
+            return taken
+
+    writer._file = FullDisk()
+    with pytest.raises(OSError, match="No space left"):
+        writer.write(2, record(2))
+    disk.close()
+    assert (tmp_path / "m.jsonl").read_bytes() == before
+
+
+def test_jsonl_reaches_the_disk_on_flush_on_close_and_before_it_replaces_the_old_file(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_size), fsync(fd)))
+    writer = JsonlWriter(tmp_path / "m.jsonl", -1)
+    writer.write(1, {})
+    writer.flush()
+    writer.write(2, {})
+    writer.close()
+    writer.close()
+    JsonlWriter(tmp_path / "m.jsonl", 1).close()
+    line = len(b'{"step": 1}\n')
+    assert synced == [line, 2 * line, line, line]
+
+
+def test_jsonl_holds_nan_and_infinities_as_valid_json(tmp_path):
+    values = {"a": math.nan, "b": math.inf, "c": -math.inf}
+    writer = JsonlWriter(tmp_path / "m.jsonl", -1)
+    writer.write(1, values)
+    writer.close()
+    assert json.loads((tmp_path / "m.jsonl").read_text()) == {"step": 1, "a": "nan", "b": "inf", "c": "-inf"}
+    (back,) = read_jsonl(tmp_path / "m.jsonl")
+    assert math.isnan(back["a"])
+    assert (back["b"], back["c"]) == (math.inf, -math.inf)
+
+
+def test_jsonl_damaged_before_its_end_is_an_error_that_names_the_line(tmp_path):
+    for damage in (b"\0\0", b"[1]", b'{"train/loss": 1}', b""):
+        (tmp_path / "m.jsonl").write_bytes(b'{"step": 1}\n' + damage + b'\n{"step": 3}\n')
+        with pytest.raises(UserError, match=r"line 2 of .*m\.jsonl"):
+            JsonlWriter(tmp_path / "m.jsonl", 5)
+
+
+def test_jsonl_refuses_a_bucket_it_cannot_append_to():
+    with pytest.raises(UserError, match=r"gs://bucket/run/metrics\.jsonl"):
+        JsonlWriter("gs://bucket/run/metrics.jsonl", -1)
+
+
+def test_kill_9_three_times_leaves_a_file_that_resumes_to_that_of_a_run_never_stopped(tmp_path):
+    path = tmp_path / "m.jsonl"
+    code = (
+        "import sys; from vit_jax.metrics import JsonlWriter\n"
+        "writer, step = JsonlWriter(sys.argv[1], int(sys.argv[2])), int(sys.argv[2])\n"
+        "while True:\n"
+        "    step += 1; writer.write(step, {'train/loss': 1.0 / step, 'train/lr': 1e-3 * step})\n"
+    )
+    resume_step = 0
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", code, str(path), str(resume_step)], cwd=ROOT)
+        size, limit = path.stat().st_size if path.exists() else 0, time.monotonic() + 20
+        while not path.exists() or path.stat().st_size < size + 4000:
+            assert process.poll() is None, "the writing process ended by itself"
+            assert time.monotonic() < limit, "the writing process writes nothing"
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        steps = [r["step"] for r in read_jsonl(path)]
+        assert steps == list(range(1, len(steps) + 1))
+        resume_step = len(steps) - 10  # The last checkpoint is older than the last record.
+    run_to(path, resume_step + 1, resume_step + 20, resume_step).close()
+    run_to(tmp_path / "whole.jsonl", 1, resume_step + 20, -1).close()
+    assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+# TensorBoard
+
+
+def read_events(directory):
+    """Parses event files by hand: length (8 bytes), its checksum (4), an Event proto, its checksum (4)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    for path in sorted(glob.glob(f"{directory}/*tfevents*")):
+        data = Path(path).read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            yield Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+
+
+def scalars_of(events):
+    return [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
+
+
+def test_tensorboard_files_hold_the_scalars_and_take_nan_without_a_word(tmp_path, caplog):
+    writer = TensorBoardWriter(tmp_path, -1)
+    writer.write(100, {"train/loss": 0.5, "eval/digits/top1": 0.75})
+    writer.write(200, {"train/loss": 0.25})
+    writer.write(300, {"train/loss": math.nan})
+    writer.close()
+    expected = [(100, "train/loss", 0.5), (100, "eval/digits/top1", 0.75), (200, "train/loss", 0.25)]
+    *found, (step, tag, value) = scalars_of(read_events(tmp_path))
+    assert found == expected
+    assert (step, tag, math.isnan(value)) == (300, "train/loss", True)
+    assert not caplog.records
+
+
+def test_tensorboard_on_resume_hides_what_comes_after_the_checkpoint_and_overwrites_no_file(tmp_path):
+    first = TensorBoardWriter(tmp_path, -1)
+    first.write(5, {"train/loss": 0.5})
+    first.write(7, {"train/loss": 9.0})
+    first.close()
+    second = TensorBoardWriter(tmp_path, 5)
+    second.write(6, {"train/loss": 0.25})
+    second.close()
+    events = list(read_events(tmp_path))
+    assert len(scalars_of(events)) == 3
+    # TensorBoard drops what it has read from the step of a START on (status 1), that step included.
+    assert sorted(e.step for e in events if e.session_log.status == 1) == [0, 6]
+
+
+def test_writers_import_neither_tensorflow_nor_jax_and_metrics_imports_in_a_tenth_of_a_second(tmp_path):
+    code = (
+        "import sys, time; start = time.perf_counter(); import vit_jax.metrics as m\n"
+        "print(time.perf_counter() - start)\n"
+        "assert not {'rich', 'tensorboardX', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "w = m.make_writers(sys.argv[1], total_steps=2, start_step=0, quiet=True)\n"
+        "w.write(1, {'train/loss': 1.0}); w.close()\n"
+        "assert 'tensorboardX' in sys.modules and not {'tensorflow', 'jax', 'torch'} & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    seconds = [float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout) for _ in range(2)]
+    assert min(seconds) < 0.1
+
+
+# Console
+
+TRAIN = {
+    "train/loss": 0.31234,
+    "train/accuracy": 0.9123,
+    "train/lr": 0.001,
+    "train/epoch": 7.14,
+    "time/images_per_s": 1234.5,
+    "time/data_wait_share": 0.021,
+    "time/eta_s": 140.4,
+}
+EVAL = {
+    "eval/digits_test/top1": 0.975,
+    "eval/digits_test/top5": 1.0,
+    "eval/digits_test/loss": 0.08123,
+    "eval/digits_test/num_examples": 360,
+    "eval_average/digits_test/top1": 0.97777,
+    "eval_average/digits_test/num_examples": 360,
+    "eval/fewshot/1shot": 0.5,
+    "eval/fewshot/10shot": 0.9,
+}
+
+
+def written(stream):
+    writer = ConsoleWriter(300, 0, stream=stream)
+    writer.notice("devices: 1 [cpu] :smile:")
+    writer.write(100, TRAIN)
+    writer.write(300, EVAL)
+    writer.close()
+    writer.close()
+    return stream.getvalue()
+
+
+def test_console_in_a_log_is_one_plain_line_per_event():
+    lines = written(io.StringIO()).splitlines()
+    numbers = "epoch   7.14  accuracy  91.23%  loss 0.3123  lr 1.00e-03   1234.5 images/s  data wait   2%  ETA 0:02:20"
+    assert lines == [
+        "devices: 1 [cpu] :smile:",
+        f"step 100/300  train             {numbers}",
+        "step 300/300  digits_test       top-1  97.50%  top-5 100.00%  loss 0.0812  360 examples  "
+        "(average: top-1  97.78%)",
+        "step 300/300  fewshot           1-shot  50.00%  10-shot  90.00%",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_console_on_a_terminal_redraws_one_line_and_prints_evaluations_above_it(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    out = written(Terminal())
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out)
+    assert "step 100/300" in plain
+    assert "ETA 0:02:20 loss 0.3123 lr 1.00e-03 1234.5 images/s wait 2%" in plain
+    above = [line.split("\r")[-1] for line in plain.split("\n")]
+    digits = "step 300/300  digits_test       top-1  97.50%  top-5 100.00%  loss 0.0812  360 examples"
+    assert f"{digits}  (average: top-1  97.78%)" in above
+    assert "\x1b[2Kdevices: 1 [cpu] :smile:\n" in out  # as it was given: no markup, no emoji, no colours
+    assert out.endswith("\x1b[?25h")  # the cursor is back
+    assert ("━" in plain) == (width == 120)
+    assert all(
+        len(piece) <= width for line in plain.split("\n") for piece in line.split("\r") if "average" not in piece
+    )
+
+
+def test_console_on_a_terminal_goes_on_with_plain_lines_after_close(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    writer = ConsoleWriter(10, stream=Terminal())
+    writer.close()
+    writer.write(10, {"train/loss": 1.0})
+    assert writer._stream.getvalue().endswith("\x1b[?25hstep 10/10  train             loss 1.0000\n")
+
+
+def test_console_without_terminal_abilities_stays_plain(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    assert written(Terminal()) == written(io.StringIO())
+
+
+def test_console_survives_an_unknown_eta_and_a_file_name_its_encoding_cannot_say():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    writer = ConsoleWriter(10, stream=stream)
+    writer.write(1, {"train/loss": math.nan, "time/eta_s": math.inf})
+    writer.notice("skipped caf\u00e9\udcff.jpg")
+    said = stream.buffer.getvalue().decode()
+    assert said == "step  1/10  train             loss nan\nskipped caf\\xe9\\udcff.jpg\n"
+
+
+# All of them
+
+
+def test_make_writers_writes_all_three_and_resumes_from_the_checkpoints_step(tmp_path, capsys):
+    with make_writers(tmp_path, total_steps=20, start_step=0) as writers:
+        for step in (0, 10, 20):
+            writers.write(np.int64(step), {"train/loss": np.float32(0.5), "n": np.int32(3)})
+        writers.notice("half-way")
+        writers.flush()
+    assert capsys.readouterr().out.splitlines()[-2:] == ["step 20/20  train             loss 0.5000", "half-way"]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert lines == [f'{{"step": {step}, "train/loss": 0.5, "n": 3}}' for step in (0, 10, 20)]
+    assert len(scalars_of(read_events(tmp_path / "tensorboard"))) == 6
+    make_writers(tmp_path, total_steps=20, start_step=10, quiet=True).close()
+    assert [r["step"] for r in read_jsonl(tmp_path / "metrics.jsonl")] == [0, 10]
+    make_writers(tmp_path, total_steps=20, start_step=0, quiet=True).close()
+    assert read_jsonl(tmp_path / "metrics.jsonl") == []
+    assert capsys.readouterr().out == ""
+
+
+def test_make_writers_off_the_primary_process_touches_nothing(tmp_path, capsys):
+    class OnDevice:
+        def __float__(self):
+            raise AssertionError("a process that writes nothing waits for the device")
+
+    with make_writers(tmp_path / "run", total_steps=20, start_step=0, primary=False) as writers:
+        writers.write(10, {"train/loss": OnDevice()})
+        writers.notice("unheard")
+    assert not (tmp_path / "run").exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_metric_writers_close_each_writer_although_one_fails():
+    closed = []
+
+    class Closes(Writer):
+        def close(self):
+            closed.append(self)
+
+    class Fails(Closes):
+        def close(self):
+            super().close()
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), MetricWriters([Closes(), Fails(), Closes()]):
+        pass
+    assert len(closed) == 3

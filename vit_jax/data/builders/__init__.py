@@ -1,0 +1,1 @@
+"""TFDS builders of our own, for data that ships with a package and needs no download."""

@@ -1,0 +1,246 @@
+"""What is done to one image: decode, resize, crop, flip (arXiv 2010.11929, appendix B.1). Images are uint8 (h, w, 3),
+sizes are (h, w), and whatever is random takes a generator. Called by: data.preprocess, data.loader."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+
+# Pillow's own warning level. A larger picture is refused before its pixels are allocated.
+MAX_PIXELS = 89_478_485
+MAX_ATTEMPTS = 100  # of tf.image.sample_distorted_bounding_box, before it takes the whole image
+
+Image = np.ndarray[Any, np.dtype[np.uint8]]
+Size = tuple[int, int]
+
+
+class CorruptImage(ValueError):  # noqa: N818 (named for what it says of the image)
+    """The bytes are not a whole picture of a kind that is read here. The loader counts it and goes on."""
+
+
+def decode(data: bytes) -> Image:
+    """Decodes an encoded image, or refuses it whole: a truncated file never becomes a half-grey picture.
+
+    JPEG goes through libjpeg-turbo, 8-bit gray and RGB PNG through OpenCV once its checksums hold, the rest through
+    Pillow. Gray is repeated to three channels, palettes are looked up, alpha is dropped (as TensorFlow's
+    `decode_image(channels=3)` does), CMYK is converted, 16 bits keep their high byte, and EXIF rotation is applied.
+
+    Args:
+      data: the bytes of a JPEG, PNG or any other format Pillow knows.
+
+    Returns:
+      uint8 (h, w, 3), contiguous and writeable.
+
+    Raises:
+      CorruptImage: the data is empty, truncated, damaged, not an image, or of more than MAX_PIXELS pixels.
+    """
+    if not data:
+        raise CorruptImage("the file is empty or could not be read")
+    if data[:2] == b"\xff\xd8":
+        return _decode_jpeg(data)
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and _is_plain_png(data):
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise CorruptImage("the PNG's pixels cannot be decompressed")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return _decode_pillow(data)
+
+
+def _check_size(height: int, width: int) -> None:
+    if height < 1 or width < 1:
+        raise CorruptImage(f"the image is {height} x {width} pixels")
+    if height * width > MAX_PIXELS:
+        raise CorruptImage(f"the image is {height} x {width}, more than the limit of {MAX_PIXELS} pixels")
+
+
+def _decode_jpeg(data: bytes) -> Image:
+    import simplejpeg
+
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:  # a damaged header, or chroma subsampling that TurboJPEG has no name for
+        return _decode_pillow(data)
+    _check_size(height, width)
+    if colorspace in ("CMYK", "YCCK"):
+        return _decode_pillow(data)
+    try:
+        image = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError as error:
+        # libjpeg's warnings are errors here. Two of them do no harm and are common in scraped photographs: a few stray
+        # bytes before the end marker, and scan parameters that a baseline file should not carry. After the second one
+        # the rest of the file is still unchecked, so Pillow, which refuses truncated files, decodes it.
+        stray = re.search(r"(\d+) extraneous bytes before marker 0xd9", str(error))
+        if stray and int(stray[1]) <= 16:
+            image = simplejpeg.decode_jpeg(data, "RGB", strict=False)
+        elif "Invalid SOS parameters" in str(error):
+            return _decode_pillow(data)
+        else:
+            raise CorruptImage(str(error)) from error
+    if b"Exif\0\0" in data[:65536]:
+        image = _orient(image, _read_orientation(data))
+    return image
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Walks the PNG's chunks: False for one that Pillow should read, CorruptImage for one that is damaged."""
+    position, plain = 8, True
+    while True:
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        end = position + 12 + length
+        if end > len(data):
+            raise CorruptImage("the PNG is truncated")
+        if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise CorruptImage(f"the PNG is damaged: the checksum of its {kind!r} chunk is wrong")
+        if kind == b"IHDR" and length == 13:
+            body = data[position + 8 : end - 4]
+            _check_size(int.from_bytes(body[4:8], "big"), int.from_bytes(body[:4], "big"))
+            plain = body[8] == 8 and body[9] in (0, 2)  # 8 bits; gray or RGB
+        elif kind in (b"tRNS", b"eXIf"):
+            plain = False
+        elif kind == b"IEND":
+            return plain
+        position = end
+
+
+def _decode_pillow(data: bytes) -> Image:
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            _check_size(picture.height, picture.width)
+            picture.load()
+            orientation = picture.getexif().get(0x0112, 1)
+            if picture.mode.startswith("I"):  # 16-bit gray, which Pillow's own conversion would clip to white
+                deep = np.asarray(picture).astype(np.int64)
+                image = np.clip(deep >> 8 if deep.max() > 255 else deep, 0, 255).astype(np.uint8)
+                image = np.repeat(image[:, :, None], 3, axis=2)
+            elif picture.mode == "F":
+                raise CorruptImage("the image holds 32-bit floats, whose range is not known")
+            else:
+                picture.info.pop("transparency", None)
+                image = np.array(picture.convert("RGB"))
+    except (CorruptImage, MemoryError):
+        raise
+    except Exception as error:  # damaged files surface as OSError, SyntaxError, struct.error, zlib.error, KeyError...
+        raise CorruptImage(f"{type(error).__name__}: {error}") from error
+    return _orient(image, orientation)
+
+
+def _read_orientation(data: bytes) -> int:
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            return picture.getexif().get(0x0112, 1)
+    except Exception:  # the pixels are good; damaged EXIF only loses the rotation
+        return 1
+
+
+def _orient(image: Image, orientation: int) -> Image:
+    """Turns the picture upright. Source: EXIF 2.3, tag 274: where the stored row 0 and column 0 belong."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def resize(image: Image, size: Size) -> Image:
+    """Bilinear, without antialiasing, half-pixel centres, as the released models were trained.
+
+    Args:
+      image: uint8 (h, w, 3), any size.
+      size: (h, w) of the result; the aspect ratio is not kept.
+
+    Returns:
+      uint8 (size[0], size[1], 3), within 1 of the exact value (OpenCV interpolates in fixed point).
+
+    Source: `tf.image.resize(method="bilinear", antialias=False)`.
+    """
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def sample_box(
+    height: int, width: int, rng: np.random.Generator, area: tuple[float, float], aspect: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Draws the box of an Inception crop.
+
+    The aspect ratio is uniform in `aspect`, then the height uniform between those that give the least and the largest
+    area (so areas are not uniform, unlike torchvision's). Boxes that do not fit are drawn again, 100 times at most.
+
+    Args:
+      height: pixels of the image.
+      width: pixels of the image.
+      rng: where the randomness comes from.
+      area: least and largest share of the image's area, in (0, 1].
+      aspect: least and largest width / height of the box.
+
+    Returns:
+      (top, left, height, width) of the box in pixels; the whole image after 100 failures.
+
+    Source: `tf.image.sample_distorted_bounding_box` with min_object_covered=0. One thing differs: TensorFlow never
+      places the box at the last row or column it could have, which on an 8 x 8 image would pin it to a corner.
+    """
+    low_area, high_area = area[0] * height * width, area[1] * height * width
+    for _ in range(MAX_ATTEMPTS):
+        ratio = rng.uniform(*aspect)
+        low, high = round(math.sqrt(low_area / ratio)), round(math.sqrt(high_area / ratio))
+        high = min(high, height, int((width + 0.5 - 1e-7) / ratio))
+        box_h = int(rng.integers(min(low, high), high + 1))
+        if box_h * round(box_h * ratio) < low_area:  # rounding went below the range: one pixel more
+            box_h += 1
+        if box_h * round(box_h * ratio) > high_area:
+            box_h -= 1
+        box_w = round(box_h * ratio)
+        fits = 0 < box_h <= height and 0 < box_w <= width
+        if fits and low_area <= box_h * box_w <= high_area:
+            top = int(rng.integers(height - box_h + 1))
+            left = int(rng.integers(width - box_w + 1))
+            return top, left, box_h, box_w
+    return 0, 0, height, width
+
+
+def inception_crop(
+    image: Image,
+    rng: np.random.Generator,
+    size: Size,
+    area: tuple[float, float] = (0.05, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> Image:
+    """A random part of the image, resized to `size`; see `sample_box` and `resize` for the arguments."""
+    top, left, box_h, box_w = sample_box(image.shape[0], image.shape[1], rng, area, aspect)
+    return resize(image[top : top + box_h, left : left + box_w], size)
+
+
+def random_crop(image: Image, rng: np.random.Generator, size: Size) -> Image:
+    """A part of exactly `size` pixels, every position equally likely. Raises ValueError where it does not fit."""
+    _check_fits(image, size)
+    top = int(rng.integers(image.shape[0] - size[0] + 1))
+    left = int(rng.integers(image.shape[1] - size[1] + 1))
+    return image[top : top + size[0], left : left + size[1]]
+
+
+def central_crop(image: Image, size: Size) -> Image:
+    """The middle `size` pixels; an odd margin leaves the extra pixel below and right. Raises ValueError if too small."""
+    _check_fits(image, size)
+    top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
+    return image[top : top + size[0], left : left + size[1]]
+
+
+def _check_fits(image: Image, size: Size) -> None:
+    if image.shape[0] < size[0] or image.shape[1] < size[1]:
+        raise ValueError(f"cannot crop {size[0]} x {size[1]} from an image of {image.shape[0]} x {image.shape[1]}")
+
+
+def random_flip(image: Image, rng: np.random.Generator) -> Image:
+    """The image or, one time in two, its mirror image (left and right exchanged)."""
+    return image[:, ::-1] if rng.random() < 0.5 else image

@@ -1,0 +1,98 @@
+"""Fills one batch: reads, decodes and transforms its examples, and deals with those that are corrupt. Called by: data.loader,
+in threads and worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from vit_jax.data.ops import CorruptImage, decode
+from vit_jax.data.sources import Source
+from vit_jax.types import Batch
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+PADDING = -1  # in place of an example's index
+
+
+class Element(NamedTuple):
+    """What a worker hands over: a batch, the (name, reason) of each image in it that was corrupt, and what cannot go on."""
+
+    batch: Batch
+    corrupt: tuple[tuple[str, str], ...]
+    problem: str
+
+
+class BatchReader:
+    """Reads, decodes and transforms the examples of one batch. Runs in threads and worker processes; numpy only.
+
+    Args:
+      source: where examples come from.
+      transform: (image, rng) -> uint8 (h, w, 3), always of one shape.
+      seed: of the augmentation: example `index` in `epoch` sees `default_rng([seed, epoch, index])`.
+      replace: a corrupt image is replaced by the next example that decodes (training); otherwise its mask is 0.
+      max_corrupt: how many examples in a row are tried as replacement, before the batch is given up.
+    """
+
+    def __init__(self, source: Source, transform: Transform, seed: int, replace: bool, max_corrupt: int):
+        self._source, self._transform = source, transform
+        self._seed, self._replace, self._max_corrupt = seed, replace, max_corrupt
+        self._shape = transform(np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0)).shape
+
+    def __call__(self, keys: np.ndarray) -> Element:
+        """Reads one batch.
+
+        Args:
+          keys: int64 (b, 2), the (epoch, index) of each row; index PADDING leaves the row zero and its mask 0.
+
+        Returns:
+          The batch and its corrupt images.
+        """
+        batch = Batch(
+            image=np.zeros((len(keys), *self._shape), np.uint8),
+            label=np.zeros(len(keys), np.int32),
+            mask=np.zeros(len(keys), np.float32),
+        )
+        corrupt: list[tuple[str, str]] = []
+        rows = np.flatnonzero(keys[:, 1] != PADDING)
+        read = self._read_many([int(index) for index in keys[rows, 1]])
+        for row, (data, label, name) in zip(rows, read, strict=True):
+            epoch, index = (int(x) for x in keys[row])
+            problem = self._fill(batch, int(row), epoch, index, (data, label, name), corrupt)
+            if problem:
+                return Element(batch, tuple(corrupt), problem)
+        return Element(batch, tuple(corrupt), "")
+
+    def _read_many(self, indices: list[int]) -> list[tuple[bytes, int, str]]:
+        many = getattr(self._source, "read_many", None)
+        return many(indices) if many is not None else [self._source.read(index) for index in indices]
+
+    def _fill(
+        self,
+        batch: Batch,
+        row: int,
+        epoch: int,
+        index: int,
+        example: tuple[bytes, int, str],
+        corrupt: list[tuple[str, str]],
+    ) -> str:
+        """Writes one row; returns what makes it impossible to go on, or an empty string."""
+        rng = np.random.default_rng(
+            [self._seed, epoch, index]
+        )  # a replacement keeps the place's randomness, not its own
+        classes = self._source.spec.num_classes
+        for attempt in range(min(len(self._source), self._max_corrupt + 1) if self._replace else 1):
+            data, label, name = example if attempt == 0 else self._source.read((index + attempt) % len(self._source))
+            if not 0 <= label < classes:
+                return f"{name} has label {label}, expected 0 to {classes - 1}: this split has no (or other) labels"
+            batch.label[row] = label
+            try:
+                image = decode(data)
+            except CorruptImage as error:
+                corrupt.append((name, str(error)))
+                continue
+            batch.image[row] = self._transform(image, rng)
+            batch.mask[row] = 1.0
+            return ""
+        return f"no image that decodes was found in its place: {len(corrupt)} tried" if self._replace else ""

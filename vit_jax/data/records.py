@@ -1,0 +1,172 @@
+"""Data sets that TFDS has prepared as ArrayRecord, read without TensorFlow and without the builder's code. Called by:
+data.sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from vit_jax.data import prepare
+from vit_jax.data.splits import parse_split
+from vit_jax.types import DatasetSpec, UserError
+
+PRIVATE = {
+    "jft_300m": "JFT-300M is Google's own and was never published",
+    "imagenet21k": "ImageNet-21k is licensed to those who register at image-net.org, and TFDS has no builder for it",
+}
+
+
+class TfdsSource:
+    """One split of a prepared data set; see `data.sources.Source`. Only paths are pickled, so workers open it anew.
+
+    Args:
+      spec: what was asked for and what it holds.
+      folder: of one version of one config, `.../cifar10/3.0.2`.
+      keys: names of the features that hold the image and the label.
+    """
+
+    def __init__(self, spec: DatasetSpec, folder: str, keys: tuple[str, str]):
+        self.spec = spec
+        self.folder = folder
+        self._keys = keys
+        self._records = self._open()
+
+    def _open(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(self.folder)
+        # Encoded bytes: TFDS's own decoder keeps alpha and 16 bits, and neither checks for damage nor for size.
+        decoders = {self._keys[0]: tfds.decode.SkipDecoding()}
+        return builder.as_data_source(self.spec.split, decoders=decoders)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_records"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._records = self._open()
+
+    def __len__(self) -> int:
+        return self.spec.num_examples
+
+    def read(self, index: int) -> tuple[bytes, int, str]:
+        """Example `index` of the split: (encoded image, label, name)."""
+        return self.read_many([index])[0]
+
+    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
+        """As `read`, five times faster than one by one."""
+        examples = self._records.__getitems__([int(i) for i in indices])
+        names = (f"{self.spec.name}:{self.spec.split}#{i}" for i in indices)
+        image, label = self._keys
+        return [(bytes(e[image]), int(e[label]), name) for e, name in zip(examples, names, strict=True)]
+
+
+def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
+    """Opens a prepared data set by its TFDS name; `digits` is prepared if it is not.
+
+    Args:
+      dataset: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`.
+      split: TFDS's syntax.
+      data_dir: folder of prepared data sets; empty for the default (`prepare.find_data_dir`).
+
+    Returns:
+      The source.
+
+    Raises:
+      UserError: not prepared, prepared as TFRecord, unknown name or split, or not a classification data set.
+    """
+    root = prepare.find_data_dir(data_dir)
+    builder = _find_builder(dataset, root)
+    if builder is None and _base_name(dataset) in prepare.OWN_BUILDERS:
+        prepare.prepare(dataset, data_dir=root)
+        builder = _find_builder(dataset, root)
+    if builder is None:
+        raise UserError(_explain_missing(dataset, root, data_dir))
+    info = builder.info
+    if "array_record" not in {f.value for f in info.available_file_formats()}:
+        raise UserError(prepare.tfrecord_message(info.full_name, str(builder.data_dir)))
+    slices = parse_split(dataset, split, {name: s.num_examples for name, s in info.splits.items()})
+    image, label = _find_keys(dataset, info)
+    shape = info.features[image].shape
+    spec = DatasetSpec(
+        name=dataset,
+        split=split,
+        num_examples=sum(s.stop - s.start for s in slices),
+        num_classes=info.features[label].num_classes,
+        class_names=tuple(info.features[label].names),
+        image_shape=(shape[0], shape[1], shape[2]),
+    )
+    return TfdsSource(spec, str(builder.data_dir), (image, label))
+
+
+def _base_name(dataset: str) -> str:
+    return dataset.split(":")[0].split("/")[0]
+
+
+def _find_builder(dataset: str, root: str) -> Any:
+    """The builder restored from what is on disk, or None. It needs no builder code, so private data sets work too."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import read_only_builder
+
+    try:
+        return read_only_builder.builder_from_files(dataset, data_dir=root)
+    except tfds.core.DatasetNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(
+            f"{dataset!r} is not a TFDS name (expected name, name/config or name/config:1.2.3): "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _explain_missing(dataset: str, root: str, data_dir: str) -> str:
+    """Why a TFDS name cannot be opened, and what to do."""
+    import tensorflow_datasets as tfds
+
+    base = _base_name(dataset)
+    folder = os.path.join(root, base)
+    found = []
+    for path, _, files in os.walk(folder):
+        if "dataset_info.json" in files and "incomplete." not in path:
+            found.append(os.path.relpath(path, root))
+    if found:
+        return (
+            f"{dataset!r} is not among what is prepared in {folder}: found {', '.join(sorted(found))}; name one of them as "
+            f"name/config:version, or prepare {dataset!r}: `{prepare.COMMAND} {dataset}{_flag(data_dir)}`"
+        )
+    if base in PRIVATE:
+        return (
+            f"{base}: {PRIVATE[base]}; the data has to be your own. Looked in {folder} for a copy prepared by TFDS as "
+            f"ArrayRecord and found none. Point --config.data.dataset at your TFDS name (with TFDS_DATA_DIR or "
+            "--config.data.data_dir) or at a folder that contains train/<class>/*.jpg"
+        )
+    if base in tfds.list_builders(with_community_datasets=False):
+        return (
+            f"{dataset} is not prepared: no {base} in {root}. Prepare it with `{prepare.COMMAND} {dataset}{_flag(data_dir)}`, "
+            "or set TFDS_DATA_DIR to the folder that holds it"
+        )
+    return prepare.unknown_name_message(dataset)
+
+
+def _flag(data_dir: str) -> str:
+    return f" --data-dir={data_dir}" if data_dir else ""
+
+
+def _find_keys(dataset: str, info: Any) -> tuple[str, str]:
+    """The features that are the image and its one label."""
+    import tensorflow_datasets as tfds
+
+    features = dict(info.features.items())
+    pairs = [("image", "label")]
+    if info.supervised_keys and len(info.supervised_keys) == 2:
+        pairs.append(info.supervised_keys)
+    for image, label in pairs:
+        is_image = isinstance(features.get(image), tfds.features.Image)
+        if is_image and isinstance(features.get(label), tfds.features.ClassLabel):
+            return image, label
+    found = {key: type(feature).__name__ for key, feature in info.features.items()}
+    raise UserError(
+        f"{dataset}: expected features `image` (Image) and `label` (ClassLabel), found {found}; "
+        "choose a classification data set, or export it as a folder of images"
+    )

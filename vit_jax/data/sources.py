@@ -1,0 +1,71 @@
+"""The door of the data room: from a data set's name and split to a random-access source of encoded images. Called by: run,
+evals, tools."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from etils import epath
+
+from vit_jax.data.folders import open_folder
+from vit_jax.data.prepare import OWN_BUILDERS, find_data_dir
+from vit_jax.data.records import PRIVATE, open_tfds
+from vit_jax.types import DatasetSpec
+
+
+class Source(Protocol):
+    """Encoded examples by index; picklable, so that worker processes get their own. A class that has these three is one.
+
+    A `read_many(indices)` that returns a list of what `read` returns is used where it is there.
+    """
+
+    spec: DatasetSpec
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def read(self, index: int) -> tuple[bytes, int, str]:
+        """Example `index`, 0 <= index < len: (encoded image, label, name for messages)."""
+        ...
+
+
+def open_source(dataset: str, split: str, data_dir: str = "") -> Source:
+    """Opens one split of a data set.
+
+    Args:
+      dataset: a folder that contains train/<class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
+        `.`, `~`, `gs://`), or a TFDS name: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`. `digits` ships with scikit-learn
+        and is prepared on first use.
+      split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`.
+      data_dir: where TFDS's data sets are; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+
+    Returns:
+      The source; its `spec` says what it holds.
+
+    Raises:
+      UserError: it is not there, not prepared, or not laid out as expected; the message says what to do.
+    """
+    if _is_folder(dataset, data_dir):
+        return open_folder(dataset, split)
+    return open_tfds(dataset, split, data_dir)
+
+
+def _is_folder(dataset: str, data_dir: str) -> bool:
+    if dataset.startswith((".", "~", "/", "\\")) or "://" in dataset or os.path.isabs(dataset):
+        return True
+    if "/" not in dataset and "\\" not in dataset:
+        # A bare name may also be a folder of prepared TFDS data (the command runs in ~/tensorflow_datasets).
+        has_train = os.path.isdir(os.path.join(dataset, "train"))
+        return os.path.isdir(dataset) and (has_train or not _is_tfds_name(dataset, data_dir))
+    return os.path.isdir(dataset) or not _is_tfds_name(dataset, data_dir)  # data/flowers, eurosat/rgb
+
+
+def _is_tfds_name(dataset: str, data_dir: str) -> bool:
+    import tensorflow_datasets as tfds
+
+    base = dataset.split(":")[0].split("/")[0]
+    if base in (*OWN_BUILDERS, *PRIVATE) or (epath.Path(find_data_dir(data_dir)) / base).is_dir():
+        return True
+    return base in tfds.list_builders(with_community_datasets=False)
