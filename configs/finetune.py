@@ -57,7 +57,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """One row of table 4; see the module."""
     arg = parse_arg(arg, variant="B/16", dataset="cifar10", init="", lr=0.0, dev=False, table2=False, smoke=False)
     if arg.table2 and arg.dataset != "imagenet2012":
-        raise UserError(f"table2 is the ImageNet set-up of table 2; with dataset={arg.dataset} set --config.data.resolution")
+        raise UserError(
+            f"table2 is the ImageNet set-up of table 2; with dataset={arg.dataset} set --config.data.resolution"
+        )
     dataset, row, (train, test) = choose_data(arg.dataset, arg.dev)
     steps, rates, _, warmup, _ = row
     if arg.lr and arg.lr not in rates:
@@ -86,10 +88,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
         "weight_decay": 0.0,
         "clip_norm": 1.0,
     }
-    config.train = {"duration": f"{steps} steps", "log_every": "50 steps", "average_decay": 0.9999 if arg.table2 else 0.0}
+    config.train = {
+        "duration": f"{steps} steps",
+        "log_every": "50 steps",
+        "average_decay": 0.9999 if arg.table2 else 0.0,
+    }
     name = "dev" if arg.dev else "test"
     config.evals = {name: {"name": "classification", "split": test, "every": "10%", "batch_size": 512}}
-    config.checkpoint = {"every": "500 steps", "keep_best": 1 if arg.dev else 0, "best_metric": "eval/dev/top1" if arg.dev else ""}
+    config.checkpoint = {
+        "every": "500 steps",
+        "keep_best": 1 if arg.dev else 0,
+        "best_metric": "eval/dev/top1" if arg.dev else "",
+    }
     config.init = {"path": arg.init, "head": "zeros"}
     config.seed = 0
     return smoke(config) if arg.smoke else config

@@ -37,7 +37,16 @@ IMAGENET21K = {
 IMAGENET = ((300,), 3e-3, "cosine", 0.3, 0.1, 1.0)  # "ViT-*": every variant
 
 # Variants outside table 3 take the row of the nearest one that is in it.
-NEAREST_ROW = {"Nano": "B/16", "Ti": "B/16", "S": "B/16", "B": "B/16", "L": "L/16", "H": "H/14", "g": "H/14", "G": "H/14"}
+NEAREST_ROW = {
+    "Nano": "B/16",
+    "Ti": "B/16",
+    "S": "B/16",
+    "B": "B/16",
+    "L": "L/16",
+    "H": "H/14",
+    "g": "H/14",
+    "G": "H/14",
+}
 
 # dataset: (TFDS name, classes, (training split, held-out split), loss).
 DATASETS = {
@@ -70,9 +79,14 @@ def paper_config(arg) -> ConfigDict:
     model = vit_variant(arg.variant)
     epochs, lr, decay, weight_decay, dropout, clip_norm = paper_row(arg.variant, arg.dataset)
     if arg.epochs and arg.epochs not in epochs:
-        raise UserError(f"epochs={arg.epochs}: table 3 has {epochs} for this row; --config.train.duration sets any other")
+        raise UserError(
+            f"epochs={arg.epochs}: table 3 has {epochs} for this row; --config.train.duration sets any other"
+        )
     name, classes, (train, held_out), loss = DATASETS.get(arg.dataset, (arg.dataset, 0, ("train", ""), "softmax"))
-    side = 224 // model["patch_size"][0] * model["patch_size"][0], 224 // model["patch_size"][1] * model["patch_size"][1]
+    side = (
+        224 // model["patch_size"][0] * model["patch_size"][0],
+        224 // model["patch_size"][1] * model["patch_size"][1],
+    )
 
     config = ConfigDict()
     config.model = {

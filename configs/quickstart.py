@@ -71,7 +71,14 @@ def pretrain() -> ConfigDict:
         "crop_area": (0.5, 1.0),
         "flip": False,  # a mirrored 2 is no digit
     }
-    config.optim = {"name": "adam", "lr": 2e-3, "decay": "cosine", "warmup": "10%", "weight_decay": 0.05, "clip_norm": 1.0}
+    config.optim = {
+        "name": "adam",
+        "lr": 2e-3,
+        "decay": "cosine",
+        "warmup": "10%",
+        "weight_decay": 0.05,
+        "clip_norm": 1.0,
+    }
     config.train = {"duration": "80 epochs", "log_every": "25 steps", "average_decay": 0.98}
     return config
 

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_USER_ERROR, enable_compilation_cache, parse_command_line
+from vit_jax.main import EXIT_USER_ERROR, parse_command_line, prepare_process
 from vit_jax.tools import benchmark
 from vit_jax.types import Batch, UserError
 
@@ -117,7 +117,7 @@ def main() -> int:
         flags, overrides = parse_command_line(sys.argv[1:], parser)
         if flags.steps < 10:
             raise UserError(f"--steps={flags.steps}: quartiles need at least 10 timed steps")
-        enable_compilation_cache()
+        prepare_process()
         result = measure(flags, overrides)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The quickstart's two runs and their table; `quickstart.sh` installs and calls this.
 
-    python scripts/quickstart.py [--workdir=runs/quickstart] [--config.KEY=VALUE for both phases]
+python scripts/quickstart.py [--workdir=runs/quickstart] [--config.KEY=VALUE for both phases]
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_USER_ERROR, enable_compilation_cache, parse_command_line
+from vit_jax.main import EXIT_USER_ERROR, parse_command_line, prepare_process
 from vit_jax.types import UserError
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
@@ -25,7 +25,12 @@ def table(scores: dict[str, dict[str, float]]) -> str:
     shown = Table(title="Digits: accuracy on the 360 held-out test images", title_style="bold")
     shown.add_column("trained")
     shown.add_column("weights")
-    columns = {"top-1": "digits/top1", "1-shot": "fewshot/1shot", "5-shot": "fewshot/5shot", "10-shot": "fewshot/10shot"}
+    columns = {
+        "top-1": "digits/top1",
+        "1-shot": "fewshot/1shot",
+        "5-shot": "fewshot/5shot",
+        "10-shot": "fewshot/10shot",
+    }
     for name in columns:
         shown.add_column(name, justify="right")
     for phase, found in scores.items():
@@ -41,14 +46,16 @@ def main() -> int:
     """Runs; returns the exit code."""
     began = time.perf_counter()
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--workdir", default="runs/quickstart", help="where both runs go; again on the same one resumes")
+    parser.add_argument(
+        "--workdir", default="runs/quickstart", help="where both runs go; again on the same one resumes"
+    )
     try:
         flags, overrides = parse_command_line(sys.argv[1:], parser)
         from vit_jax.run import run
         from vit_jax.tools.curves import plot_curves
         from vit_jax.train.loop import EXIT_INTERRUPTED, Interrupted
 
-        enable_compilation_cache()
+        prepare_process()
         workdir = Path(flags.workdir)
         folders = {"pre-trained, 16x16": workdir / "pretrain", "fine-tuned, 24x24": workdir / "finetune"}
         pretrain, finetune = folders.values()

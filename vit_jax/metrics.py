@@ -235,8 +235,12 @@ def _evaluations(scalars: Mapping[str, float]) -> dict[str, tuple[list[str], lis
     for key, value in scalars.items():
         room, _, rest = key.partition("/")
         name, _, metric = rest.rpartition("/")
-        if room not in ("eval", "eval_average") or (room, metric) == ("eval_average", "num_examples"):
-            continue  # The averaged weights see the same examples: said once.
+        if (
+            room not in ("eval", "eval_average")
+            or (room, metric) == ("eval_average", "num_examples")
+            or "_seed" in metric
+        ):
+            continue  # The averaged weights see the same examples: said once. Single seeds are in the record.
         shown = found.setdefault(name, ([], []))[room == "eval_average"]
         if metric == "num_examples":
             shown.append(f"{value:.0f} examples")

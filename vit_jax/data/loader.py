@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -27,8 +28,10 @@ class _Loader:
     def __init__(
         self, source: Source, iterator: Iterator[Element], max_corrupt: int, corrupt: Iterable[str], copy: bool
     ):
-        self._source, self._iterator, self._max_corrupt, self._copy = source, iterator, max_corrupt, copy
+        self._source, self._max_corrupt, self._copy = source, max_corrupt, copy
         self.corrupt: set[str] = set(corrupt)
+        self._iterator = [iterator]
+        self._stop = weakref.finalize(self, _stop, self._iterator)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -39,7 +42,9 @@ class _Loader:
         Raises:
           UserError: more than `max_corrupt` different images were corrupt, or a label is out of range.
         """
-        element = next(self._iterator)
+        if not self._iterator:
+            raise StopIteration
+        element = next(self._iterator[0])
         for name, reason in element.corrupt:
             if name not in self.corrupt:
                 self.corrupt.add(name)
@@ -59,10 +64,15 @@ class _Loader:
         return Batch(*(np.array(leaf) for leaf in element.batch)) if self._copy else element.batch
 
     def close(self) -> None:
-        """Stops threads and worker processes. Safe to call twice."""
-        close = getattr(self._iterator, "close", None)
-        if close is not None:
-            close()
+        """Stops threads and worker processes. Safe to call twice; done at exit for whoever forgets."""
+        self._stop()
+
+
+def _stop(iterator: list[Iterator[Element]]) -> None:
+    # Grain's iterators complain when the interpreter ends before they do: the last reference goes here.
+    close = getattr(iterator.pop(), "close", None)
+    if close is not None:
+        close()
 
 
 class TrainLoader(_Loader):
@@ -145,13 +155,7 @@ def train_batches(
     keys = keys.map_with_index(_Keys(num_examples))[start_step * batch_size + process_index :: process_count]
     reader = BatchReader(source, transform, seed, replace=True, max_corrupt=max_corrupt)
     batches = keys.batch(share, drop_remainder=True).map(reader)
-    if workers == 0:
-        iterator = iter(batches.to_iter_dataset(_read_options(threads, prefetch)))
-    else:
-        _mark_flags_parsed()
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(prefetch, 1))
-        in_worker = batches.to_iter_dataset(_read_options(0, 0))
-        iterator = iter(in_worker.mp_prefetch(options, worker_init_fn=_WorkerInit(os.getpid())))
+    iterator = _read_ahead(batches, workers, threads, prefetch)
     return TrainLoader(source, iterator, max_corrupt, corrupt, copy=workers > 0)
 
 
@@ -209,7 +213,7 @@ def eval_batches(
     keys = _EvalKeys(len(source), batch_size, share, process_index)
     reader = BatchReader(source, transform, 0, replace=False, max_corrupt=max_corrupt)
     batches = grain.MapDataset.source(keys).map(reader)
-    iterator = iter(batches.to_iter_dataset(_read_options(threads, threads)))
+    iterator = _read_ahead(batches, 0, threads, threads)
     return EvalLoader(source, iterator, max_corrupt, len(keys))
 
 
@@ -225,6 +229,18 @@ def _check_shares(source: Source, batch_size: int, process_index: int, process_c
             f"batch_size {batch_size} cannot be shared by {process_count} processes; the nearest that can is {near}"
         )
     return batch_size // process_count
+
+
+def _read_ahead(batches: Any, workers: int, threads: int, prefetch: int) -> Iterator[Element]:
+    """Starts the threads or processes that keep batches ready."""
+    import grain
+
+    if workers == 0:
+        return iter(batches.to_iter_dataset(_read_options(threads, prefetch)))
+    _mark_flags_parsed()
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(prefetch, 1))
+    in_worker = batches.to_iter_dataset(_read_options(0, 0))
+    return iter(in_worker.mp_prefetch(options, worker_init_fn=_WorkerInit(os.getpid())))
 
 
 def _read_options(threads: int, prefetch: int) -> Any:

@@ -63,12 +63,10 @@ def _decode_jpeg(data: bytes) -> Image:
     import simplejpeg
 
     try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
     except ValueError:  # a damaged header, or chroma subsampling that TurboJPEG has no name for
         return _decode_pillow(data)
     _check_size(height, width)
-    if colorspace in ("CMYK", "YCCK"):
-        return _decode_pillow(data)
     try:
         image = simplejpeg.decode_jpeg(data, "RGB")
     except ValueError as error:
@@ -101,7 +99,7 @@ def _is_plain_png(data: bytes) -> bool:
         if kind == b"IHDR" and length == 13:
             body = data[position + 8 : end - 4]
             _check_size(int.from_bytes(body[4:8], "big"), int.from_bytes(body[:4], "big"))
-            plain = body[8] == 8 and body[9] in (0, 2)  # 8 bits; gray or RGB
+            plain = body[8] == 8 and body[9] in (0, 2)  # 8-bit gray or RGB; the rest differs between OpenCV's versions
         elif kind in (b"tRNS", b"eXIf"):
             plain = False
         elif kind == b"IEND":
@@ -124,7 +122,7 @@ def _decode_pillow(data: bytes) -> Image:
             elif picture.mode == "F":
                 raise CorruptImage("the image holds 32-bit floats, whose range is not known")
             else:
-                picture.info.pop("transparency", None)
+                picture.info.pop("transparency", None)  # or Pillow warns that RGB cannot hold a palette's alpha
                 image = np.array(picture.convert("RGB"))
     except (CorruptImage, MemoryError):
         raise

@@ -110,9 +110,9 @@ def _make_builder(name: str, data_dir: str) -> Any:
         return digits.Digits(data_dir=data_dir)
     try:
         return tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        raise UserError(unknown_name_message(name)) from error
     except (ValueError, AssertionError, ImportError) as error:
+        if isinstance(error, tfds.core.DatasetNotFoundError) or "Parsing builder name" in str(error):
+            raise UserError(unknown_name_message(name)) from error
         raise UserError(f"cannot open TFDS data set {name!r}: {str(error).splitlines()[0]}") from error
 
 
@@ -157,7 +157,8 @@ def _write(builder: Any, quiet: bool, **options: Any) -> None:
         with _quietly() if quiet else contextlib.nullcontext():
             builder.download_and_prepare(file_format="array_record", **options)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and _is_prepared(builder):
+        taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
+        if taken and _is_prepared(builder):
             builder.info.read_from_directory(builder.data_dir)
             return
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):

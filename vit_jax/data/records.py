@@ -114,9 +114,11 @@ def _find_builder(dataset: str, root: str) -> Any:
     except tfds.core.DatasetNotFoundError:
         return None
     except ValueError as error:
+        if "Parsing builder name" in str(error):
+            raise UserError(prepare.unknown_name_message(dataset)) from error
+        reason = str(error).splitlines()[0]  # prepared by a TFDS too old to describe its features
         raise UserError(
-            f"{dataset!r} is not a TFDS name (expected name, name/config or name/config:1.2.3): "
-            f"{str(error).splitlines()[0]}"
+            f"cannot read {dataset!r} in {root}: {reason} Prepare it again: `{prepare.COMMAND} {dataset}`"
         ) from error
 
 

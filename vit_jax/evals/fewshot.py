@@ -92,18 +92,16 @@ class FewShot:
             mesh=mesh,
             max_corrupt=0,
         )
-        features, labels = [], []
-        for batch, _ in batches:
-            x, y, mask = (_in_order(np.asarray(part)) for part in self._features(params, batch))
-            features.append(x[mask > 0])
-            labels.append(y[mask > 0])
-        return np.concatenate(features), np.concatenate(labels)
-
-
-def _in_order(rows: np.ndarray) -> np.ndarray:
-    """Undoes the interleaving of a global batch: process p holds examples p, p + processes, ... of it."""
-    processes = jax.process_count()
-    return rows.reshape(processes, -1, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
+        # A process reads a block of the split, so a global batch stacks one part of every block: (process, rows, ...).
+        parts = [
+            [
+                np.asarray(part).reshape(jax.process_count(), -1, *part.shape[1:])
+                for part in self._features(params, batch)
+            ]
+            for batch, _ in batches
+        ]
+        x, y, mask = (np.concatenate(blocks, axis=1) for blocks in zip(*parts, strict=True))
+        return x[mask > 0], y[mask > 0]
 
 
 def choose_examples(labels: np.ndarray, num_classes: int, shots: int, seed: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
 
 
-def mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+def mix(x: UInt32[Array, ...]) -> UInt32[Array, ...]:
     """Scrambles 32 bits so that each output bit depends on every input bit.
 
     Source: the `lowbias32` constants of C. Wellons' hash-prospector search (multiply, xor-shift, twice).
@@ -53,7 +53,7 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "..."], train: bool) -> Float[Array, "..."]:
+    def __call__(self, x: Float[Array, ...], train: bool) -> Float[Array, ...]:
         if not train or self.rate == 0.0:
             return x
         mask = keep_mask(self.make_rng("dropout"), x.shape, self.rate)

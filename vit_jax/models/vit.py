@@ -34,6 +34,7 @@ class Encoder(nn.Module):
         x = PositionEmbedding(self.dtype, name="posembed_input")(tokens)
         x = Dropout(self.dropout)(x, train)
         block = nn.remat(EncoderBlock, static_argnums=(2,)) if self.remat else EncoderBlock
+        block = nn.jit(block, static_argnums=(2,))  # traced once and not once per layer; XLA inlines it
         for layer in range(self.depth):
             x = block(
                 self.num_heads,

@@ -89,7 +89,9 @@ def summarize(
         "step_s_quartiles": [round(lower, 6), round(upper, 6)],
         "images_per_s": round(rate, 2),
         "flops_per_image": flops_per_image,
-        "peak_share": round(rate * flops_per_image / (peak * len(devices)), 4) if peak and dtype == "bfloat16" else None,
+        "peak_share": round(rate * flops_per_image / (peak * len(devices)), 4)
+        if peak and dtype == "bfloat16"
+        else None,
         "peak_memory_bytes": peak_memory_bytes(devices),
     }
 
