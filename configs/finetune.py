@@ -10,7 +10,8 @@ Arguments: `variant` SIZE/PATCH; `dataset` a row of table 4, `vtab/TASK`, your o
 `train/CLASS/*.jpg`; `init` where the weights come from; `lr` one of the row's sweep (default its third value, 0.01 for
 CIFAR, 0.03 for ImageNet); `dev` trains on the training set less the row's development split and scores that (to choose
 the LR), without it the whole training set is used and the test split is scored; `table2` ImageNet at 512 (518 for patch
-14) pixels with Polyak averaging 0.9999; `smoke` a minute on any CPU, on digits.
+14) pixels with Polyak averaging 0.9999; `smoke` a minute on any CPU, on digits (or your folder). A folder trains for 20
+epochs of batches of 64 at 224 pixels; any of it can be set, `--config.data.resolution=384 --config.data.batch_size=512`.
 
 Expected from ImageNet-21k weights (table 5): B/16 CIFAR-10 98.95, CIFAR-100 91.67, ImageNet 83.97, Flowers 99.38, Pets
 94.43; L/16 99.16, 93.44, 85.15, 99.61, 94.73. Mean of three seeds; spread below 0.1 but for Pets and Flowers.
@@ -33,7 +34,7 @@ ROWS = {
     "oxford_iiit_pet": (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test"),
     "oxford_flowers102": (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test"),
 }
-OWN = (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test")  # any other data set: the row of the small ones
+OWN = (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test")  # any other TFDS name: the row of the small data sets
 VTAB = (2_500, (0.01,), 0, 200, "")  # 2,500 steps at 0.01; 200 development examples
 
 # VTAB-1k tasks whose label is the stored one: TFDS name, (train800, val200, test). arXiv 1910.04867.
@@ -53,9 +54,9 @@ VTAB_TASKS = {
 }
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def get_config(text: str | None = None) -> ConfigDict:
     """One row of table 4; see the module."""
-    arg = parse_arg(arg, variant="B/16", dataset="cifar10", init="", lr=0.0, dev=False, table2=False, smoke=False)
+    arg = parse_arg(text, variant="B/16", dataset="cifar10", init="", lr=0.0, dev=False, table2=False, smoke=False)
     if arg.table2 and arg.dataset != "imagenet2012":
         raise UserError(
             f"table2 is the ImageNet set-up of table 2; with dataset={arg.dataset} set --config.data.resolution"
@@ -69,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     patch = model["patch_size"]
 
     config = ConfigDict()
-    config.model = {**model, "num_classes": 0, "representation_size": 0, "head_bias": 0.0, "dtype": "bfloat16"}
+    config.model = {**model, "num_classes": 0, "representation_size": 0, "head_bias": 0.0, "dtype": "auto"}
     config.data = {
         "dataset": dataset,
         "split": train,
@@ -102,7 +103,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
     config.init = {"path": arg.init, "head": "zeros"}
     config.seed = 0
+    if Path(dataset).expanduser().is_dir():
+        own_folder(config)
     return smoke(config) if arg.smoke else config
+
+
+def own_folder(config: ConfigDict) -> None:
+    """Table 4 for a folder of anyone's: fewer pixels and a smaller batch, so that it starts on a laptop too."""
+    config.data.update({"resolution": tuple(224 // p * p for p in config.model.patch_size), "batch_size": 64})
+    config.optim.warmup = "10%"
+    config.train.update({"duration": "20 epochs", "log_every": "10 steps"})
+    config.checkpoint.every = "10%"
+    for section in config.evals.values():
+        section.batch_size = 64
 
 
 def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:
@@ -130,9 +143,13 @@ def smoke(config: ConfigDict) -> ConfigDict:
     """Shrinks model, data and length, and keeps the row's optimizer, schedule, recipe and head."""
     ph, pw = config.model.patch_size
     config.model.update({"width": 64, "depth": 2, "mlp_dim": 128, "num_heads": 2, "dtype": "float32"})
-    config.data.update({"dataset": "digits", "split": "train", "resolution": (3 * ph, 3 * pw), "batch_size": 64})
+    config.data.update({"resolution": (3 * ph, 3 * pw), "batch_size": 64})
+    if not Path(config.data.dataset).expanduser().is_dir():  # a folder is at hand; other data may not be
+        config.data.update({"dataset": "digits", "split": "train"})
+        config.evals = {"test": {"name": "classification", "split": "test"}}
+    for section in config.evals.values():
+        section.update({"every": "16 steps", "batch_size": 64})
     config.optim.warmup = "25%"
     config.train.update({"duration": "16 steps", "log_every": "4 steps"})
-    config.evals = {"test": {"name": "classification", "split": "test", "every": "16 steps", "batch_size": 64}}
     config.checkpoint.update({"every": "8 steps", "keep_best": 0, "best_metric": ""})
     return config

@@ -56,9 +56,9 @@ DATASETS = {
 }
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def get_config(text: str | None = None) -> ConfigDict:
     """One row of table 3; see the module."""
-    arg = parse_arg(arg, variant="B/16", dataset="imagenet21k", epochs=0, smoke=False)
+    arg = parse_arg(text, variant="B/16", dataset="imagenet21k", epochs=0, smoke=False)
     config = small_config(arg) if arg.dataset in SMALL else paper_config(arg)
     return smoke(config) if arg.smoke else config
 
@@ -95,7 +95,7 @@ def paper_config(arg) -> ConfigDict:
         "representation_size": model["width"],
         "head_bias": -10.0 if loss == "sigmoid" else 0.0,
         "dropout": dropout,
-        "dtype": "bfloat16",
+        "dtype": "auto",
     }
     config.data = {"dataset": name, "split": train, "recipe": "pretrain", "resolution": side, "batch_size": 4096}
     config.objective = {"name": loss}

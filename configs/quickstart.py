@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 from vit_jax.config import parse_arg
 
 
-def get_config(arg: str | None = None) -> ConfigDict:
+def get_config(text: str | None = None) -> ConfigDict:
     """One of the two phases; see the module."""
-    arg = parse_arg(arg, pretrain=False, finetune=False, init="", smoke=False)
+    arg = parse_arg(text, pretrain=False, finetune=False, init="", smoke=False)
     config = finetune(arg.init) if arg.finetune else pretrain()
     if arg.smoke:
         config.model.depth = 2

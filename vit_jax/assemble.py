@@ -84,12 +84,16 @@ def complete(config: ml_collections.ConfigDict) -> list[str]:
 def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] | None = None) -> None:
     """Completes a config, applies overrides, checks it, and lets evaluators inherit the training data's keys.
 
+    `model.dtype = "auto"` becomes bfloat16 on an accelerator and float32 on a CPU, which has no fast bfloat16.
+
     Raises:
       UserError: every mistake found, one per line.
     """
+    _choose_dtype(config)
     errors = complete(config)
     if not errors and overrides:
         configs.override(config, overrides)
+        _choose_dtype(config)
         errors = complete(config)
     if errors:
         raise UserError("\n".join(errors))
@@ -99,6 +103,12 @@ def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] 
                 if key in section and section[key] in ("", (0, 0)):
                     section[key] = config.data[key]
     config.lock()
+
+
+def _choose_dtype(config: ml_collections.ConfigDict) -> None:
+    if config.model.get("dtype") == "auto":
+        with config.unlocked():
+            config.model.dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def build_model(config: ml_collections.ConfigDict) -> Any:

@@ -49,7 +49,7 @@ def enable_compilation_cache() -> None:
 
     if os.environ.get("VIT_JAX_COMPILATION_CACHE") == "0":
         return
-    if not jax.config.jax_compilation_cache_dir:
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(home / "vit_jax" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

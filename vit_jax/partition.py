@@ -110,11 +110,13 @@ def put_batch(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def put_tree(tree: Any, shardings: Any) -> Any:
-    """Places a tree of host arrays, equal on all processes, shard by shard."""
+    """Places a tree of host arrays and random keys, equal on all processes, shard by shard."""
 
     def put(x: Any, sharding: NamedSharding) -> jax.Array:
         if sharding.is_fully_addressable:
             return jax.device_put(x, sharding)
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
         host = np.asarray(x)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 

@@ -31,7 +31,7 @@ class Classification:
       resolution: (h, w) pixels; images are squashed to it, as in the release. (0, 0) for the training resolution.
       batch_size: global.
       every: how often; the last step is always scored.
-      max_corrupt: images that may fail to decode; they count as absent and are reported.
+      max_corrupt: images that may fail to decode: they are left out of num_examples and named; more stop the run.
     """
 
     split: str
@@ -40,7 +40,7 @@ class Classification:
     resolution: tuple[int, int] = (0, 0)
     batch_size: int = 512
     every: Duration = "10%"
-    max_corrupt: int = 0
+    max_corrupt: int = 100
     _source: Source | None = dataclasses.field(default=None, init=False, repr=False)
     _step: Any = dataclasses.field(default=None, init=False, repr=False)
 

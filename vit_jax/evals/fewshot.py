@@ -92,15 +92,8 @@ class FewShot:
             mesh=mesh,
             max_corrupt=0,
         )
-        # A process reads a block of the split, so a global batch stacks one part of every block: (process, rows, ...).
-        parts = [
-            [
-                np.asarray(part).reshape(jax.process_count(), -1, *part.shape[1:])
-                for part in self._features(params, batch)
-            ]
-            for batch, _ in batches
-        ]
-        x, y, mask = (np.concatenate(blocks, axis=1) for blocks in zip(*parts, strict=True))
+        parts = [jax.device_get(self._features(params, batch)) for batch, _ in batches]
+        x, y, mask = (np.concatenate(rows) for rows in zip(*parts, strict=True))
         return x[mask > 0], y[mask > 0]
 
 

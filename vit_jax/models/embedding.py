@@ -44,7 +44,7 @@ class PatchEmbedding(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         images, kernel, bias = (x.astype(self.dtype) for x in (images, kernel, bias))
         patches = images.reshape(b, h // ph, ph, w // pw, pw, channels)  # b gh ph gw pw channels
-        return jnp.einsum("bypxqc,pqcd->byxd", patches, kernel) + bias
+        return jnp.einsum("bypxqc,pqcd->byxd", patches, kernel) + bias[None, None, None]
 
 
 class PositionEmbedding(nn.Module):

@@ -5,6 +5,8 @@ Called by: scripts/benchmark.py.
 
 from __future__ import annotations
 
+import itertools
+import os
 import resource
 import statistics
 import time
@@ -41,8 +43,6 @@ def process_age_s() -> float:
     """Seconds since this process was started, interpreter start-up and imports included (Linux; else since Python's)."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
-        import os
-
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError, AttributeError):
         return time.process_time()
@@ -68,7 +68,7 @@ def time_steps(step: Callable[[int], Any], *, warmup: int, steps: int) -> list[f
         running = following
     jax.block_until_ready(running)
     done.append(time.perf_counter())
-    times = [b - a for a, b in zip(done, done[1:], strict=False)]
+    times = [b - a for a, b in itertools.pairwise(done)]
     return times[-steps:]
 
 

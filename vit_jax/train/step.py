@@ -94,7 +94,7 @@ def init_state(
     """Places parameters on the mesh and creates the state of step 0; the average starts as the parameters.
 
     Args:
-      params: tree of host arrays.
+      params: tree of arrays; given up, since on one device the state may share their memory, which steps reuse.
       optimizer: from `make_optimizer`.
       rng: the run's key for dropout.
       mesh: the mesh.
@@ -103,13 +103,13 @@ def init_state(
     params = partition.put_tree(params, partition.param_sharding(params, mesh))
     shardings = partition.param_sharding(jax.eval_shape(optimizer.init, params), mesh)
     opt_state = jax.jit(optimizer.init, out_shardings=shardings)(params)
-    everywhere = partition.replicated(mesh)
+    # The key is copied: steps reuse the state's memory.
+    scalars = {"step": jnp.zeros((), jnp.int32), "rng": jax.random.clone(rng)}
     return TrainState(
-        step=jax.device_put(jnp.zeros((), jnp.int32), everywhere),
         params=params,
         opt_state=opt_state,
         average=jax.tree.map(jnp.copy, params) if average else None,
-        rng=jax.device_put(rng, everywhere),
+        **partition.put_tree(scalars, partition.param_sharding(scalars, mesh)),
     )
 
 
