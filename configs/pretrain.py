@@ -123,8 +123,8 @@ def paper_config(arg) -> ConfigDict:
 # Rows of ours, for real data that fits on a laptop; see the README for what they reach.
 # dataset: (resolution, batch, epochs, base LR, weight decay, dropout, smallest crop, flip, splits)
 SMALL = {
-    "fashion_mnist": (28, 128, 9, 1e-3, 0.05, 0.0, 0.6, True, ("train", "test")),
-    "digits": (16, 128, 60, 1e-3, 0.05, 0.0, 0.6, False, ("train", "test")),
+    "fashion_mnist": (28, 128, 5, 1.5e-3, 0.05, 0.0, 0.9, True, ("train", "test")),
+    "digits": (16, 128, 70, 1e-3, 0.05, 0.0, 0.75, False, ("train", "test")),
 }
 
 

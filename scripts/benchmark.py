@@ -8,12 +8,17 @@ process), peak memory, FLOPs per image, and on a known accelerator in bf16 the s
 vit_jax.main: `--config.model.dtype=float32`, `--config.data.resolution=224`.
 """
 
+from __future__ import annotations
+
 import argparse
 import concurrent.futures
+import functools
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -22,64 +27,91 @@ from vit_jax.main import EXIT_USER_ERROR, parse_command_line, prepare_process
 from vit_jax.tools import benchmark
 from vit_jax.types import Batch, UserError
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
-def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict:
-    """Builds, times and describes one step."""
-    import jax
-    import numpy as np
+    from vit_jax.assemble import Parts
 
-    from vit_jax import partition
-    from vit_jax.assemble import build_parts, resolve
-    from vit_jax.models.build import count_params, init_params
-    from vit_jax.tools.flops import count_flops
 
-    began = time.perf_counter()
+def load_config(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
+    """The config, resolved, with the batch size asked for; 1,000 classes where only the data would say how many."""
+    from vit_jax.assemble import resolve
+
     config = configs.load(flags.config)
     resolve(config, overrides)
     with config.unlocked():
         config.data.batch_size = flags.batch
-        config.model.num_classes = config.model.num_classes or 1000  # the data would say; it is not opened
-    total_steps = 10_000  # only the learning rate depends on it
-    parts = build_parts(
-        config, total_steps, lambda d: configs.steps(d, steps_per_epoch=total_steps / 100, total=total_steps)
-    )
-    resolution = config.data.resolution
+        config.model.num_classes = config.model.num_classes or 1000
+    return config
+
+
+def random_batches(config: ConfigDict) -> list[Batch]:
+    """Two batches of noise of the config's shape, in host memory; each step moves one to the device, as training does."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
-    batches = [
+    size = config.data.batch_size
+    return [
         Batch(
-            image=rng.integers(0, 256, (flags.batch, *resolution, 3), np.uint8),
-            label=rng.integers(0, config.model.num_classes, flags.batch).astype(np.int32),
-            mask=np.ones(flags.batch, np.float32),
+            image=rng.integers(0, 256, (size, *config.data.resolution, 3), np.uint8),
+            label=rng.integers(0, config.model.num_classes, size).astype(np.int32),
+            mask=np.ones(size, np.float32),
         )
         for _ in range(2)
     ]
 
-    def infer(params, images):
-        return parts.forward(params, images).logits
+
+def build_step(mode: str, config: ConfigDict, parts: Parts) -> tuple[Callable[[int], Any], int]:
+    """Compiles while the parameters are drawn; returns `step(i)`, which dispatches one step, and FLOPs per image."""
+    import jax
+    import numpy as np
+
+    from vit_jax import partition
+    from vit_jax.models.build import init_params
+    from vit_jax.tools.flops import count_flops
+
+    size, resolution, batches = config.data.batch_size, config.data.resolution, random_batches(config)
+
+    def compile_infer() -> tuple[Any, int]:
+        sharding = partition.batch_sharding(parts.mesh)
+        images = jax.ShapeDtypeStruct((size, *resolution, 3), np.uint8, sharding=sharding)
+        traced = jax.jit(lambda p, x: parts.forward(p, x).logits).trace(parts.abstract.params, images)
+        return traced.lower().compile(), count_flops(traced.jaxpr) // size
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        if flags.mode == "train":
-            compiling = pool.submit(parts.compile, flags.batch, resolution)
-        else:
-            images = jax.ShapeDtypeStruct(
-                batches[0].image.shape, np.uint8, sharding=partition.batch_sharding(parts.mesh)
-            )
-            traced = jax.jit(infer).trace(parts.abstract.params, images)
-            compiling = pool.submit(lambda: (traced.lower().compile(), count_flops(traced.jaxpr) // flags.batch))
+        train = mode == "train"
+        compiling = pool.submit(parts.compile, size, resolution) if train else pool.submit(compile_infer)
         params = init_params(parts.model, jax.random.key(config.seed), resolution)
-        state = parts.draw_state(params) if flags.mode == "train" else None
-        if state is None:
-            params = partition.put_tree(params, partition.param_sharding(params, parts.mesh))
+        if train:
+            state: Any = parts.draw_state(params)
+        else:
+            state = partition.put_tree(params, partition.param_sharding(params, parts.mesh))
         program, flops = compiling.result()
 
-    def step(i: int):
+    def step(i: int) -> Any:
         nonlocal state
         batch = partition.put_batch(batches[i % 2], parts.mesh)
-        if flags.mode == "infer":
-            return program(params, batch.image)
+        if not train:
+            return program(state, batch.image)
         state, metrics = program(state, batch)
         return metrics["loss"]
 
+    return step, flops
+
+
+def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict[str, Any]:
+    """Builds, times and describes one step."""
+    import jax
+
+    from vit_jax.assemble import build_parts
+    from vit_jax.models.build import count_params
+
+    began = time.perf_counter()
+    config = load_config(flags, overrides)
+    total_steps = 10_000  # only the learning rate depends on it
+    to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
+    parts = build_parts(config, total_steps, to_steps)
+    step, flops = build_step(flags.mode, config, parts)
     jax.block_until_ready(step(0))
     first_step = {
         "time_to_first_step_s": round(time.perf_counter() - began, 3),
@@ -94,7 +126,7 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
         "device": devices[0].device_kind,
         "num_devices": len(devices),
         "batch_size": flags.batch,
-        "resolution": list(resolution),
+        "resolution": list(config.data.resolution),
         "dtype": config.model.dtype,
         "num_params": count_params(parts.abstract.params),
         **benchmark.summarize(

@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import ml_collections
+from clu import parameter_overview
 from etils import epath
 
 from vit_jax import config as configs
@@ -136,6 +137,10 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, start_step: int, w
         else:
             params, fates = initial_params(config, parts.model)
             state = parts.draw_state(params)
+            if jax.process_index() == 0:
+                (folder / "parameters.txt").write_text(
+                    parameter_overview.get_parameter_overview(parts.abstract.params, include_stats=False) + "\n"
+                )
             if fates:
                 writers.notice(f"parameters from {config.init.path}: {format_report(fates)}")
                 if jax.process_index() == 0:

@@ -57,5 +57,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _bfloat16(array: np.ndarray) -> np.ndarray:
+def _bfloat16(array: np.ndarray | bytes) -> np.ndarray:
+    if isinstance(array, bytes):  # numpy hands out what is no .npy file as it is
+        raise ValueError("not an array")
     return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vit_jax.models import initializers
+from vit_jax.types import UserError
 
 
 class PatchEmbedding(nn.Module):
@@ -36,7 +37,7 @@ class PatchEmbedding(nn.Module):
         b, h, w, channels = images.shape
         ph, pw = self.patch_size
         if h % ph or w % pw:
-            raise ValueError(
+            raise UserError(
                 f"image of {h}x{w} pixels is not divisible by the patch of {ph}x{pw}; set data.resolution to a multiple, "
                 f"for example {max(h // ph, 1) * ph}x{max(w // pw, 1) * pw}"
             )
@@ -96,14 +97,14 @@ def resample_positions(
       (1, n', d) of the dtype given.
 
     Raises:
-      ValueError: n does not fit `old_grid`.
+      UserError: n does not fit `old_grid`.
 
     Source: arXiv 2010.11929 section 3.2.
     """
     extra = int(has_class_token)
     _, n, d = positions.shape
     if n != old_grid[0] * old_grid[1] + extra:
-        raise ValueError(
+        raise UserError(
             f"position embeddings hold {n} entries, but a {old_grid[0]}x{old_grid[1]} grid "
             f"{'with' if extra else 'without'} class token has {old_grid[0] * old_grid[1] + extra}"
         )

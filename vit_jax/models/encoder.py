@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.models import initializers
 from vit_jax.models.dropout import Dropout
+from vit_jax.types import UserError
 
 
 @jax.checkpoint
@@ -77,7 +78,7 @@ class MultiHeadDotProductAttention(nn.Module):
     ) -> Float[Array, "b n d"]:
         d = queries.shape[-1]
         if d % self.num_heads:
-            raise ValueError(
+            raise UserError(
                 f"width {d} is not divisible by {self.num_heads} heads; change model.width or model.num_heads"
             )
         k = d // self.num_heads

@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 import re
 
+from vit_jax.types import UserError
+
 # width, depth, mlp_dim, num_heads.  B, L, H: arXiv 2010.11929 table 1.  Ti, S: arXiv 2012.12877 table 1 as used by
 # arXiv 2106.10270.  g, G: arXiv 2106.04560 table 2.  Nano is ours: small enough to learn from scratch on two cores.
 VIT_SIZES = {
@@ -32,17 +34,17 @@ def vit_variant(variant: str) -> dict:
       {name, patch_size: (h, w) pixels, width, depth, mlp_dim, num_heads}.
 
     Raises:
-      ValueError: unknown size or malformed patch, with the nearest right one.
+      UserError: unknown size or malformed patch, with the nearest right one.
     """
     match = re.fullmatch(r"(\w+)/(\d+)(?:x(\d+))?", variant)
     size = match.group(1) if match else variant.split("/")[0]
     if size not in VIT_SIZES:
         near = difflib.get_close_matches(size, VIT_SIZES, n=1, cutoff=0.0)[0]
-        raise ValueError(
+        raise UserError(
             f"variant {variant!r}: no size {size!r}; sizes are {', '.join(VIT_SIZES)}; did you mean {near!r}?"
         )
     if not match or int(match.group(2)) == 0 or match.group(3) == "0":
-        raise ValueError(f"variant {variant!r} has no patch size; write it as {size}/16 or {size}/16x8")
+        raise UserError(f"variant {variant!r} has no patch size; write it as {size}/16 or {size}/16x8")
     width, depth, mlp_dim, num_heads = VIT_SIZES[size]
     height = int(match.group(2))
     return {

@@ -15,7 +15,7 @@ from vit_jax.models import heads
 from vit_jax.models.dropout import Dropout
 from vit_jax.models.embedding import PatchEmbedding, PositionEmbedding
 from vit_jax.models.encoder import EncoderBlock
-from vit_jax.types import Outputs
+from vit_jax.types import Outputs, UserError
 
 
 class Encoder(nn.Module):
@@ -109,7 +109,7 @@ class VisionTransformer(nn.Module):
         elif self.pool == "map":
             pooled = heads.MapHead(self.num_heads, self.mlp_dim, dtype, name="MAPHead_0")(tokens, train=train)
         else:
-            raise ValueError(f"model.pool is {self.pool!r}; expected token, gap or map")
+            raise UserError(f"model.pool is {self.pool!r}; expected token, gap or map")
         pre_logits = pooled
         if self.representation_size:
             pre_logits = jnp.tanh(heads.representation_layer(self.representation_size, dtype)(pooled))

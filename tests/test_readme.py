@@ -1,0 +1,110 @@
+"""The README's commands are executed: every one must resolve, and those a CPU can run are run."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vit_jax import config as configs
+from vit_jax.assemble import resolve
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def commands(start: str) -> list[list[str]]:
+    """The command lines of the README's code blocks that begin with `start`, continuation lines joined."""
+    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.startswith(start)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two classes of JPEGs that a model can tell apart: dark and bright noise, 24 to train on and 8 to test."""
+    root, rng = tmp_path_factory.mktemp("own") / "images", np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for label, low in (("bright", 150), ("dark", 0)):
+            place = root / split / label
+            place.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(low, low + 100, (40 + i, 60, 3), np.uint8)
+                Image.fromarray(pixels).save(place / f"{i}.jpg")
+    return root
+
+
+def run_main(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "vit_jax.main", *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}  # one device, as a user has
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_every_run_in_the_readme_resolves(folder, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = commands("python -m vit_jax.main")
+    assert len(found) >= 4
+    for command in found:
+        flags = dict(item.removeprefix("--").split("=", 1) for item in command[3:])
+        config = configs.load(flags["config"].replace("FOLDER", str(folder)))
+        overrides = [(k.removeprefix("config."), v) for k, v in flags.items() if k.startswith("config.")]
+        resolve(config, overrides)
+        for key, value in overrides:
+            section, name = key.split(".")
+            assert str(config[section][name]) in (value, str((int(value),) * 2 if value.isdigit() else ""))
+
+
+def test_the_map_of_the_house_names_what_is_there():
+    block = README.split("## The map of the house")[1].split("```")[1]
+    for name in re.findall(r"^ {2}(\w+\.py)", block, re.MULTILINE) + re.findall(r" {4,}(\w+\.py)", block):
+        assert (ROOT / "vit_jax" / name).is_file(), name
+    for room in re.findall(r"^ {2}(\w+)/", block, re.MULTILINE):
+        assert (ROOT / "vit_jax" / room).is_dir(), room
+
+
+def test_no_figure_was_left_out_of_the_readme():
+    assert "@@" not in README
+    assert (ROOT / "docs" / "quickstart.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_folder_of_jpegs_is_fine_tuned_from_the_command_line_alone(folder, tmp_path):
+    done = run_main(
+        f"--config=configs/finetune.py:variant=Ti/16,dataset={folder}",
+        f"--workdir={tmp_path}/run",
+        "--config.data.resolution=32",
+        "--config.data.batch_size=8",
+        "--config.train.duration=12",
+        "--config.optim.lr=0.03",
+        "--config.model.depth=2",
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert result["data"][0]["class_names"] == ["bright", "dark"]
+    assert [spec["num_examples"] for spec in result["data"]] == [24, 8]
+    assert result["scores"]["eval/test/num_examples"] == 8
+    assert result["scores"]["eval/test/top1"] == 1.0  # dark and bright are told apart by their mean
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        "pretrain.py:variant=B/16,dataset=imagenet21k,smoke",
+        "pretrain.py:variant=H/14,dataset=jft,smoke",
+        "finetune.py:variant=B/16,dataset=cifar10,smoke",
+        "quickstart.py:finetune,smoke",
+    ],
+)
+def test_smoke_variants_run_to_their_end(config, tmp_path):
+    done = run_main(f"--config=configs/{config}", f"--workdir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "run" / "run.json").read_text())["scores"]
+    assert {v for k, v in scores.items() if k.endswith("num_examples")} == {360}
