@@ -3,7 +3,7 @@
     python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k --workdir=runs/b16_i21k
     python -m vit_jax.main --config=configs/pretrain.py:variant=L/16,dataset=jft,epochs=14 --workdir=runs/l16_jft
     python -m vit_jax.main --config=configs/pretrain.py:variant=B/32,dataset=imagenet2012 --workdir=runs/b32_i1k
-    python -m vit_jax.main --config=configs/pretrain.py:variant=Nano/4,dataset=fashion_mnist --workdir=runs/fashion
+    python -m vit_jax.main --config=configs/pretrain.py:variant=Nano/7,dataset=fashion_mnist --workdir=runs/fashion
     python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,smoke --workdir=/tmp/smoke
 
 Arguments: `variant` SIZE/PATCH; `dataset` imagenet21k, jft, imagenet2012, fashion_mnist, digits, or your own TFDS name or
@@ -123,7 +123,7 @@ def paper_config(arg) -> ConfigDict:
 # Rows of ours, for real data that fits on a laptop; see the README for what they reach.
 # dataset: (resolution, batch, epochs, base LR, weight decay, dropout, smallest crop, flip, splits)
 SMALL = {
-    "fashion_mnist": (28, 128, 5, 1.5e-3, 0.05, 0.0, 0.9, True, ("train", "test")),
+    "fashion_mnist": (28, 64, 13, 2e-3, 0.05, 0.0, 0.9, True, ("train", "test")),
     "digits": (16, 128, 70, 1e-3, 0.05, 0.0, 0.75, False, ("train", "test")),
 }
 
@@ -153,7 +153,7 @@ def small_config(arg) -> ConfigDict:
         "clip_norm": 1.0,
     }
     config.train = {"duration": f"{arg.epochs or epochs} epochs", "log_every": "50 steps"}
-    config.evals = {"test": {"name": "classification", "split": test, "every": "1 epochs", "batch_size": 256}}
+    config.evals = {"test": {"name": "classification", "split": test, "every": "10%", "batch_size": 240}}
     config.checkpoint = {"every": "1 epochs"}
     config.init = {"path": ""}
     config.seed = 0

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_USER_ERROR, parse_command_line, prepare_process
+from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, parse_command_line, prepare_process
 from vit_jax.types import UserError
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
@@ -53,7 +53,7 @@ def main() -> int:
         flags, overrides = parse_command_line(sys.argv[1:], parser)
         from vit_jax.run import run
         from vit_jax.tools.curves import plot_curves
-        from vit_jax.train.loop import EXIT_INTERRUPTED, Interrupted
+        from vit_jax.train.loop import Interrupted
 
         prepare_process()
         workdir = Path(flags.workdir)

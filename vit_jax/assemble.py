@@ -76,8 +76,8 @@ def complete(config: ml_collections.ConfigDict) -> list[str]:
             check(section, fn, f"evals.{name}")
     check(config.checkpoint, Checkpointer, "checkpoint", "directory")
     check(config.init, Init, "init")
-    if not isinstance(config.seed, int):
-        errors.append(f"config.seed is {config.seed!r}; expected int")
+    if not isinstance(config.seed, int) or config.seed < 0:
+        errors.append(f"config.seed is {config.seed!r}; expected int, 0 or more")
     return errors
 
 

@@ -26,6 +26,7 @@ import ml_collections
 
 from vit_jax.types import Duration, UserError
 
+DURATION = re.compile(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(steps?|epochs?|%)?\s*")
 SECTIONS = ("model", "data", "objective", "optim", "train", "evals", "checkpoint", "init", "seed")
 
 
@@ -94,7 +95,7 @@ def complete(section: ml_collections.ConfigDict, fn: Callable, path: str, inject
     """Checks a section against a signature and writes the signature's defaults into it.
 
     Args:
-      section: changed in place: defaults filled in, lists made tuples.
+      section: changed in place: defaults filled in, lists made tuples, 224 made (224, 224) where a pair belongs.
       fn: the function or class whose keyword arguments the section is; `name`, if in the section, chose it from a table.
       path: how to name the section in messages.
       injected: parameters the program supplies, which a config must not set.
@@ -103,7 +104,7 @@ def complete(section: ml_collections.ConfigDict, fn: Callable, path: str, inject
       One message per mistake; empty if there is none.
     """
     schema, errors = hints(fn, injected), []
-    for key in section:
+    for key in list(section):
         if key == "name" and key not in schema:
             continue
         if key not in schema:
@@ -130,8 +131,7 @@ def override(config: ml_collections.ConfigDict, assignments: Iterable[tuple[str,
 
     Args:
       config: a completed config, changed in place.
-      assignments: (`a.b`, text). Text is read as the type of the value it replaces; an int for a pair means both
-        (`--config.data.resolution=224`); text for the section `init` means its `path`.
+      assignments: (`a.b`, text). Text is read as the type of the value it replaces; for `init` it is the `path`.
 
     Raises:
       UserError: unknown keys or wrong types, all of them at once.
@@ -148,11 +148,10 @@ def override(config: ml_collections.ConfigDict, assignments: Iterable[tuple[str,
         else:
             if not isinstance(section, ml_collections.ConfigDict) or key not in section:
                 errors.append(f"config.{path} does not exist; {_near_key(section, key)}")
+            elif isinstance(section[key], ml_collections.ConfigDict) and "path" in section[key]:
+                _assign(section[key], "path", text)
             elif isinstance(section[key], ml_collections.ConfigDict):
-                if "path" in section[key]:
-                    _assign(section[key], "path", text)
-                else:
-                    errors.append(f"config.{path} is a section; set one of its keys: {', '.join(section[key])}")
+                errors.append(f"config.{path} is a section; set one of its keys: {', '.join(section[key])}")
             else:
                 try:
                     _assign(section, key, _parse(text, _hint_of(section[key]), f"config.{path}"))
@@ -192,13 +191,10 @@ def steps(duration: int | str, *, steps_per_epoch: float, total: int = 0, path: 
     Raises:
       UserError: not a duration, or a unit that cannot be converted here.
     """
-    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*(steps?|epochs?|%)?\s*", str(duration))
-    try:
-        number, unit = float(match.group(1)), match.group(2) or "steps"  # type: ignore[union-attr]
-    except (AttributeError, ValueError):
-        raise UserError(
-            f'{path} is {duration!r}; expected steps as in 500, or "90 epochs", "500 steps", "5%"'
-        ) from None
+    match = DURATION.fullmatch(str(duration))
+    if not match:
+        raise UserError(f'{path} is {duration!r}; expected steps as in 500, or "90 epochs", "500 steps", "5%"')
+    number, unit = float(match.group(1)), match.group(2) or "steps"
     scale = {"s": 1.0, "e": steps_per_epoch, "%": total / 100}[unit[0]]
     if not scale:
         raise UserError(f"{path} is {duration!r}, which cannot be converted here; give it in steps")
@@ -226,6 +222,8 @@ def build(
 
 def _assign(section: ml_collections.ConfigDict, key: str, value: Any) -> None:
     with section.unlocked(), section.ignore_type():
+        if isinstance(section.get(key), list):
+            del section[key]  # or ConfigDict makes a list of the tuple that replaces it
         section[key] = value
 
 
@@ -234,14 +232,14 @@ def _near_key(section: Any, key: str) -> str:
 
 
 def _hint_of(value: Any) -> Any:
-    """The type an override must have, read off the value it replaces."""
+    """The type an override must have, read off the value it replaces; the signature has the last word."""
     if isinstance(value, tuple) and value and len({type(v) for v in value}) == 1:
-        return tuple[(type(value[0]),) * len(value)]  # type: ignore[misc]
-    return type(value)
+        return tuple[type(value[0]), ...]  # type: ignore[misc]
+    return int | str if type(value) is int else type(value)  # "90 epochs" for 500 steps
 
 
 def _parse(text: str, hint: Any, path: str) -> Any:
-    """Reads text as a value of a type; see `override` for the shorthands."""
+    """Reads text as a value of a type."""
     if hint is str:
         return text
     if hint is bool and text.lower() in ("true", "false", "1", "0"):
@@ -250,13 +248,10 @@ def _parse(text: str, hint: Any, path: str) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = text
-    if typing.get_origin(hint) is tuple and not isinstance(value, tuple | list):
-        value = (value,) * len(typing.get_args(hint))
-    value = _normalise(value, hint)
-    # An int or a text may each stand where the other does ("90 epochs" for 500 steps): the signature has the last word.
-    if _conforms(value, hint) or (hint is int and isinstance(value, str)):
-        return value
-    raise UserError(f"{path}={text}: expected {_describe(hint)}, found {text!r}")
+    normal = _normalise(value, hint)
+    if not _conforms(normal, hint):
+        raise UserError(f"{path}={text}: expected {_describe(hint)}, found {text!r}")
+    return value if typing.get_origin(hint) is tuple else normal  # a tuple's length is the signature's to decide
 
 
 def _normalise(value: Any, hint: Any) -> Any:
@@ -264,8 +259,10 @@ def _normalise(value: Any, hint: Any) -> Any:
         value = tuple(value)
     if hint is float and type(value) is int:
         return float(value)
-    if typing.get_origin(hint) is tuple and isinstance(value, tuple):
+    if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)
+        if not isinstance(value, tuple):
+            value = (value,) * (1 if inner[-1] is Ellipsis else len(inner))
         return tuple(_normalise(v, inner[min(i, len(inner) - 1)]) for i, v in enumerate(value))
     return value
 
@@ -274,6 +271,8 @@ def _conforms(value: Any, hint: Any) -> bool:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
+    if hint == Duration:
+        return type(value) in (int, str) and bool(DURATION.fullmatch(str(value)))
     if origin is typing.Annotated:
         return _conforms(value, inner[0])
     if origin is typing.Literal:

@@ -1,7 +1,7 @@
 """`python -m vit_jax.main --config=configs/NAME.py:ARGS --workdir=DIR --config.key=value`: one run, from the shell.
 
 Exit codes: 0 finished, 2 something the user can put right (one message, no traceback), 75 stopped by SIGTERM or Ctrl-C
-after saving: the same command resumes.
+(while training, after finishing the step and saving): the same command resumes.
 
 Called by: users, scripts.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from vit_jax import config as configs
 from vit_jax.types import UserError
 
 EXIT_USER_ERROR = 2
+# BSD's EX_TEMPFAIL: "try again later". A scheduler may restart the same command; it resumes.
+EXIT_INTERRUPTED = 75
 
 
 def parse_command_line(
@@ -27,16 +30,24 @@ def parse_command_line(
     Raises:
       UserError: a flag that is neither, with the nearest right one.
     """
+    required = [action for action in parser._actions if action.required]
+    for action in required:
+        action.required = False  # a misspelt flag is told before the one that it leaves missing
     flags, rest = parser.parse_known_args(argv)
     overrides = []
     for item in rest:
         key, equals, value = item.removeprefix("--").partition("=")
         if not item.startswith("--config.") or not equals:
+            if item.startswith("--config.") and not equals:
+                raise UserError(f"argument {item!r} has no value; write {item}=VALUE, in one word")
             known = [option for action in parser._actions for option in action.option_strings]
             raise UserError(
                 f"argument {item!r} is unknown; overrides are --config.section.key=value; {configs.nearest(item, known)}"
             )
         overrides.append((key.removeprefix("config."), value))
+    missing = [action.option_strings[0] for action in required if getattr(flags, action.dest) is None]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} must be given; {parser.format_usage().strip()}")
     return flags, overrides
 
 
@@ -83,6 +94,18 @@ def prepare_process() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
+    # While training, the loop has its own handlers; before and after, there is nothing to save.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _main(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        print("stopped at once; the same command goes on from the last checkpoint, if there is one", flush=True)
+        return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vit_jax.main", description=__doc__.split("\n\n")[0], allow_abbrev=False
     )
@@ -96,11 +119,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--num_processes", type=int, default=1, help="processes of the run")
     parser.add_argument("--process_id", type=int, default=0, help="this process's number")
     try:
-        flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, parser)
+        flags, overrides = parse_command_line(argv, parser)
         config = configs.load(flags.config)
         from vit_jax import partition
         from vit_jax.run import run
-        from vit_jax.train.loop import EXIT_INTERRUPTED, Interrupted
+        from vit_jax.train.loop import Interrupted
 
         if flags.coordinator:
             partition.initialize_processes(flags.coordinator, flags.num_processes, flags.process_id)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import logging
 import math
 import numbers
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -142,28 +142,49 @@ def _parse_jsonl(data: bytes, path: Path) -> list[tuple[int, bytes, dict[str, An
 class TensorBoardWriter(Writer):
     """TensorBoard event files without TensorFlow. After a kill the last seconds may lack; metrics.jsonl has them.
 
+    Written in the caller's thread: tensorboardX's own SummaryWriter does it in another, and where that one dies of a full
+    disk the run waits for it for ever.
+
     Args:
       directory: where the event files go; each start of the run adds one.
       resume_step: TensorBoard hides what earlier files hold beyond this step; -1 hides everything.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], resume_step: int):
-        from tensorboardX import SummaryWriter
+    FLUSH_EVERY_S = 5.0
 
-        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)  # Else each NaN prints a line without a name.
+    def __init__(self, directory: str | os.PathLike[str], resume_step: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        os.makedirs(directory, exist_ok=True)
         # File names hold the time in whole seconds: without the suffix, a restart within one overwrites the file.
         suffix = f".{os.getpid()}.{max(resume_step, 0)}"
-        self._writer = SummaryWriter(str(directory), purge_step=resume_step + 1, flush_secs=5, filename_suffix=suffix)
+        self._file: Any = EventsWriter(os.path.join(directory, "events"), suffix)
+        self._flushed = -math.inf
+        self._write(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def _write(self, **fields: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._file.write_event(Event(wall_time=time.time(), **fields))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        for key, value in scalars.items():
-            self._writer.add_scalar(key, value, step)
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=key, simple_value=value) for key, value in scalars.items()]
+        self._write(step=step, summary=Summary(value=values))
+        if time.monotonic() - self._flushed > self.FLUSH_EVERY_S:
+            self.flush()
 
     def flush(self) -> None:
-        self._writer.flush()
+        if self._file:
+            self._file.flush()
+            self._flushed = time.monotonic()
 
     def close(self) -> None:
-        self._writer.close()
+        if self._file:
+            file, self._file = self._file, None
+            file.close()
 
 
 CONSOLE = {  # What a line about training says, in order; the live line has room for the last four.

@@ -96,10 +96,10 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulation: int = 1, path
     """
     unit = mesh.size * accumulation
     if batch_size < 1 or batch_size % unit:
-        low, high = batch_size // unit * unit, (batch_size // unit + 1) * unit
+        low = max(batch_size, 0) // unit * unit
         raise UserError(
             f"{path}={batch_size} is not divisible by {mesh.size} devices x {accumulation} accumulation steps = {unit}; "
-            f"use {f'{low} or ' if low else ''}{high}, or change train.accumulation"
+            f"use {f'{low} or ' if low else ''}{low + unit}, or change train.accumulation"
         )
 
 

@@ -8,6 +8,7 @@ Called by: run, scripts.
 from __future__ import annotations
 
 import datetime
+import fnmatch
 import importlib.metadata
 import json
 import platform
@@ -19,32 +20,36 @@ from typing import Any
 from etils import epath
 
 from vit_jax.config import differences
+from vit_jax.metrics import read_jsonl
 from vit_jax.types import UserError
 
 # Keys that may change between a run and its continuation: they move the work elsewhere and leave its numbers alone.
 MAY_CHANGE = (
-    "checkpoint.",
+    "checkpoint.*",
     "data.data_dir",
     "data.max_corrupt",
     "data.prefetch",
     "data.threads",
     "data.workers",
+    "evals.*.data_dir",
+    "evals.*.max_corrupt",
     "train.fsdp",
 )
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "grain")
 
 
-def claim_workdir(workdir: epath.Path, config: dict[str, Any], *, primary: bool) -> None:
-    """Makes the workdir this run's: writes config.json, or checks that the one there is the same run's.
+def check_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
+    """Checks that a workdir is new or holds this run; touches nothing.
 
     Args:
-      workdir: created if it does not exist.
+      workdir: need not exist.
       config: the resolved config, JSON types.
-      primary: whether this process writes.
 
     Raises:
-      UserError: it holds another run, or checkpoints without a config; nothing is touched.
+      UserError: it holds another run, or checkpoints without a config, or is no folder.
     """
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"workdir {workdir} is a file; give a folder, new or of a run to resume")
     file = workdir / "config.json"
     if file.exists():
         try:
@@ -53,20 +58,37 @@ def claim_workdir(workdir: epath.Path, config: dict[str, Any], *, primary: bool)
             raise UserError(
                 f"{file} is not JSON ({error}); it should hold the config of the run in this workdir"
             ) from error
-        changed = [d for d in differences(old, config) if not d.startswith(MAY_CHANGE) and ".data_dir:" not in d]
+        changed = [d for d in differences(old, config) if not _may_change(d.partition(":")[0])]
         if changed:
+            saved = (workdir / "checkpoints").exists()
+            weights = f"start from that one's weights with --config.init={workdir}"
+            advice = f"give this one another --workdir, or {weights if saved else 'remove it: it has no checkpoint'}"
             raise UserError(
-                f"workdir {workdir} holds a different run; give this one another --workdir, or start from that one's "
-                f"weights with --config.init={workdir}. They differ in:\n  " + "\n  ".join(changed)
+                f"workdir {workdir} holds a different run; {advice}. They differ in:\n  " + "\n  ".join(changed)
             )
     elif (workdir / "checkpoints").exists():
         raise UserError(
             f"workdir {workdir} holds checkpoints but no config.json, so it cannot be resumed; to start from its weights "
             f"use --config.init={workdir} and another --workdir"
         )
-    elif primary:
+
+
+def claim_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
+    """Makes a checked workdir this run's, once everything that can go wrong before training has not: writes config.json.
+
+    Raises:
+      UserError: the folder cannot be made or written to.
+    """
+    try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_json(file, config)
+        if not (workdir / "config.json").exists():
+            write_json(workdir / "config.json", config)
+    except OSError as error:
+        raise UserError(f"workdir {workdir} cannot be written to: {error}; give another --workdir") from error
+
+
+def _may_change(key: str) -> bool:
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_CHANGE)
 
 
 def write_json(file: epath.Path, value: Any) -> None:
@@ -74,6 +96,14 @@ def write_json(file: epath.Path, value: Any) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=2) + "\n")
     partial.replace(file)
+
+
+def last_scores(workdir: epath.Path) -> dict[str, float]:
+    """The last value of every evaluation in a run's record."""
+    scores: dict[str, float] = {}
+    for entry in read_jsonl(workdir / "metrics.jsonl"):
+        scores |= {key: value for key, value in entry.items() if key.startswith(("eval/", "eval_average/"))}
+    return scores
 
 
 def surroundings() -> dict[str, Any]:

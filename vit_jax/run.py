@@ -11,6 +11,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import functools
 import math
 import time
@@ -26,11 +27,13 @@ from etils import epath
 from vit_jax import config as configs
 from vit_jax import metrics, partition, record
 from vit_jax.assemble import Parts, build_parts, grid_of, initial_params, open_data, resolve
-from vit_jax.convert.adapt import format_report
+from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.models.build import count_params
 from vit_jax.train.checkpoint import Checkpointer
-from vit_jax.train.loop import fit
+from vit_jax.train.loop import NonFinite, fit
 from vit_jax.types import DatasetSpec, TrainState, UserError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,10 @@ def prepare(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] 
     parts = build_parts(config, total_steps, to_steps)
     for name, section in config.evals.items():
         partition.check_batch_size(section.batch_size, parts.mesh, path=f"evals.{name}.batch_size")
+    best = config.checkpoint.best_metric
+    known = tuple(f"{kind}/{name}/" for name in config.evals for kind in ("eval", "eval_average"))
+    if best and not best.startswith(known):
+        raise UserError(f"checkpoint.best_metric is {best!r}; expected METRIC after one of {', '.join(known)}")
     return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps)
 
 
@@ -111,67 +118,105 @@ def run(
     began = time.perf_counter()
     job = prepare(config, overrides)
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
-    record.claim_workdir(folder, configs.to_dict(config), primary=primary)
+    record.check_workdir(folder, configs.to_dict(config))
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
-    start_step = checkpointer.latest_step() or 0
-    writers = metrics.make_writers(
-        folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
-    )
-    with writers, contextlib.closing(checkpointer):
-        if start_step >= job.total_steps:
-            writers.notice(f"{folder} holds this run already, finished at step {start_step}; nothing to train")
-        else:
-            _train(job, folder, checkpointer, start_step, writers)
-    return _finish(job, folder, time.perf_counter() - began, primary)
+    with contextlib.closing(checkpointer):
+        start_step = checkpointer.latest_step() or 0
+        if start_step >= job.total_steps and (folder / "run.json").exists():
+            if primary and not quiet:
+                print(f"{folder} holds this run already, finished at step {start_step}; nothing to train", flush=True)
+            scores = record.last_scores(folder) if primary else {}
+            return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
+        try:
+            # What can fail before training has failed before the workdir is this run's, and another's no more.
+            ready = _bring_up(job, checkpointer, start_step) if start_step < job.total_steps else None
+            if primary:
+                record.claim_workdir(folder, configs.to_dict(config))
+            writers = metrics.make_writers(
+                folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
+            )
+            with writers:
+                if ready:
+                    _train(job, folder, checkpointer, ready, writers)
+            return _finish(job, folder, time.perf_counter() - began, primary)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise checkpointer.failure(f"a file in {error.filename or folder}", error) from error
 
 
-def _train(job: Job, folder: Any, checkpointer: Checkpointer, start_step: int, writers: metrics.MetricWriters) -> None:
-    """Brings up the state and trains to the end."""
-    config, parts = job.config, job.parts
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """What training starts with: the state of `start_step` and its checkpoint's meta, and the compiled step."""
+
+    start_step: int
+    state: TrainState
+    meta: dict[str, Any]
+    fates: list[Fate]
+    train_step: Any
+    flops: int
+
+
+def _bring_up(job: Job, checkpointer: Checkpointer, start_step: int) -> Ready:
+    """Draws or reads the state while the step compiles; writes nothing."""
+    meta: dict[str, Any] = {}
+    fates: list[Fate] = []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        compiling = pool.submit(parts.compile, job.batch_size, config.data.resolution)
-        meta: dict[str, Any] = {}
+        compiling = pool.submit(job.parts.compile, job.batch_size, job.config.data.resolution)
         if start_step:
-            state, meta = checkpointer.restore(parts.abstract, start_step)
-            writers.notice(f"resuming {folder} from step {start_step}")
+            state, meta = checkpointer.restore(job.parts.abstract, start_step)
         else:
-            params, fates = initial_params(config, parts.model)
-            state = parts.draw_state(params)
-            if jax.process_index() == 0:
-                (folder / "parameters.txt").write_text(
-                    parameter_overview.get_parameter_overview(parts.abstract.params, include_stats=False) + "\n"
-                )
-            if fates:
-                writers.notice(f"parameters from {config.init.path}: {format_report(fates)}")
-                if jax.process_index() == 0:
-                    (folder / "init_report.txt").write_text(format_report(fates, every_leaf=True) + "\n")
+            params, fates = initial_params(job.config, job.parts.model)
+            state = job.parts.draw_state(params)
         train_step, flops = compiling.result()
-    writers.notice(_plan(job, flops, start_step))
+    return Ready(start_step, state, meta, fates, train_step, flops)
+
+
+def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writers: metrics.MetricWriters) -> None:
+    """Trains to the end."""
+    config, parts, start_step = job.config, job.parts, ready.start_step
+    if start_step:
+        writers.notice(f"resuming {folder} from step {start_step}")
+    elif jax.process_index() == 0:
+        overview = parameter_overview.get_parameter_overview(parts.abstract.params, include_stats=False)
+        (folder / "parameters.txt").write_text(overview + "\n")
+    if ready.fates:
+        writers.notice(f"parameters from {config.init.path}: {format_report(ready.fates)}")
+        if jax.process_index() == 0:
+            (folder / "init_report.txt").write_text(format_report(ready.fates, every_leaf=True) + "\n")
+    writers.notice(_plan(job, ready.flops, start_step))
     loader = job.data.batches(
         job.source,
         seed=config.seed,
         start_step=start_step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        corrupt=meta.get("data", {}).get("corrupt", ()),
+        corrupt=ready.meta.get("data", {}).get("corrupt", ()),
     )
-    with contextlib.closing(loader):
-        fit(
-            state,
-            train_step=train_step,
-            batches=loader,
-            mesh=parts.mesh,
-            start_step=start_step,
-            total_steps=job.total_steps,
-            steps_per_epoch=job.steps_per_epoch,
-            batch_size=job.batch_size,
-            log_every=max(job.to_steps(config.train.log_every), 1),
-            evaluate=functools.partial(_evaluate, job),
-            checkpointer=checkpointer,
-            describe=lambda step: _describe(job, step, loader.corrupt),
-            pending=meta.get("pending"),
-            writers=writers,
-        )
+    try:
+        with contextlib.closing(loader):
+            fit(
+                ready.state,
+                train_step=ready.train_step,
+                batches=loader,
+                mesh=parts.mesh,
+                start_step=start_step,
+                total_steps=job.total_steps,
+                steps_per_epoch=job.steps_per_epoch,
+                batch_size=job.batch_size,
+                log_every=max(job.to_steps(config.train.log_every), 1),
+                evaluate=functools.partial(_evaluate, job),
+                checkpointer=checkpointer,
+                describe=lambda step: _describe(job, step, loader.corrupt),
+                pending=ready.meta.get("pending"),
+                writers=writers,
+            )
+    except NonFinite as error:
+        checkpointer.wait()
+        raise UserError(
+            f"{error}; the run stops, and {checkpointer.last_good()}. Lower optim.lr, lengthen optim.warmup, or set "
+            f"optim.clip_norm=1, and give a new --workdir; --config.init=CHECKPOINT goes on from its weights"
+        ) from error
     if loader.corrupt:
         writers.notice(f"{len(loader.corrupt)} corrupt images were replaced: {', '.join(sorted(loader.corrupt))}")
 
@@ -241,10 +286,7 @@ def _plan(job: Job, flops: int, start_step: int) -> str:
 
 def _finish(job: Job, folder: Any, seconds: float, primary: bool) -> RunResult:
     """Writes run.json and the curves, and reads the last evaluation back from the record."""
-    records = metrics.read_jsonl(folder / "metrics.jsonl") if primary else []
-    scores: dict[str, float] = {}
-    for entry in records:
-        scores |= {key: value for key, value in entry.items() if key.startswith(("eval/", "eval_average/"))}
+    scores = record.last_scores(folder) if primary else {}
     if primary:
         from vit_jax.tools.curves import plot_curves
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from vit_jax.data.loader import TrainLoader, train_batches
 from vit_jax.data.preprocess import describe_transform, make_transform
 from vit_jax.data.sources import Source, open_source
+from vit_jax.types import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,18 @@ class TrainData:
     threads: int = 2
     prefetch: int = 2
     max_corrupt: int = 100
+
+    def __post_init__(self) -> None:
+        least = {"batch_size": 1, "workers": 0, "threads": 0, "prefetch": 0, "max_corrupt": 0}
+        low = [
+            f"data.{key} is {getattr(self, key)}; expected {n} or more"
+            for key, n in least.items()
+            if getattr(self, key) < n
+        ]
+        if min(self.resolution) < 1:
+            low.append(f"data.resolution is {self.resolution}; expected (h, w) in pixels")
+        if low:
+            raise UserError("\n".join(low))
 
     def open(self) -> Source:
         """Opens the split; raises UserError where it is missing."""

@@ -45,21 +45,25 @@ class _Loader:
         if not self._iterator:
             raise StopIteration
         element = next(self._iterator[0])
+        corrupt = set(self.corrupt)
         for name, reason in element.corrupt:
-            if name not in self.corrupt:
-                self.corrupt.add(name)
-                logging.getLogger(__name__).warning("corrupt image %s: %s (%d so far)", name, reason, len(self.corrupt))
+            if name not in corrupt:
+                corrupt.add(name)
+                logging.getLogger(__name__).warning("corrupt image %s: %s (%d so far)", name, reason, len(corrupt))
         spec = self._source.spec
-        if len(self.corrupt) > self._max_corrupt or element.problem:
+        if len(corrupt) > self._max_corrupt or element.problem:
             self.close()
-            if not self.corrupt:
+            if not corrupt:
                 raise UserError(f"{spec.name} {spec.split}: {element.problem}; choose a split with labels")
-            first = ", ".join(sorted(self.corrupt)[:5])
+            first = ", ".join(sorted(corrupt)[:5])
             raise UserError(
-                f"{spec.name} {spec.split}: {len(self.corrupt)} of {len(self._source)} images could not be decoded, more "
+                f"{spec.name} {spec.split}: {len(corrupt)} of {len(self._source)} images could not be decoded, more "
                 f"than max_corrupt={self._max_corrupt}{' allows' if not element.problem else f' ({element.problem})'}: "
-                f"{first}{', ...' if len(self.corrupt) > 5 else ''}; repair or remove these files, or raise max_corrupt"
+                f"{first}{', ...' if len(corrupt) > 5 else ''}; repair or remove these files, or raise max_corrupt"
             )
+        self.corrupt = (
+            corrupt  # of the batches handed out: a checkpoint written now, or after an error, holds no others
+        )
         # Batches from workers lie in shared memory that Grain wants back.
         return Batch(*(np.array(leaf) for leaf in element.batch)) if self._copy else element.batch
 

@@ -85,6 +85,6 @@ def _score(
     """Sums over the real rows of a batch."""
     outputs = forward(params, batch.image)
     _, best = jax.lax.top_k(outputs.logits, min(5, outputs.logits.shape[-1]))  # b k
-    hits = (best == batch.label[:, None]) * batch.mask[:, None]
+    hits = jnp.where(best == batch.label[:, None], batch.mask[:, None], 0.0)
     loss = jnp.where(batch.mask > 0, objective(outputs, batch)["loss"], 0.0)
     return {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss.sum(), "count": batch.mask.sum()}

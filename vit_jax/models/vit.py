@@ -85,6 +85,7 @@ class VisionTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w channels"], *, train: bool = False) -> Outputs:
+        self._check()
         dtype = jnp.dtype(self.dtype)
         x = PatchEmbedding(self.width, self.patch_size, dtype, name="embedding")(images)
         b, gh, gw, d = x.shape
@@ -117,3 +118,13 @@ class VisionTransformer(nn.Module):
         if self.num_classes:
             logits = heads.classifier(self.num_classes, self.head_bias)(pre_logits.astype(jnp.float32))
         return Outputs(tokens=tokens, pooled=pooled, pre_logits=pre_logits, logits=logits)
+
+    def _check(self) -> None:
+        """Raises UserError for sizes and rates that no model has."""
+        sizes = {key: getattr(self, key) for key in ("width", "depth", "mlp_dim", "num_heads")}
+        sizes["patch_size"] = min(self.patch_size)
+        errors = [f"model.{key} is {value}; expected 1 or more" for key, value in sizes.items() if value < 1]
+        rates = {key: getattr(self, key) for key in ("dropout", "attention_dropout")}
+        errors += [f"model.{key} is {x}; expected at least 0 and below 1" for key, x in rates.items() if not 0 <= x < 1]
+        if errors:
+            raise UserError("\n".join(errors))

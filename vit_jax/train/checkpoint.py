@@ -50,6 +50,7 @@ class Checkpointer:
         self.best_metric = best_metric if keep_best else ""
         self._folder = epath.Path(directory).absolute() / FOLDER
         self._keep = keep_last, keep_best
+        self._failed = False
         self._lazy_manager: Any = None
 
     @property
@@ -67,8 +68,17 @@ class Checkpointer:
         return self._manager.latest_step() if self._folder.exists() else None
 
     def is_best(self, scores: dict[str, float]) -> bool:
-        """Whether evaluation results beat every checkpoint kept so far."""
+        """Whether evaluation results beat every checkpoint kept so far.
+
+        Raises:
+          UserError: the evaluator of `best_metric` has no such metric.
+        """
         if self.best_metric not in scores:
+            evaluator = self.best_metric.rpartition("/")[0]
+            siblings = [name for name in scores if evaluator and name.startswith(f"{evaluator}/")]
+            if siblings:
+                known = ", ".join(siblings)
+                raise UserError(f"checkpoint.best_metric={self.best_metric} is not evaluated; choose one of {known}")
             return False
         best = self._manager.best_step()
         return best is None or scores[self.best_metric] > self._manager.metrics(best)[self.best_metric]
@@ -96,7 +106,7 @@ class Checkpointer:
                 metrics=metrics,
             )
         except Exception as error:  # any failure to write must name the checkpoint that is left
-            raise self._failure(error) from error
+            raise self.failure(f"a checkpoint in {self._folder}", error) from error
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """Reads a checkpoint into the shapes and shardings of `abstract`, whatever devices wrote it.
@@ -132,27 +142,33 @@ class Checkpointer:
         if self._lazy_manager is None:
             return
         try:
-            self._manager.wait_until_finished()
+            self._lazy_manager.wait_until_finished()
         except Exception as error:  # as in save
-            raise self._failure(error) from error
+            raise self.failure(f"a checkpoint in {self._folder}", error) from error
 
     def close(self) -> None:
-        """Waits and lets go of the folder, without raising for what `wait` reports."""
+        """Waits and lets go of the folder, without raising for what `wait` reports, or repeating what it reported."""
         if self._lazy_manager is None:
             return
         try:
             self._lazy_manager.close()
         except Exception as error:
-            logging.error("closing checkpoints: %s", error)
+            if not self._failed:
+                logging.getLogger(__name__).error("%s", self.failure(f"a checkpoint in {self._folder}", error))
         self._lazy_manager = None
 
-    def _failure(self, error: Exception) -> UserError:
+    def last_good(self) -> str:
+        """Says which checkpoint there is to go on from, once what is being written is on disk."""
         good = committed_steps(self._folder)
-        left = f"the last good checkpoint is step {good[-1]}" if good else "no checkpoint was written before it"
-        return UserError(
-            f"a checkpoint could not be written to {self._folder}: {error}\n{left}; free disk space (or fix the cause) and "
-            f"start the same command again: it resumes from there"
+        return (
+            f"the last good checkpoint is {self._folder / str(good[-1])}" if good else "no checkpoint was saved before"
         )
+
+    def failure(self, what: str, error: Exception) -> UserError:
+        """What to tell the user when something of the run could not be written."""
+        self._failed = True
+        again = "free disk space (or fix the cause) and start the same command again: it resumes from there"
+        return UserError(f"{what} could not be written: {_first_line(error)}\n{self.last_good()}; {again}")
 
 
 def committed_steps(folder: epath.Path | Path) -> list[int]:
@@ -188,6 +204,7 @@ def read_params(folder: epath.Path, *, average: bool) -> tuple[dict[str, np.ndar
     item = folder / ("average" if average else "params")
     if not item.exists():
         raise UserError(f"{folder} holds no averaged weights (train.average_decay was 0); use init.weights=raw")
+    _quiet()
     with ocp.PyTreeCheckpointer() as checkpointer:
         shapes = checkpointer.metadata(item).item_metadata.tree
         on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
@@ -196,6 +213,10 @@ def read_params(folder: epath.Path, *, average: bool) -> tuple[dict[str, np.ndar
         meta = checkpointer.restore(folder / "meta")
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {"/".join(k.key for k in path): value for path, value in leaves}, meta
+
+
+def _first_line(error: Exception) -> str:
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 
 
 def _items(state: TrainState) -> dict[str, Any]:
@@ -207,11 +228,17 @@ def _items(state: TrainState) -> dict[str, Any]:
     return items | ({"average": state.average} if state.average is not None else {})
 
 
+def _quiet() -> None:
+    """Orbax logs a dozen lines a save, and with a traceback what it raises as well."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def _open_manager(folder: epath.Path, keep_last: int, keep_best: int, *, best: bool) -> Any:
     import orbax.checkpoint as ocp
     from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs a dozen lines a save
+    _quiet()
     policies: list[Any] = [keep.LatestN(max(keep_last, 1))]
 
     def value(metrics: dict[str, float]) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import signal
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vit_jax import partition
@@ -21,9 +23,6 @@ from vit_jax.metrics import MetricWriters
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.step import TrainStep
 from vit_jax.types import Batch, Duration, TrainState, UserError
-
-# BSD's EX_TEMPFAIL: "try again later". A scheduler may restart the same command; it resumes.
-EXIT_INTERRUPTED = 75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +43,16 @@ class TrainSettings:
     average_decay: float = 0.0
     fsdp: int = 1
 
+    def __post_init__(self) -> None:
+        if self.accumulation < 1:
+            raise UserError(f"train.accumulation is {self.accumulation}; expected 1 or more")
+        if not 0 <= self.average_decay < 1:
+            raise UserError(f"train.average_decay is {self.average_decay}; expected at least 0 and below 1")
+
+
+class NonFinite(UserError):  # noqa: N818  (reads better without Error)
+    """A loss, a gradient or the state is NaN or infinite."""
+
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the run is saved and can go on)
     """The run was told to stop (SIGTERM, SIGINT), finished its step and saved."""
@@ -52,15 +61,17 @@ class Interrupted(Exception):  # noqa: N818  (not an error: the run is saved and
 class StopSignal:
     """Turns SIGTERM and SIGINT into a flag that the loop reads after each step; a second SIGINT acts at once.
 
-    In a run of several processes every process must stop at the same step: JAX's preemption service agrees on one.
+    In a run of several processes every process must stop at the same step: JAX's preemption service agrees on one. It
+    listens for SIGTERM, which is left to it, and SIGINT is passed on as one.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
+        self._alone = jax.process_count() == 1
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,):
             self._previous[number] = signal.signal(number, self._receive)
         return self
 
@@ -71,10 +82,12 @@ class StopSignal:
     def _receive(self, number: int, _: object) -> None:
         self.received = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not self._alone:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def asked(self, step: int) -> bool:
         """Whether to stop after `step`."""
-        if jax.process_count() > 1:
+        if not self._alone:
             from jax.experimental import multihost_utils
 
             return multihost_utils.reached_preemption_sync_point(step)
@@ -104,16 +117,13 @@ class Window:
         """Fetches what is on the device (a sync point) and checks it.
 
         Raises:
-          UserError: a loss or gradient is not finite; names the first such step.
+          NonFinite: a loss or gradient is not finite; names the first such step.
         """
         for step, metrics in self._on_device:
             values = {name: float(value) for name, value in metrics.items()}
             for name in ("loss", "grad_norm"):
                 if not math.isfinite(values[name]):
-                    raise UserError(
-                        f"{name} is {values[name]} at step {step} (learning rate {values['lr']:.3g}); the run stops and "
-                        f"keeps its last good checkpoint. Lower optim.lr, lengthen optim.warmup, or set optim.clip_norm=1"
-                    )
+                    raise NonFinite(f"{name} is {values[name]} at step {step} (learning rate {values['lr']:.3g})")
             for name, value in values.items():
                 self._fetched.setdefault(name, []).append(value)
         self._on_device = []
@@ -145,6 +155,18 @@ class Clock:
         self.waiting_s = self.stepping_s = 0.0
         self.steps = 0
         return rates
+
+
+def check_finite(state: TrainState, mesh: Mesh) -> None:
+    """Checks every number of a state, on the devices (a sync point). The loss of a step does not see what it wrote.
+
+    Raises:
+      NonFinite: a parameter, its average or the optimizer state is not finite.
+    """
+    is_finite = jax.jit(lambda x: jnp.isfinite(x).all(), out_shardings=partition.replicated(mesh))
+    for name, tree in (("parameters", state.params), ("averages", state.average), ("optimizer state", state.opt_state)):
+        if not all(jax.device_get([is_finite(x) for x in jax.tree.leaves(tree)])):
+            raise NonFinite(f"the {name} are not finite after step {int(state.step)}")
 
 
 def fit(
@@ -186,13 +208,27 @@ def fit(
 
     Raises:
       Interrupted: after saving, on SIGTERM or SIGINT.
-      UserError: non-finite loss, failed save, too many corrupt images.
+      NonFinite: the loss, a gradient or the state is not finite.
+      UserError: failed save, too many corrupt images.
     """
-    window, clock = Window(pending), Clock()
+    window, clock, saved_step = Window(pending), Clock(), start_step
+
+    def save(step: int, scores: dict[str, float]) -> int:
+        writers.flush()
+        values = window.pending()
+        check_finite(state, mesh)
+        checkpointer.save(state, {**describe(step), "pending": values}, scores)
+        return step
+
     with StopSignal() as stop:
         for step in range(start_step + 1, total_steps + 1):
             began = time.perf_counter()
-            batch = partition.put_batch(next(batches), mesh)
+            try:
+                batch = partition.put_batch(next(batches), mesh)
+            except UserError:  # nothing is computed twice once the files are repaired or the limit is raised
+                if saved_step < step - 1 and jax.process_count() == 1:
+                    save(step - 1, {})
+                raise
             drawn = time.perf_counter()
             state, metrics = train_step(state, batch)
             window.add(step, metrics)
@@ -207,11 +243,11 @@ def fit(
 
             scores = evaluate(step, state)
             if scores:
+                window.pending()  # scores of broken weights are not worth a record
                 writers.write(step, scores)
             asked = stop.asked(step)
             if last or asked or checkpointer.due(step) or checkpointer.is_best(scores):
-                writers.flush()
-                checkpointer.save(state, {**describe(step), "pending": window.pending()}, scores)
+                saved_step = save(step, scores)
             if asked and not last:
                 checkpointer.wait()
                 raise Interrupted(f"stopped after step {step} of {total_steps} and saved; the same command resumes")

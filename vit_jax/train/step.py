@@ -60,7 +60,7 @@ def make_train_step(
         average = state.average
         if average_decay:
             average = optax.incremental_update(params, average, step_size=1 - average_decay)
-        metrics |= {"grad_norm": optax.global_norm(gradients), "lr": schedule(state.step)}
+        metrics |= {"grad_norm": optax.tree.norm(gradients), "lr": schedule(state.step)}
         return TrainState(state.step + 1, params, opt_state, average, state.rng), metrics
 
     return train_step

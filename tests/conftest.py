@@ -1,0 +1,30 @@
+"""How every test runs: on eight fake CPU devices, with JAX strict, shapes checked, and warnings as errors.
+
+The devices are asked for in JAX's own settings and not through XLA_FLAGS, so that programs which tests start are not told
+to have eight as well.
+"""
+
+import jax
+import optax
+from flax.linen import normalization
+from jaxtyping import install_import_hook
+
+# Signatures are checked against what is passed: dtypes, ranks, and letters that must agree within a call. The hook works
+# on modules that are imported after it, so nothing of ours is imported above.
+install_import_hook(["vit_jax.models", "vit_jax.train"], "beartype.beartype")
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Lines of other libraries that strict promotion forbids; ours stay strict around them. Adam's bias correction raises a float
+# to an int32 power, and a LayerNorm of bfloat16 asks for the common type of bfloat16 and float32.
+lenient = jax.numpy_dtype_promotion("standard")
+optax.tree.bias_correction = lenient(optax.tree.bias_correction)
+normalization._compute_stats = lenient(normalization._compute_stats)
+normalization._normalize = lenient(normalization._normalize)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "error")

@@ -1,0 +1,253 @@
+"""Files from strangers: released npz files load under any of their layouts, and nothing in them is executed."""
+
+import os
+import pickle
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import ml_dtypes
+import numpy as np
+import numpy_vit
+import pytest
+import scipy.ndimage
+
+from vit_jax.assemble import build_model, initial_params, resolve
+from vit_jax.convert.names import native_names
+from vit_jax.convert.npz import read_npz
+from vit_jax.models import build
+from vit_jax.types import UserError
+
+
+def linen_name(name):
+    """The name that later code gives a tensor of an encoder block."""
+    if "encoderblock_" in name:
+        name = name.replace("MultiHeadDotProductAttention_1", "MultiHeadDotProductAttention_0")
+        name = name.replace("LayerNorm_2", "LayerNorm_1").replace("MlpBlock_3", "MlpBlock_0")
+    return name
+
+
+def config_for(path, *, resolution=(8, 12), head="keep", classes=5, **model):
+    """A resolved config of the tiny model of `numpy_vit`, on a data set that is never opened."""
+    sizes = {"patch_size": (4, 6), "width": 8, "depth": 2, "mlp_dim": 12, "num_heads": 2}
+    config = ml_collections.ConfigDict(
+        {
+            "model": {"name": "vit", "num_classes": classes, **sizes, **model},
+            "data": {
+                "dataset": "digits",
+                "split": "train",
+                "resolution": resolution,
+                "batch_size": 8,
+                "recipe": "finetune",
+            },
+            "objective": {"name": "softmax"},
+            "optim": {"name": "sgd", "lr": 0.1, "decay": "cosine"},
+            "train": {"duration": 10},
+            "evals": {},
+            "checkpoint": {},
+            "init": {"path": str(path), "head": head},
+            "seed": 0,
+        }
+    )
+    resolve(config)
+    return config
+
+
+def load(path, **options):
+    config = config_for(path, **options)
+    params, fates = initial_params(config, build_model(config))
+    return config, params, fates
+
+
+def logits(config, params, images):
+    forward = jax.jit(build.make_forward(build_model(config)))
+    return np.asarray(forward(jax.tree.map(jnp.asarray, params), jnp.asarray(images)).logits)
+
+
+def images(h=8, w=12):
+    return np.random.default_rng(2).integers(0, 256, (3, h, w, 3), np.uint8)
+
+
+@pytest.mark.parametrize("pool", ["token", "gap", "map"])
+def test_a_released_file_gives_the_logits_it_was_written_with(tmp_path, pool):
+    tensors = numpy_vit.draw_params(pool=pool, representation=6)
+    np.savez(tmp_path / "released.npz", **tensors)
+    config, params, fates = load(tmp_path / "released.npz", pool=pool, representation_size=6)
+    expected = numpy_vit.forward(tensors, images(), pool=pool)["logits"]
+    np.testing.assert_allclose(logits(config, params, images()), expected, rtol=1e-5, atol=1e-5)
+    assert sorted((fate.name, fate.action) for fate in fates) == sorted((name, "loaded") for name in tensors)
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [linen_name, lambda name: f"opt/target/{name}", lambda name: f"params/{name}"],
+    ids=["linen", "opt/target", "params"],
+)
+def test_later_layouts_load_the_same(tmp_path, rename):
+    tensors = numpy_vit.draw_params()
+    stored = {rename(name): value for name, value in tensors.items()}
+    assert set(stored) != set(tensors)
+    np.savez(tmp_path / "later.npz", **stored)
+    found = native_names(read_npz(str(tmp_path / "later.npz")))
+    assert set(found) == set(tensors)
+    for name, value in tensors.items():
+        assert np.array_equal(found[name], value), name
+    _, _, fates = load(tmp_path / "later.npz")
+    assert {fate.action for fate in fates} == {"loaded"}
+
+
+def test_names_no_rule_knows_are_kept():
+    stored = {"params/a/LayerNorm_1/scale": 1, "step": 2}
+    assert native_names(stored) == stored  # a prefix that only some have is part of the name
+    assert native_names({"MAPHead_0/MlpBlock_0/Dense_0/bias": 1}) == {"MAPHead_0/MlpBlock_0/Dense_0/bias": 1}
+
+
+def test_bfloat16_is_read_from_two_byte_void(tmp_path):
+    tensors = numpy_vit.draw_params()
+    rounded = {name: value.astype(ml_dtypes.bfloat16) for name, value in tensors.items()}
+    np.savez(tmp_path / "bf16.npz", **{name: value.view("V2") for name, value in rounded.items()})
+    config, params, _ = load(tmp_path / "bf16.npz")
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+    expected = numpy_vit.forward({n: v.astype(np.float64) for n, v in rounded.items()}, images())["logits"]
+    np.testing.assert_allclose(logits(config, params, images()), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_head_replaces_the_old_one_and_its_representation_layer(tmp_path):
+    tensors = numpy_vit.draw_params(classes=1000, representation=6)
+    np.savez(tmp_path / "i21k.npz", **tensors)
+    config, params, fates = load(tmp_path / "i21k.npz", head="zeros", classes=7, head_bias=-1.5)
+    assert logits(config, params, images()).tolist() == [[-1.5] * 7] * 3
+    found = {(fate.name, fate.action, fate.detail.split()[0]) for fate in fates}
+    encoder = {name for name in tensors if not name.startswith(("head/", "pre_logits/"))}
+    assert {name for name, action, _ in found if action == "loaded"} == encoder
+    assert {fate for fate in found if fate[1] != "loaded"} == {
+        ("pre_logits/kernel", "dropped", "8x6"),
+        ("pre_logits/bias", "dropped", "6"),
+        ("head/kernel", "dropped", "6x1000"),
+        ("head/bias", "dropped", "1000"),
+        ("head/kernel", "fresh", "8x7"),
+        ("head/bias", "fresh", "7"),
+    }
+
+
+@pytest.mark.parametrize(("resolution", "grid"), [((12, 12), (3, 2)), ((8, 24), (2, 4)), ((16, 18), (4, 3))])
+def test_positions_are_resized_to_another_grid(tmp_path, resolution, grid):
+    tensors = numpy_vit.draw_params()
+    np.savez(tmp_path / "released.npz", **tensors)
+    config, params, fates = load(tmp_path / "released.npz", resolution=resolution)
+    old = tensors[numpy_vit.POSITIONS].astype(np.float64)
+    square = old[0, 1:].reshape(2, 2, 8)
+    zoomed = scipy.ndimage.zoom(square, (grid[0] / 2, grid[1] / 2, 1), order=1, mode="nearest")
+    positions = np.concatenate([old[:, :1], zoomed.reshape(1, -1, 8)], axis=1)
+    expected = numpy_vit.forward(tensors, images(*resolution), positions=positions)["logits"]
+    found = logits(config, params, images(*resolution))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    (fate,) = (fate for fate in fates if fate.action != "loaded")
+    assert fate[:2] == (numpy_vit.POSITIONS, "resized")
+    assert fate.detail.startswith(f"2x2 -> {grid[0]}x{grid[1]}")
+
+
+# Errors
+
+
+def write(path, tensors):
+    np.savez(path, **tensors)
+    return path
+
+
+def test_every_tensor_that_does_not_fit_is_listed_in_one_message(tmp_path):
+    tensors = numpy_vit.draw_params()
+    del tensors["cls"], tensors["Transformer/encoderblock_1/LayerNorm_0/scale"]
+    tensors["head/kernel"] = np.zeros((8, 6), np.float32)
+    tensors["embedding/bias"] = np.zeros(8, np.int64)
+    tensors["Transformer/encoderblock_2/LayerNorm_0/scale"] = np.zeros(8, np.float32)
+    with pytest.raises(UserError) as caught:
+        load(write(tmp_path / "wrong.npz", tensors))
+    message = str(caught.value)
+    assert "(6 tensors, nothing was loaded)" in message
+    for line in (
+        "missing in the checkpoint: cls 1x1x8",
+        "missing in the checkpoint: Transformer/encoderblock_1/LayerNorm_0/scale 8",
+        "shape: head/kernel is 8x6 in the checkpoint, 8x5 in the model",
+        "not floating point: embedding/bias is int64",
+        "not in the model: Transformer/encoderblock_2/LayerNorm_0/scale 8",
+        "Transformer/posembed_input/pos_embedding has 5 positions, not a square grid",
+    ):
+        assert line in message
+
+
+def test_a_pre_logits_layer_the_model_lacks_is_an_error_when_the_head_is_kept(tmp_path):
+    path = write(tmp_path / "layer.npz", numpy_vit.draw_params(representation=8))
+    with pytest.raises(UserError, match=r"\(2 tensors(.|\n)*not in the model: pre_logits/kernel 8x8"):
+        load(path)
+
+
+class Bomb:
+    """Pickled, it makes a folder when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_in_an_npz_is_refused_and_never_executed(tmp_path):
+    tensors = numpy_vit.draw_params() | {"head/bias": np.array([Bomb(tmp_path / "exploded")], object)}
+    np.savez(tmp_path / "bomb.npz", **tensors)
+    with np.load(tmp_path / "bomb.npz", allow_pickle=True) as archive:
+        archive["head/bias"]  # it is armed
+    assert (tmp_path / "exploded").exists()
+    (tmp_path / "exploded").rmdir()
+    with pytest.raises(UserError, match=r"Python objects(.|\n)*  head/bias: "):
+        load(tmp_path / "bomb.npz")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_pickle_named_npz_is_refused_and_never_executed(tmp_path):
+    (tmp_path / "bomb.npz").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    with pytest.raises(UserError, match=r"bomb.npz cannot be read as npz"):
+        load(tmp_path / "bomb.npz")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_one_clear_error(tmp_path, share):
+    whole = write(tmp_path / "whole.npz", numpy_vit.draw_params()).read_bytes()
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UserError, match=rf"cut.npz cannot be read as npz .* has {int(len(whole) * share)} bytes"):
+        load(cut)
+
+
+def test_damaged_bytes_inside_are_an_error(tmp_path):
+    path = write(tmp_path / "flipped.npz", {"cls": np.arange(100, dtype=np.float32)})
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"flipped.npz cannot be read as npz"):
+        read_npz(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("notes.txt", b"not parameters\n"), ("empty.npz", b""), ("lone.npy", None)]
+)
+def test_a_file_that_is_no_npz_is_an_error(tmp_path, name, content):
+    path = tmp_path / name
+    np.save(path, np.zeros(3)) if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} cannot be read as npz"):
+        load(path)
+
+
+def test_a_zip_of_other_files_is_an_error(tmp_path):
+    with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(UserError, match=r"  readme.txt: not an array"):
+        load(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("name", ["", "missing.npz"])
+def test_a_folder_that_is_no_run_and_a_missing_file_are_errors(tmp_path, name):
+    with pytest.raises(UserError, match="is neither a file nor a run's folder"):
+        load(tmp_path / name)

@@ -1,0 +1,22 @@
+"""A checkpoint belongs to no number of devices."""
+
+
+def test_a_run_moves_from_one_device_to_eight_and_back(program, reading, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    run = program.start(workdir)
+    run.wait_until(lambda: reading.steps(workdir))
+    run.kill()
+    first = reading.steps(workdir)[-1]
+
+    run = program.start(workdir, devices=8, train={"fsdp": 8})
+    run.wait_until(lambda: reading.steps(workdir)[-1] > first)
+    run.kill()
+    second = reading.steps(workdir)[-1]
+    assert "8 x cpu (data 1 x fsdp 8)" in run.printed()
+    assert second < 16
+
+    finished = program.run(workdir)
+    assert finished.code == 0, finished.err
+    assert f"from step {second}" in finished.out
+    assert "1 x cpu" in finished.out
+    reading.assert_close_run(workdir, undisturbed)

@@ -1,0 +1,53 @@
+"""SIGTERM and Ctrl-C: the step is finished, the state saved, and the exit code says that the same command resumes."""
+
+import os
+import signal
+import textwrap
+
+EXIT_INTERRUPTED = 75
+
+
+def test_sigterm_and_ctrl_c_save_and_the_same_command_ends_bit_identical(program, reading, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    far_apart = {"every": 7}  # so what is saved in between is saved because of the signal
+
+    run = program.start(workdir, checkpoint=far_apart)
+    run.wait_until(lambda: "step  5/16" in run.printed())
+    run.signal(signal.SIGTERM)
+    stopped = run.finish()
+    assert stopped.code == EXIT_INTERRUPTED, stopped.err
+    step = reading.steps(workdir)[-1]
+    assert f"stopped after step {step} of 16 and saved; the same command resumes" in stopped.out
+    assert 5 <= step < 16
+    assert stopped.err == ""
+
+    # Ctrl-C reaches the worker processes too.
+    run = program.start(workdir, checkpoint=far_apart, data={"workers": 2})
+    run.wait_until(lambda: max(reading.steps(workdir)) > step or "step 10/16" in run.printed())
+    os.killpg(run.process.pid, signal.SIGINT)
+    stopped = run.finish()
+    assert stopped.code == EXIT_INTERRUPTED, stopped.err
+    assert "saved; the same command resumes" in stopped.out
+    assert step < reading.steps(workdir)[-1] < 16
+    assert "Traceback" not in stopped.err
+
+    finished = program.run(workdir, checkpoint=far_apart)
+    assert finished.code == 0, finished.err
+    reading.assert_same_run(workdir, undisturbed)
+
+
+def test_sigterm_before_training_ends_at_once_with_the_same_code_and_no_traceback(program, tmp_path):
+    config = tmp_path / "terminated.py"
+    config.write_text(
+        textwrap.dedent("""
+            import os, signal
+
+            def get_config(arg):
+                os.kill(os.getpid(), signal.SIGTERM)
+        """)
+    )
+    run = program.execute(["-m", "vit_jax.main", f"--config={config}", f"--workdir={tmp_path / 'run'}"])
+    stopped = run.finish()
+    assert (stopped.code, stopped.err) == (EXIT_INTERRUPTED, "")
+    assert "the same command" in stopped.out
+    assert not (tmp_path / "run").exists()

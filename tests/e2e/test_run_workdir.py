@@ -1,0 +1,24 @@
+"""Whose workdir it is: a finished run is left alone, another run's is refused, and nothing on disk changes."""
+
+import shutil
+
+
+def test_a_finished_run_started_again_trains_nothing_and_changes_nothing(program, reading, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(undisturbed, workdir)
+    before = reading.hash_of(workdir)
+    again = program.run(workdir, checkpoint={"every": 5}, data={"workers": 1}, train={"fsdp": 1})
+    assert again.code == 0, again.err
+    assert f"{workdir} holds this run already, finished at step 16; nothing to train" in again.out
+    assert reading.hash_of(workdir) == before
+
+
+def test_a_workdir_of_a_different_run_is_refused_with_the_keys_that_differ(program, reading, undisturbed):
+    before = reading.hash_of(undisturbed)
+    refused = program.run(undisturbed, optim={"lr": 1.0}, model={"dropout": 0.2}, data={"workers": 1, "batch_size": 60})
+    assert refused.code == 2
+    assert f"workdir {undisturbed} holds a different run" in refused.err
+    lines = [line.strip() for line in refused.err.splitlines() if " -> " in line]
+    assert lines == ["data.batch_size: 120 -> 60", "model.dropout: 0.1 -> 0.2", "optim.lr: 0.002 -> 1.0"]
+    assert "Traceback" not in refused.err
+    assert reading.hash_of(undisturbed) == before

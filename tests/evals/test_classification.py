@@ -1,0 +1,140 @@
+"""Top-1, top-5 and loss of a whole split, on eight devices, against numpy."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax import partition
+from vit_jax.data.sources import open_source
+from vit_jax.evals import base, classification
+from vit_jax.evals.classification import Classification
+from vit_jax.train.objectives import sigmoid_cross_entropy, softmax_cross_entropy
+from vit_jax.types import DatasetSpec, UserError
+
+
+def evaluate(folder, kernel, forward, *, objective=None, devices=8, **options):
+    settings = {"split": "test", "dataset": str(folder), "resolution": (8, 8), "batch_size": 8, **options}
+    evaluator = Classification(**settings)
+    evaluator.open()
+    mesh = partition.make_mesh(devices=jax.devices()[:devices])
+    return evaluator({"kernel": jnp.asarray(kernel)}, forward, objective or softmax_cross_entropy(), mesh)
+
+
+def by_hand(images, labels, kernel):
+    """(top-1, top-5, softmax loss, sigmoid loss), means over the images, in float64."""
+    x = (images.reshape(len(images), -1).astype(np.float64) - 127.5) / 127.5
+    logits = x @ kernel.astype(np.float64)
+    rank = (logits > logits[np.arange(len(labels)), labels][:, None]).sum(axis=1)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    y = np.eye(logits.shape[1])[labels]
+    sigmoid = np.log1p(np.exp(-logits)) * y + np.log1p(np.exp(logits)) * (1 - y)
+    return (rank < 1).mean(), (rank < 5).mean(), -(log_p * y).sum(axis=1).mean(), sigmoid.sum(axis=1).mean()
+
+
+@pytest.mark.parametrize(("batch_size", "devices"), [(8, 8), (16, 8), (5, 1)])
+def test_scores_are_exact_when_the_batch_does_not_divide_the_split(folder, kernel, forward, batch_size, devices):
+    path, _, (images, labels) = folder
+    top1, top5, loss, _ = by_hand(images, labels, kernel)
+    assert len({0.0, top1, top5, 1.0}) == 4  # numbers that could be wrong
+    scores = evaluate(path, kernel, forward, batch_size=batch_size, devices=devices)
+    assert scores.pop("num_examples") == 13
+    assert set(scores) == {"top1", "top5", "loss"}
+    assert (scores["top1"], scores["top5"]) == pytest.approx((top1, top5), rel=1e-7)
+    assert scores["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_loss_is_the_training_objectives(folder, kernel, forward):
+    path, _, (images, labels) = folder
+    scores = evaluate(path, kernel, forward, objective=sigmoid_cross_entropy())
+    assert scores["loss"] == pytest.approx(by_hand(images, labels, kernel)[3], rel=1e-5)
+
+
+def test_fewer_than_five_classes_have_a_top_five_of_one(folder, kernel, forward):
+    path, _, (images, labels) = folder
+    for label in range(3, 7):
+        for split in ("train", "test"):
+            shutil.rmtree(path / split / f"class{label}")
+    top1 = by_hand(images[labels < 3], labels[labels < 3], kernel[:, :3])[0]
+    scores = evaluate(path, kernel[:, :3], forward)
+    assert (scores["top1"], scores["top5"], scores["num_examples"]) == (pytest.approx(top1), 1.0, 7)
+
+
+def test_padding_whose_loss_is_not_finite_does_not_count(folder, kernel, forward):
+    path = folder[0]
+
+    def objective(outputs, batch):
+        blank = (batch.image == 0).all(axis=(1, 2, 3))
+        return {"loss": jnp.where(blank, jnp.nan, 2.0)}
+
+    assert evaluate(path, kernel, forward, objective=objective)["loss"] == 2.0
+
+
+def corrupt(path, label, index):
+    file = path / "test" / f"class{label}" / f"{index:02}.png"
+    file.write_bytes(file.read_bytes()[:60])
+
+
+def test_corrupt_images_up_to_the_limit_count_as_absent(folder, kernel, forward):
+    path, _, (images, labels) = folder
+    corrupt(path, 1, 0)  # the fourth image written
+    keep = np.arange(13) != 3
+    top1, top5, loss, _ = by_hand(images[keep], labels[keep], kernel)
+    scores = evaluate(path, kernel, forward, max_corrupt=1)
+    assert scores == {
+        "top1": pytest.approx(top1),
+        "top5": pytest.approx(top5),
+        "loss": pytest.approx(loss, rel=1e-5),
+        "num_examples": 12,
+    }
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_more_corrupt_images_than_the_limit_are_an_error_that_names_them(folder, kernel, forward, allowed):
+    path = folder[0]
+    for label in range(allowed + 1):
+        corrupt(path, label, 0)
+    with pytest.raises(UserError, match=rf"{allowed + 1} of 13 images(.|\n)*class0/00.png"):
+        evaluate(path, kernel, forward, max_corrupt=allowed)
+
+
+def test_a_batch_that_goes_missing_is_an_error_and_not_a_score(folder, kernel, forward, monkeypatch):
+    whole = classification.read_split
+
+    def without_the_first(*args, **options):
+        yield from list(whole(*args, **options))[1:]
+
+    monkeypatch.setattr(classification, "read_split", without_the_first)
+    with pytest.raises(UserError, match="scored 5 examples of 13"):
+        evaluate(folder[0], kernel, forward, max_corrupt=0)
+
+
+def test_a_reader_that_ends_early_is_an_error_for_every_evaluator(folder, monkeypatch):
+    whole = base.eval_batches
+
+    class Short:
+        def __init__(self, *args, **options):
+            self._loader = whole(*args, **options)
+            self.corrupt = self._loader.corrupt
+
+        def __iter__(self):
+            return iter(list(self._loader)[:1])
+
+    monkeypatch.setattr(base, "eval_batches", Short)
+    source = open_source(str(folder[0]), "test")
+    options = {"recipe": "eval", "resolution": (8, 8), "batch_size": 8, "max_corrupt": 0}
+    with pytest.raises(UserError, match="8 examples read and 0 corrupt, but the split has 13"):
+        list(base.read_split(source, mesh=partition.make_mesh(), **options))
+
+
+def test_opening_says_what_it_will_read(folder):
+    (spec,) = Classification(split="test", dataset=str(folder[0])).open()
+    assert isinstance(spec, DatasetSpec)
+    assert (spec.split, spec.num_examples, spec.num_classes) == ("test", 13, 7)
+
+
+def test_opening_a_missing_split_fails_before_the_run(folder):
+    with pytest.raises(UserError, match="validation"):
+        Classification(split="validation", dataset=str(folder[0])).open()

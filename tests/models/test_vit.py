@@ -1,0 +1,309 @@
+"""The Vision Transformer against numpy and against the released parameter tree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy_vit
+import pytest
+from flax import traverse_util
+
+from vit_jax.models import build
+from vit_jax.models.encoder import gelu
+from vit_jax.models.variants import VIT_SIZES, vit_variant
+from vit_jax.models.vit import VisionTransformer
+from vit_jax.types import UserError
+
+# Width, depth, mlp_dim, heads: arXiv 2010.11929 table 1; 2012.12877 table 1; 2106.04560 table 2; Nano is ours.
+SIZES = {
+    "Nano": (96, 6, 384, 3),
+    "Ti": (192, 12, 768, 3),
+    "S": (384, 12, 1536, 6),
+    "B": (768, 12, 3072, 12),
+    "L": (1024, 24, 4096, 16),
+    "H": (1280, 32, 5120, 16),
+    "g": (1408, 40, 6144, 16),
+    "G": (1664, 48, 8192, 16),
+}
+# 224 pixels, 1000 classes, as the release's own tests pin them.
+RELEASED_COUNTS = {
+    ("Ti/16", "token"): 5_717_416,
+    ("S/16", "token"): 22_050_664,
+    ("S/32", "token"): 22_878_952,
+    ("B/8", "token"): 86_576_872,
+    ("B/16", "token"): 86_567_656,
+    ("B/32", "token"): 88_224_232,
+    ("L/16", "token"): 304_326_632,
+    ("L/32", "token"): 306_535_400,
+    ("H/14", "token"): 632_045_800,
+    ("B/16", "gap"): 86_566_120,
+    ("B/32", "gap"): 88_222_696,
+    ("S/16", "gap"): 22_049_896,
+    ("S/32", "gap"): 22_878_184,
+}
+
+
+def shapes_of(variant, **options):
+    model = VisionTransformer(**{k: v for k, v in vit_variant(variant).items() if k != "name"}, **options)
+    return {
+        k: v.shape for k, v in traverse_util.flatten_dict(build.abstract_params(model, (224, 224)), sep="/").items()
+    }
+
+
+def count(shapes):
+    return sum(int(np.prod(shape)) for shape in shapes.values())
+
+
+def tiny(pool="token", **options):
+    sizes = {"patch_size": (4, 6), "width": 8, "depth": 2, "mlp_dim": 12, "num_heads": 2}
+    return VisionTransformer(**{"num_classes": 5, "pool": pool, **sizes, **options})
+
+
+def nested(params):
+    return traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in params.items()}, sep="/")
+
+
+def random_images(b=3, h=8, w=12):
+    return np.random.default_rng(1).integers(0, 256, (b, h, w, 3), np.uint8)
+
+
+def run(model, params, images):
+    return jax.jit(build.make_forward(model))(params, jnp.asarray(images))
+
+
+@pytest.mark.parametrize(("variant", "pool"), RELEASED_COUNTS)
+def test_parameter_counts_are_the_releases(variant, pool):
+    shapes = shapes_of(variant, num_classes=1000, pool=pool)
+    assert count(shapes) == RELEASED_COUNTS[variant, pool]
+
+
+def test_every_size_is_pinned():
+    assert VIT_SIZES == SIZES
+
+
+@pytest.mark.parametrize(("size", "patch"), [("Nano", 16), ("g", 14), ("G", 14)])
+def test_parameter_counts_of_sizes_without_a_release_follow_the_formula(size, patch):
+    d, depth, mlp, _ = SIZES[size]
+    embedding = patch * patch * 3 * d + d
+    tokens = d + ((224 // patch) ** 2 + 1) * d
+    block = 2 * 2 * d + 4 * (d * d + d) + (d * mlp + mlp) + (mlp * d + d)
+    head = d * 1000 + 1000
+    expected = embedding + tokens + depth * block + 2 * d + head
+    assert count(shapes_of(f"{size}/{patch}", num_classes=1000)) == expected
+
+
+def test_the_parameter_tree_of_b16_is_the_released_file():
+    expected = {
+        "cls": (1, 1, 768),
+        "embedding/kernel": (16, 16, 3, 768),
+        "embedding/bias": (768,),
+        "Transformer/posembed_input/pos_embedding": (1, 197, 768),
+        "Transformer/encoder_norm/scale": (768,),
+        "Transformer/encoder_norm/bias": (768,),
+        "head/kernel": (768, 21843),
+        "head/bias": (21843,),
+    }
+    for layer in range(12):
+        block = f"Transformer/encoderblock_{layer}/"
+        attention = block + "MultiHeadDotProductAttention_1/"
+        expected |= {
+            block + "LayerNorm_0/scale": (768,),
+            block + "LayerNorm_0/bias": (768,),
+            attention + "query/kernel": (768, 12, 64),
+            attention + "query/bias": (12, 64),
+            attention + "key/kernel": (768, 12, 64),
+            attention + "key/bias": (12, 64),
+            attention + "value/kernel": (768, 12, 64),
+            attention + "value/bias": (12, 64),
+            attention + "out/kernel": (12, 64, 768),
+            attention + "out/bias": (768,),
+            block + "LayerNorm_2/scale": (768,),
+            block + "LayerNorm_2/bias": (768,),
+            block + "MlpBlock_3/Dense_0/kernel": (768, 3072),
+            block + "MlpBlock_3/Dense_0/bias": (3072,),
+            block + "MlpBlock_3/Dense_1/kernel": (3072, 768),
+            block + "MlpBlock_3/Dense_1/bias": (768,),
+        }
+    assert len(expected) == 200
+    assert shapes_of("B/16", num_classes=21843) == expected
+    with_layer = shapes_of("B/16", num_classes=21843, representation_size=768)
+    assert with_layer == expected | {"pre_logits/kernel": (768, 768), "pre_logits/bias": (768,)}
+    assert count(with_layer) == 103_186_515  # the listed size of imagenet21k/ViT-B_16.npz
+
+
+def test_map_pooling_has_the_later_releases_names():
+    names = {name for name in shapes_of("Ti/16", num_classes=10, pool="map") if name.startswith("MAPHead_0/")}
+    attention = {f"MultiHeadDotProductAttention_0/{p}" for p in ("query", "key", "value", "out")}
+    parts = {*attention, "MlpBlock_0/Dense_0", "MlpBlock_0/Dense_1"}
+    expected = {f"MAPHead_0/{part}/{leaf}" for part in parts for leaf in ("kernel", "bias")}
+    assert names == expected | {"MAPHead_0/probe", "MAPHead_0/LayerNorm_0/scale", "MAPHead_0/LayerNorm_0/bias"}
+
+
+@pytest.mark.parametrize("representation", [0, 6])
+@pytest.mark.parametrize("pool", ["token", "gap", "map"])
+def test_forward_equals_numpy_in_double_precision(pool, representation):
+    params = numpy_vit.draw_params(pool=pool, representation=representation)
+    model = tiny(pool, representation_size=representation)
+    outputs = jax.jit(build.make_forward(model))(nested(params), random_images())
+    expected = numpy_vit.forward(params, random_images(), pool=pool)
+    assert np.abs(expected["logits"]).max() > 0.5
+    for name, value in outputs._asdict().items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_layer_norm_epsilon_is_1e_minus_6_everywhere():
+    # Residuals so small that the variance before every norm is near 1e-6: a norm of another epsilon is 10% off or more.
+    params = numpy_vit.draw_params(pool="map")
+    quiet = ("embedding/", "posembed", "/out/", "Dense_1")
+    params = {name: v * np.float32(5e-4 if any(q in name for q in quiet) else 1) for name, v in params.items()}
+    outputs = run(tiny("map"), nested(params), random_images())
+    right, wrong = (numpy_vit.forward(params, random_images(), pool="map", eps=eps) for eps in (1e-6, 1e-5))
+    for name in ("tokens", "pooled"):
+        scale = np.abs(right[name]).max()
+        np.testing.assert_allclose(getattr(outputs, name), right[name], rtol=0, atol=1e-5 * scale)
+        assert np.abs(right[name] - wrong[name]).max() > 0.1 * scale
+
+
+def test_gelu_is_the_tanh_approximation():
+    x = np.linspace(-6, 6, 201)
+    np.testing.assert_allclose(gelu(jnp.asarray(x, jnp.float32)), numpy_vit.gelu(x), atol=1e-6)
+    # 0.5 * 2 * (1 + tanh(0.797885 * (2 + 0.044715 * 8))); the exact function is 1.954500 here.
+    assert gelu(jnp.float32(2.0)) == pytest.approx(1.954598, abs=1e-6)
+
+
+def test_a_new_head_gives_its_bias():
+    model = tiny(head_bias=-10.0, representation_size=6)
+    params = build.init_params(model, jax.random.key(0), (8, 12))
+    outputs = run(model, params, random_images())
+    assert np.asarray(outputs.logits).tolist() == [[-10.0] * 5] * 3
+    assert np.abs(outputs.pre_logits).max() > 1e-3
+    assert np.asarray(params["cls"]).tolist() == [[[0.0] * 8]]
+
+
+def test_no_classes_is_no_head():
+    model = tiny(num_classes=0)
+    params = build.init_params(model, jax.random.key(0), (8, 12))
+    assert "head" not in params
+    outputs = run(model, params, random_images())
+    assert outputs.logits is None
+    assert np.array_equal(outputs.pre_logits, outputs.tokens[:, 0])
+
+
+def test_bf16_keeps_parameters_and_logits_in_float32():
+    params = numpy_vit.draw_params()
+    model = tiny(dtype="bfloat16")
+    assert {x.dtype for x in jax.tree.leaves(build.abstract_params(model, (8, 12)))} == {jnp.dtype("float32")}
+    outputs = jax.jit(build.make_forward(model))(nested(params), random_images())
+    assert outputs.tokens.dtype == jnp.bfloat16
+    assert outputs.logits.dtype == jnp.float32
+    expected = numpy_vit.forward(params, random_images())["logits"]
+    error = np.abs(outputs.logits - expected).max() / np.abs(expected).max()
+    assert 1e-4 < error < 3e-2  # computed in bfloat16 (8 bits of significand), and right
+
+
+def test_the_head_computes_in_float32_whatever_the_rest_does():
+    # 1 + 2^-10 is no bfloat16: a head that rounded its kernel or its product would lose it.
+    params = {name: np.zeros_like(v) for name, v in numpy_vit.draw_params().items()}
+    params["Transformer/encoder_norm/bias"] += 1
+    params["head/kernel"] += np.float32(1 / 8 * (1 + 2**-10))
+    logits = run(tiny(dtype="bfloat16"), nested(params), random_images()).logits
+    assert np.asarray(logits).tolist() == [[1 + 2**-10] * 5] * 3
+
+
+def test_attention_logits_are_float32_in_bf16():
+    # Scores of two keys differ by less than bfloat16 resolves at their size (256.5 against 256.25), so attention rounded
+    # before the softmax would weigh them equally; float32 weighs them as e^0.25.
+    from vit_jax.models.encoder import MultiHeadDotProductAttention
+
+    attention = MultiHeadDotProductAttention(num_heads=1, dropout=0.0, dtype=jnp.dtype("bfloat16"))
+    eye = jnp.eye(4, dtype=jnp.float32)
+    wide = {name: {"kernel": eye[:, None], "bias": jnp.zeros((1, 4))} for name in ("query", "key", "value")}
+    params = {**wide, "out": {"kernel": eye[None], "bias": jnp.zeros(4)}}
+    queries = jnp.asarray([[[512.0, 1.0, 0.0, 0.0]]])
+    inputs = jnp.asarray([[[1.0, 1.0, 1.0, 0.0], [1.0, 0.5, 0.0, 1.0]]])
+    mixed = attention.apply({"params": params}, queries, inputs, train=False)[0, 0]
+    ratio = float(mixed[2] / mixed[3])  # weights of the first and of the second input
+    assert ratio == pytest.approx(np.exp(0.25), rel=2e-2)  # 1.284, kept to bfloat16's 8 bits
+
+
+def test_remat_changes_no_number():
+    params, images = nested(numpy_vit.draw_params(depth=1)), random_images()
+
+    def loss(params, remat):
+        model = tiny(depth=1, dropout=0.3, remat=remat)
+        outputs = build.make_forward(model)(params, jnp.asarray(images), jax.random.key(3))
+        return jnp.sum(outputs.logits * outputs.logits)
+
+    grad = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    for a, b in zip(jax.tree.leaves(grad(params, True)), jax.tree.leaves(grad(params, False)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_remat_recomputes_the_blocks():
+    def backward_products(remat):
+        def loss(params):
+            return run(tiny(remat=remat), params, random_images()).logits.sum()
+
+        return str(jax.make_jaxpr(jax.grad(loss))(nested(numpy_vit.draw_params()))).count("dot_general")
+
+    # Per block: query, key, value, two attention products, out and the MLP's first layer are needed again (its second
+    # layer's output is not).
+    assert backward_products(True) - backward_products(False) >= 7
+
+
+def test_an_image_the_patch_does_not_divide_is_an_error_that_names_a_size():
+    with pytest.raises(UserError, match=r"image of 10x12 pixels .* patch of 4x6; .* for example 8x12"):
+        build.abstract_params(tiny(), (10, 12))
+    with pytest.raises(UserError, match=r"image of 8x2 pixels .* for example 8x6"):
+        build.abstract_params(tiny(), (8, 2))
+
+
+def test_heads_that_do_not_divide_the_width_are_an_error():
+    with pytest.raises(UserError, match="width 8 is not divisible by 3 heads"):
+        build.abstract_params(tiny(num_heads=3), (8, 12))
+
+
+def test_sizes_and_rates_no_model_has_are_listed():
+    with pytest.raises(UserError) as caught:
+        build.abstract_params(tiny(depth=0, mlp_dim=-1, dropout=1.0, attention_dropout=-0.1), (8, 12))
+    assert str(caught.value).splitlines() == [
+        "model.depth is 0; expected 1 or more",
+        "model.mlp_dim is -1; expected 1 or more",
+        "model.dropout is 1.0; expected at least 0 and below 1",
+        "model.attention_dropout is -0.1; expected at least 0 and below 1",
+    ]
+
+
+def test_pixels_map_to_minus_one_to_one():
+    pixels = np.array([[[[0, 51, 255]]]], np.uint8)
+    np.testing.assert_allclose(build.normalize(jnp.asarray(pixels))[0, 0, 0], [-1.0, -0.6, 1.0], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("variant", "patch"), [("B/16", (16, 16)), ("Ti/16x8", (16, 8)), ("g/14", (14, 14)), ("Nano/4", (4, 4))]
+)
+def test_a_variant_spells_out_its_size_and_patch(variant, patch):
+    width, depth, mlp_dim, num_heads = SIZES[variant.split("/")[0]]
+    assert vit_variant(variant) == {
+        "name": "vit",
+        "patch_size": patch,
+        "width": width,
+        "depth": depth,
+        "mlp_dim": mlp_dim,
+        "num_heads": num_heads,
+    }
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("Tiny/16", "no size 'Tiny'.*did you mean 'Ti'"),
+        ("B16", "no size 'B16'.*did you mean 'B'"),
+        ("B", "no patch size; write it as B/16"),
+        ("B/0", "no patch size"),
+        ("B/16x0", "no patch size"),
+        ("B/x", "no patch size"),
+    ],
+)
+def test_a_wrong_variant_names_the_nearest_right_one(variant, message):
+    with pytest.raises(UserError, match=message):
+        vit_variant(variant)

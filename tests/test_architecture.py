@@ -1,0 +1,153 @@
+"""The map of the house: who may import whom, how long a file may be, and what a start must not cost."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "vit_jax"
+ROOMS = {"metrics", "models", "partition", "data", "convert", "train", "evals", "tools"}
+
+# What a room may import of vit_jax besides itself. One direction: whoever is further down may use what is above.
+MAY_IMPORT = {
+    "types": set(),
+    "config": {"types"},
+    "metrics": {"types"},
+    "partition": {"types"},
+    "models": {"types"},
+    "data": {"types"},
+    "convert": {"types", "models.embedding"},
+    "train": {"types", "metrics", "partition"},
+    "evals": {"types", "metrics", "partition", "data"},
+    "tools": {"types", "config", "metrics", "partition", "models", "convert"},
+    "record": {"types", "config", "metrics"},  # what a run leaves in its folder
+    "assemble": {"types", "config", *ROOMS},  # the composition root, with `run`: the two that know every room
+    "run": {"types", "config", "record", "assemble", *ROOMS},
+    "main": {"types", "config", "partition", "run", "train.loop"},
+}
+CONFIGS_MAY_IMPORT = {"ml_collections", "vit_jax.config", "vit_jax.types", "vit_jax.models.variants"}
+HOMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base_utils"}
+
+
+def modules():
+    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def room_of(path):
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def parse(path):
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(path):
+    """Full names of what a file imports, wherever in it; `from vit_jax import metrics` is `vit_jax.metrics`."""
+    found = set()
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            inside = [f"{node.module}.{name.name}" for name in node.names]
+            # A name imported from a package is a module of it or a value in it.
+            found |= {full if _is_module(full) else node.module for full in inside}
+    return found
+
+
+def _is_module(name):
+    place = ROOT.joinpath(*name.split("."))
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
+def within(name, allowed):
+    return any(name == a or name.startswith(f"{a}.") for a in allowed)
+
+
+def test_the_walk_finds_the_house():
+    found = {room_of(path) for path in modules()}
+    assert found - {"__init__"} == set(MAY_IMPORT)
+    assert "vit_jax.models.embedding" in imports(PACKAGE / "convert" / "adapt.py")
+    assert {"vit_jax.metrics", "vit_jax.partition"} <= imports(PACKAGE / "run.py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_import_only_what_they_may(path):
+    room = room_of(path)
+    if room == "__init__":
+        assert imports(path) == set()
+        return
+    ours = {name.removeprefix("vit_jax.") for name in imports(path) if name.split(".")[0] == "vit_jax"}
+    wrong = {name for name in ours if not within(name, MAY_IMPORT[room] | {room})}
+    assert not wrong, f"{path.relative_to(ROOT)} may not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_needs_tensorflow_or_torch(path):
+    assert not {name for name in imports(path) if within(name, {"tensorflow", "torch", "tf_keras", "flaxformer"})}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "data").rglob("*.py")), ids=lambda path: path.name)
+def test_the_data_room_imports_no_jax(path):
+    # Its worker processes would each start a backend.
+    assert not {name for name in imports(path) if within(name, {"jax", "flax", "optax", "orbax"})}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.name)
+def test_configs_import_only_what_loads_in_an_instant(path):
+    wrong = {n for n in imports(path) if n.split(".")[0] not in sys.stdlib_module_names and n not in CONFIGS_MAY_IMPORT}
+    assert not wrong
+
+
+def test_only_checkpoint_knows_orbax_and_only_partition_joins_processes():
+    orbax = {path.name for path in modules() if within("orbax", {n.split(".")[0] for n in imports(path)})}
+    assert orbax == {"checkpoint.py"}
+    assert {p.name for p in modules() if "jax.distributed" in p.read_text()} == {"partition.py"}
+    assert not [p.name for p in modules() if "pmap(" in p.read_text()]
+
+
+def test_no_file_is_a_drawer_for_everything():
+    everything = [*modules(), *(ROOT / "configs").glob("*.py"), *(ROOT / "scripts").glob("*")]
+    assert not [path for path in everything if path.stem in HOMELESS]
+    assert not [path for path in PACKAGE.rglob("*") if path.is_dir() and path.name in HOMELESS]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_has_at_most_300_lines_and_opens_with_a_paragraph(path):
+    assert len(path.read_text().splitlines()) <= 300
+    assert ast.get_docstring(parse(path))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_function_has_at_most_60_lines_its_docstring_aside(path):
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = node.end_lineno - node.lineno + 1
+            if ast.get_docstring(node):
+                lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+            assert lines <= 60, f"{node.name} has {lines} lines"
+
+
+START = """
+import sys, time
+began = time.perf_counter()
+import vit_jax.main
+from vit_jax import config
+for spec in ("pretrain.py:variant=H/14,dataset=jft", "finetune.py", "quickstart.py:finetune"):
+    config.load("configs/" + spec)
+heavy = {"jax", "jaxlib", "flax", "optax", "tensorflow", "tensorflow_datasets", "grain", "cv2", "matplotlib", "orbax"}
+print(f"{time.perf_counter() - began:.2f} s")
+print("loaded:", sorted(heavy & set(sys.modules)))
+"""
+
+
+def test_starting_and_loading_a_config_imports_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", START], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    seconds, loaded = done.stdout.splitlines()
+    print(f"import of vit_jax.main and three configs: {seconds}")
+    assert loaded == "loaded: []"

@@ -1,0 +1,359 @@
+"""The configs against the paper's tables, copied here, and every documented argument of every config."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from vit_jax import config as configs
+from vit_jax.assemble import build_model, grid_of, resolve
+from vit_jax.models.build import abstract_params, count_params
+from vit_jax.types import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "configs").glob("*.py"))
+
+# Table 3: variant, data set, epochs, base LR, decay, weight decay, dropout. Adam 0.9, 0.999; batch 4096; warm-up 10k; 224.
+TABLE_3 = [
+    ("B/16", "jft", (7,), 8e-4, "linear", 0.1, 0.0),
+    ("B/32", "jft", (7,), 8e-4, "linear", 0.1, 0.0),
+    ("L/32", "jft", (7,), 6e-4, "linear", 0.1, 0.0),
+    ("L/16", "jft", (7, 14), 4e-4, "linear", 0.1, 0.0),
+    ("H/14", "jft", (14,), 3e-4, "linear", 0.1, 0.0),
+    ("B/16", "imagenet21k", (90,), 1e-3, "linear", 0.03, 0.1),
+    ("B/32", "imagenet21k", (90,), 1e-3, "linear", 0.03, 0.1),
+    ("L/16", "imagenet21k", (30, 90), 1e-3, "linear", 0.03, 0.1),
+    ("L/32", "imagenet21k", (30, 90), 1e-3, "linear", 0.03, 0.1),
+    *[
+        (variant, "imagenet2012", (300,), 3e-3, "cosine", 0.3, 0.1)
+        for variant in ("Ti/16", "S/16", "S/32", "B/16", "B/32", "L/16", "L/32", "H/14")
+    ],
+]
+CLASSES = {"jft": 18291, "imagenet21k": 21843, "imagenet2012": 1000}
+
+# Table 4: steps, base LRs swept, share of the training set held out for development (percent).
+TABLE_4 = {
+    "imagenet2012": (20_000, (0.003, 0.01, 0.03, 0.06), 1),
+    "cifar100": (10_000, (0.001, 0.003, 0.01, 0.03), 2),
+    "cifar10": (10_000, (0.001, 0.003, 0.01, 0.03), 2),
+    "oxford_iiit_pet": (500, (0.001, 0.003, 0.01, 0.03), 10),
+    "oxford_flowers102": (500, (0.001, 0.003, 0.01, 0.03), 10),
+}
+
+# VTAB-1k: the 800 + 200 training examples and the test split of every task whose label is the stored one.
+VTAB = {
+    "caltech101": ("caltech101", "train[:800]", "train[2754:2954]", "test"),
+    "cifar100": ("cifar100", "train[:800]", "train[45000:45200]", "test"),
+    "dtd": ("dtd", "train[:800]", "validation[:200]", "test"),
+    "flowers102": ("oxford_flowers102", "train[:800]", "validation[:200]", "test"),
+    "pets": ("oxford_iiit_pet", "train[:800]", "train[2944:3144]", "test"),
+    "svhn": ("svhn_cropped", "train[:800]", "train[65931:66131]", "test"),
+    "sun397": ("sun397/tfds", "train[:800]", "validation[:200]", "test"),
+    "camelyon": ("patch_camelyon", "train[:800]", "validation[:200]", "test"),
+    "eurosat": ("eurosat/rgb", "train[:800]", "train[16200:16400]", "train[21600:]"),
+    "resisc45": ("resisc45", "train[:800]", "train[18900:19100]", "train[25200:]"),
+    "retinopathy": ("diabetic_retinopathy_detection/btgraham-300", "train[:800]", "validation[:200]", "test"),
+    "dmlab": ("dmlab", "train[:800]", "validation[:200]", "test"),
+}
+
+
+def load(name, arguments=""):
+    """A resolved config."""
+    config = configs.load(f"{ROOT / 'configs' / name}.py:{arguments}")
+    resolve(config)
+    return config
+
+
+def some(section, *keys):
+    return tuple(section[key] for key in keys)
+
+
+def steps_of(config, key, images=10**6):
+    """A duration of a config in steps, on a data set of so many images."""
+    per_epoch = images / config.data.batch_size
+    total = configs.steps(config.train.duration, steps_per_epoch=per_epoch)
+    return configs.steps(key(config), steps_per_epoch=per_epoch, total=total)
+
+
+# Table 3
+
+
+@pytest.mark.parametrize("row", TABLE_3, ids=lambda row: f"{row[0]} {row[1]}")
+def test_pre_training_is_table_3(row):
+    variant, dataset, epochs, lr, decay, weight_decay, dropout = row
+    config = load("pretrain", f"variant={variant},dataset={dataset}")
+    assert config.train.duration == f"{epochs[-1]} epochs"
+    optim = some(config.optim, "name", "b1", "b2", "lr", "decay", "weight_decay", "clip_norm")
+    assert optim == ("adam", 0.9, 0.999, lr, decay, weight_decay, 1.0 if dataset == "imagenet2012" else 0.0)
+    assert steps_of(config, lambda c: c.optim.warmup) == 10_000
+    assert config.data.batch_size == 4096
+    assert config.data.resolution == (224, 224)
+    assert config.data.recipe == "pretrain"
+    assert (config.model.dropout, config.model.attention_dropout) == (dropout, 0.0)
+    assert config.model.representation_size == config.model.width
+    assert config.optim.end_lr == 1e-5
+    assert config.init.path == ""
+    # One sigmoid per class, and a bias of -10, so that it starts from "nothing is there".
+    assert (config.objective.name, config.model.head_bias) == ("sigmoid", -10.0)
+    assert config.model.num_classes == CLASSES[dataset]
+
+
+@pytest.mark.parametrize(("dataset", "choices"), [("jft", (7, 14)), ("imagenet21k", (30, 90))])
+def test_a_row_with_two_lengths_offers_both_and_no_other(dataset, choices):
+    for epochs in choices:
+        config = load("pretrain", f"variant=L/16,dataset={dataset},epochs={epochs}")
+        assert config.train.duration == f"{epochs} epochs"
+    with pytest.raises(UserError, match=rf"epochs=8: table 3 has \({choices[0]}, {choices[1]}\)"):
+        load("pretrain", f"variant=L/16,dataset={dataset},epochs=8")
+
+
+def test_variants_outside_table_3_train_by_a_row_of_it():
+    rows = {(variant, dataset): (lr, weight_decay) for variant, dataset, _, lr, _, weight_decay, _ in TABLE_3}
+    for variant, near in (("Ti/16", "B/16"), ("S/32", "B/16"), ("B/8", "B/16"), ("L/14", "L/16"), ("g/14", "H/14")):
+        config = load("pretrain", f"variant={variant},dataset=jft")
+        assert some(config.optim, "lr", "weight_decay") == rows[near, "jft"], variant
+    assert load("pretrain", "variant=H/14,dataset=imagenet21k").optim.lr == rows["L/16", "imagenet21k"][0]
+
+
+def test_a_data_set_of_ones_own_pre_trains_with_softmax():
+    config = load("pretrain", "variant=S/16,dataset=stanford_dogs")
+    assert (config.objective.name, config.model.head_bias, config.model.num_classes) == ("softmax", 0.0, 0)
+    assert some(config.optim, "lr", "decay", "weight_decay", "clip_norm") == (3e-3, "cosine", 0.3, 1.0)
+
+
+def test_the_held_out_images_are_not_trained_on():
+    # 51,200 images of ImageNet-21k's only split are the release's validation and test images; 1% of ImageNet's.
+    assert load("pretrain", "dataset=imagenet21k").data.split == "full[51200:]"
+    assert load("pretrain", "dataset=imagenet21k").evals.val.split == "full[25600:51200]"
+    assert load("pretrain", "dataset=imagenet2012").data.split == "train[:99%]"
+    assert load("pretrain", "dataset=imagenet2012").evals.val.split == "train[99%:]"
+
+
+# Table 4
+
+
+@pytest.mark.parametrize("dataset", TABLE_4)
+def test_fine_tuning_is_table_4(dataset):
+    steps, rates, held_out = TABLE_4[dataset]
+    config = load("finetune", f"variant=B/16,dataset={dataset}")
+    assert some(config.optim, "name", "momentum", "decay", "weight_decay", "clip_norm") == (
+        "sgd",
+        0.9,
+        "cosine",
+        0.0,
+        1.0,
+    )
+    assert config.optim.lr in rates
+    assert steps_of(config, lambda c: c.train.duration) == steps
+    assert config.data.batch_size == 512
+    assert config.data.resolution == (384, 384)
+    assert config.objective.name == "softmax"
+    assert some(config.model, "representation_size", "dropout", "head_bias", "num_classes") == (0, 0.0, 0.0, 0)
+    assert (config.init.head, config.train.average_decay) == ("zeros", 0.0)
+    # The final run trains on the whole training set, and scores the test split.
+    assert config.data.split == ("train+validation" if dataset == "oxford_flowers102" else "train")
+    (scored,) = config.evals.values()
+    assert scored.split == ("validation" if dataset == "imagenet2012" else "test")
+    # To choose the rate, a part of the training set is held out and scored.
+    config = load("finetune", f"variant=B/16,dataset={dataset},dev")
+    (scored,) = config.evals.values()
+    assert (config.data.split, scored.split) == (f"train[:{100 - held_out}%]", f"train[{100 - held_out}%:]")
+    assert config.checkpoint.best_metric == "eval/dev/top1"
+
+
+@pytest.mark.parametrize("dataset", TABLE_4)
+def test_the_rates_swept_are_table_4s_and_no_other(dataset):
+    for lr in TABLE_4[dataset][1]:
+        assert load("finetune", f"dataset={dataset},lr={lr}").optim.lr == lr
+    with pytest.raises(UserError, match=r"lr=0.002: table 4 sweeps \("):
+        load("finetune", f"dataset={dataset},lr=0.002")
+
+
+@pytest.mark.parametrize("task", VTAB)
+def test_vtab_tasks_train_on_a_thousand_examples(task):
+    name, train, val, test = VTAB[task]
+    config = load("finetune", f"dataset=vtab/{task}")
+    assert config.data.dataset == name
+    assert config.data.split == f"{train}+{val}"
+    assert config.evals.test.split == test
+    assert (config.optim.lr, config.data.resolution) == (0.01, (384, 384))
+    assert steps_of(config, lambda c: c.train.duration) == 2500
+    config = load("finetune", f"dataset=vtab/{task},dev")
+    assert (config.data.split, config.evals.dev.split) == (train, val)
+
+
+def test_a_misspelt_vtab_task_names_the_nearest():
+    with pytest.raises(UserError, match=r"no VTAB task 'eurosad' here; did you mean 'eurosat'\?"):
+        load("finetune", "dataset=vtab/eurosad")
+
+
+@pytest.mark.parametrize(("variant", "pixels"), [("L/16", 512), ("H/14", 518)])
+def test_table_2_is_imagenet_at_higher_resolution_with_polyak_averaging(variant, pixels):
+    config = load("finetune", f"variant={variant},dataset=imagenet2012,table2")
+    assert config.data.resolution == (pixels, pixels)
+    assert config.train.average_decay == 0.9999
+    assert steps_of(config, lambda c: c.train.duration) == 20_000
+    with pytest.raises(UserError, match="table2 is the ImageNet set-up"):
+        load("finetune", f"variant={variant},dataset=cifar10,table2")
+
+
+@pytest.mark.parametrize(("variant", "size"), [("H/14", (378, 378)), ("B/32", (384, 384)), ("S/16x12", (384, 384))])
+def test_the_resolution_is_the_largest_multiple_of_the_patch(variant, size):
+    assert load("finetune", f"variant={variant}").data.resolution == size
+
+
+def test_a_folder_of_ones_own_is_fine_tuned_with_what_it_has(image_folder):
+    config = load("finetune", f"variant=Ti/16,dataset={image_folder}")
+    (scored,) = config.evals.values()
+    assert (config.data.split, scored.split) == ("train[:90%]", "train[90%:]")
+    (image_folder / "test").mkdir()
+    config = load("finetune", f"variant=Ti/16,dataset={image_folder}")
+    (scored,) = config.evals.values()
+    assert (config.data.split, scored.split) == ("train", "test")
+    assert (scored.dataset, scored.resolution) == (str(image_folder), config.data.resolution)
+
+
+# The quickstart
+
+
+def test_the_quickstart_is_the_paper_in_small():
+    before, after = load("quickstart", "pretrain"), load("quickstart", "finetune,init=runs/x")
+    assert (before.optim.name, after.optim.name) == ("adam", "sgd")
+    assert (before.model.representation_size, after.model.representation_size) == (96, 0)
+    assert (after.init.path, after.init.head) == ("runs/x", "zeros")
+    assert (grid_of(before), grid_of(after)) == ((4, 4), (6, 6))
+    assert min(before.train.average_decay, after.train.average_decay) > 0.9
+    for config in (before, after):
+        assert config.data.split == "train"
+        assert (config.evals.digits.split, config.evals.fewshot.test_split) == ("test", "test")
+        assert (config.evals.fewshot.train_split, config.evals.fewshot.shots) == ("train", (1, 5, 10))
+    for key in ("width", "depth", "mlp_dim", "num_heads", "patch_size"):
+        assert before.model[key] == after.model[key]
+
+
+# Every config
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        PIL.Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "train" / name / "0.png")
+    return tmp_path
+
+
+def documented():
+    """(file, what follows the colon) of every command in a config's docstring."""
+    found = []
+    for file in FILES:
+        text = re.sub(r"\\\n\s*", "", file.read_text().split('"""')[1])
+        commands = re.findall(r"--config=configs/(\w+)\.py(?::(\S*))?", text)
+        assert commands, f"{file.name} documents no command"
+        assert {name for name, _ in commands} == {file.stem}
+        found += [(file.stem, arguments) for _, arguments in commands]
+    return found
+
+
+@pytest.mark.parametrize(("name", "arguments"), documented())
+def test_every_documented_command_resolves_and_builds_its_model(name, arguments, image_folder):
+    config = load(name, arguments.replace("FOLDER", str(image_folder)))
+    with config.unlocked():
+        config.model.num_classes = config.model.num_classes or 10
+    params = abstract_params(build_model(config), config.data.resolution)
+    assert params["head"]["bias"].shape == (config.model.num_classes,)
+    side = config.data.resolution[0] // config.model.patch_size[0]
+    positions = params["Transformer"]["posembed_input"]["pos_embedding"]
+    assert positions.shape == (1, side**2 + 1, config.model.width)
+
+
+def test_every_argument_is_documented_and_used_in_a_command():
+    for file in FILES:
+        source = file.read_text()
+        docstring = source.split('"""')[1]
+        arguments = re.findall(r"parse_arg\(\w+, (.*)\)", source)
+        assert len(arguments) == 1
+        for key in re.findall(r"(\w+)=", arguments[0]):
+            assert f"`{key}`" in docstring, f"{file.name}: {key} is not explained"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_misspelt_argument_of_every_config_names_the_nearest(file):
+    with pytest.raises(UserError, match=r"'smok' is unknown; did you mean 'smoke'\?"):
+        load(file.stem, "smok")
+
+
+SMOKES = [
+    ("pretrain", "variant=B/16,dataset=imagenet21k"),
+    ("pretrain", "variant=H/14,dataset=jft"),
+    ("pretrain", "variant=S/32,dataset=imagenet2012"),
+    ("pretrain", "variant=Nano/4,dataset=digits"),
+    ("finetune", "variant=B/16,dataset=cifar10"),
+    ("finetune", "variant=L/16,dataset=imagenet2012,table2"),
+    ("finetune", "dataset=vtab/dtd,dev"),
+    ("quickstart", "pretrain"),
+    ("quickstart", "finetune"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), SMOKES)
+def test_smoke_is_small_needs_only_digits_and_keeps_the_row(name, arguments):
+    whole, config = load(name, arguments), load(name, f"{arguments},smoke")
+    assert {config.data.dataset, *(section.dataset for section in config.evals.values())} == {"digits"}
+    assert steps_of(config, lambda c: c.train.duration, 1437) <= 20
+    with config.unlocked():
+        config.model.num_classes = 10
+    assert count_params(abstract_params(build_model(config), config.data.resolution)) < 10**6
+    assert config.data.batch_size % 8 == 0
+    for key in ("name", "lr", "decay", "weight_decay", "clip_norm"):
+        assert config.optim[key] == whole.optim[key], key
+    assert config.objective == whole.objective
+    assert some(config.model, "head_bias", "dropout", "pool") == some(whole.model, "head_bias", "dropout", "pool")
+    assert bool(config.model.representation_size) == bool(whole.model.representation_size)
+    assert (config.data.recipe, config.init.head) == (whole.data.recipe, whole.init.head)
+    assert config.train.average_decay == whole.train.average_decay
+
+
+# resolve
+
+
+def test_overrides_are_applied_and_all_mistakes_are_in_one_message():
+    config = configs.load(str(ROOT / "configs" / "quickstart.py"))
+    resolve(config, [("data.resolution", "32"), ("evals.fewshot.shots", "1,2"), ("init", "x.npz")])
+    assert (config.data.resolution, config.evals.fewshot.shots, config.init.path) == ((32, 32), (1, 2), "x.npz")
+    assert config.evals.digits.resolution == (32, 32)  # inherited after the override
+    assert (config.evals.digits.dataset, config.optim.b2) == ("digits", 0.999)
+    with pytest.raises(UserError) as caught:
+        resolve(configs.load(str(ROOT / "configs" / "quickstart.py")), [("optim.lr", "x"), ("modle.depth", "1")])
+    assert re.search(r"config.optim.lr=x(.|\n)*config.modle does not exist; did you mean 'model'", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.model.update(name="vti"), r"config.model.name is 'vti'; did you mean 'vit'\?"),
+        (lambda c: c.objective.update(name="sofmax"), r"config.objective.name is 'sofmax'; did you mean 'softmax'\?"),
+        (lambda c: c.evals.digits.update(name="clasification"), r"config.evals.digits.name .* 'classification'\?"),
+        (lambda c: c.model.update(widht=3), r"config.model.widht is read by nothing; did you mean 'width'\?"),
+        (lambda c: c.data.update(recipie="x"), r"config.data.recipie .* 'recipe'\?"),
+        (lambda c: c.data.update(recipe="pretrian"), r"config.data.recipe is 'pretrian'; expected one of 'pretrain'"),
+        (lambda c: c.optim.update(decay="cos"), r"config.optim.decay is 'cos'; expected one of 'cosine', 'linear'"),
+        (lambda c: c.train.update(accumulate=2), r"config.train.accumulate .* 'accumulation'\?"),
+        (lambda c: c.checkpoint.update(keep=2), r"config.checkpoint.keep is read by nothing; did you mean 'keep_"),
+        (lambda c: c.init.update(head="zero"), r"config.init.head is 'zero'; expected one of 'zeros', 'keep'"),
+        (lambda c: c.evals.fewshot.update(shot=(1,)), r"config.evals.fewshot.shot .* 'shots'\?"),
+        (lambda c: c.update(seed="one"), r"config.seed is 'one'; expected int"),
+    ],
+)
+def test_every_section_is_checked(change, message):
+    config = configs.load(str(ROOT / "configs" / "quickstart.py"))
+    with config.unlocked(), config.ignore_type():
+        change(config)
+    with pytest.raises(UserError, match=message):
+        resolve(config)
+
+
+def test_a_resolved_config_is_locked():
+    with pytest.raises((AttributeError, KeyError)):
+        load("quickstart").model.widht = 3

@@ -1,0 +1,94 @@
+"""The mesh, who holds what, and what does not divide."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from vit_jax import partition
+from vit_jax.types import Batch, UserError
+
+
+def test_there_are_eight_devices():
+    assert len(jax.devices()) == 8
+
+
+@pytest.mark.parametrize(("fsdp", "data"), [(1, 8), (2, 4), (4, 2), (8, 1)])
+def test_the_mesh_is_data_by_fsdp(fsdp, data):
+    mesh = partition.make_mesh(fsdp)
+    assert dict(mesh.shape) == {"data": data, "fsdp": fsdp}
+    assert partition.describe_devices(mesh) == f"8 x cpu (data {data} x fsdp {fsdp}), 1 process"
+
+
+@pytest.mark.parametrize("fsdp", [0, -1, 3, 16])
+def test_fsdp_that_does_not_divide_the_devices_names_what_does(fsdp):
+    with pytest.raises(UserError, match=rf"train.fsdp={fsdp} does not divide the 8 devices; .*\[1, 2, 4, 8\]"):
+        partition.make_mesh(fsdp)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((64, 256), (None, "fsdp")),  # the largest axis
+        ((256, 64), ("fsdp", None)),
+        ((128, 128), (None, "fsdp")),  # the last of equals
+        ((255, 128), (None, "fsdp")),  # the largest that divides
+        ((16, 16, 3, 768), (None, None, None, "fsdp")),
+        ((1, 197, 768), (None, None, "fsdp")),
+        ((127, 129), ()),  # nothing divides
+        ((64, 255), ()),  # 2^14 - 64 elements: too small
+        ((768,), ()),
+        ((), ()),
+    ],
+)
+def test_a_parameters_largest_axis_is_split(shape, spec):
+    mesh = partition.make_mesh(4)
+    sharding = partition.param_sharding({"a": jax.ShapeDtypeStruct(shape, jnp.float32)}, mesh)["a"]
+    assert sharding.spec == PartitionSpec(*spec)
+    assert (
+        partition.param_sharding(jax.ShapeDtypeStruct(shape, jnp.float32), partition.make_mesh()).spec
+        == PartitionSpec()
+    )
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "hint"),
+    [(100, 1, "use 96 or 104"), (100, 4, "= 32; use 96 or 128"), (4, 1, "use 8,"), (0, 1, "use 8,"), (-8, 1, "use 8,")],
+)
+def test_a_batch_that_does_not_divide_names_the_nearest_that_do(batch, accumulation, hint):
+    with pytest.raises(UserError, match=rf"data.batch_size={batch} is not divisible by 8 devices .*{hint}"):
+        partition.check_batch_size(batch, partition.make_mesh(), accumulation=accumulation)
+    partition.check_batch_size(96, partition.make_mesh(2), accumulation=4)
+
+
+def test_rows_of_a_batch_go_to_the_devices_in_order():
+    mesh = partition.make_mesh(2)
+    images = np.arange(16 * 2 * 2 * 3, dtype=np.uint8).reshape(16, 2, 2, 3)[:, ::-1]  # not contiguous
+    batch = partition.put_batch(Batch(images, np.arange(16, dtype=np.int32), np.ones(16, np.float32)), mesh)
+    assert np.array_equal(batch.image, images)
+    assert (batch.image.dtype, batch.label.dtype, batch.mask.dtype) == (jnp.uint8, jnp.int32, jnp.float32)
+    rows = {shard.device.id: np.asarray(shard.data).tolist() for shard in batch.label.addressable_shards}
+    devices = [device.id for device in mesh.devices.flat]
+    assert [rows[i] for i in devices] == [[2 * i, 2 * i + 1] for i in range(8)]
+
+
+def test_a_tree_is_placed_shard_by_shard_and_gathered_whole():
+    mesh = partition.make_mesh(8)
+    tree = {"kernel": np.arange(2**14, dtype=np.float32).reshape(64, 256), "bias": np.arange(3.0, dtype=np.float32)}
+    placed = partition.put_tree(tree, partition.param_sharding(tree, mesh))
+    assert {shard.data.shape for shard in placed["kernel"].addressable_shards} == {(64, 32)}
+    assert {shard.data.shape for shard in placed["bias"].addressable_shards} == {(3,)}
+    gathered = partition.gather(placed)
+    for name, value in tree.items():
+        assert isinstance(gathered[name], np.ndarray)
+        assert np.array_equal(gathered[name], value)
+
+
+def test_batch_and_replicated_shardings():
+    mesh = partition.make_mesh(4)
+    x = np.arange(16.0, dtype=np.float32)
+    split, copied = (jax.device_put(x, s) for s in (partition.batch_sharding(mesh), partition.replicated(mesh)))
+    assert {shard.data.shape for shard in split.addressable_shards} == {(2,)}
+    assert {shard.data.shape for shard in copied.addressable_shards} == {(16,)}
+    assert len(copied.addressable_shards) == 8

@@ -1,0 +1,53 @@
+"""Objectives against their formulas in numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax.train.objectives import OBJECTIVES, sigmoid_cross_entropy, softmax_cross_entropy
+from vit_jax.types import Batch, Outputs
+
+LOGITS = np.random.default_rng(0).standard_normal((4, 7)) * 3
+LABELS = np.array([0, 6, 3, 3])
+
+
+def values(objective, logits=LOGITS, labels=LABELS):
+    outputs = Outputs(None, None, None, jnp.asarray(logits, jnp.float32))
+    batch = Batch(None, jnp.asarray(labels, jnp.int32), jnp.ones(len(labels), jnp.float32))
+    return jax.jit(lambda: objective(outputs, batch))()
+
+
+def targets(smoothing=0.0):
+    return np.eye(7)[LABELS] * (1 - smoothing) + smoothing / 7
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_softmax_is_the_cross_entropy_of_each_example(smoothing):
+    log_p = LOGITS - np.log(np.exp(LOGITS).sum(axis=-1, keepdims=True))
+    expected = -(targets(smoothing) * log_p).sum(axis=-1)
+    found = values(softmax_cross_entropy(label_smoothing=smoothing))
+    np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_sigmoid_is_summed_over_classes(smoothing):
+    p = 1 / (1 + np.exp(-LOGITS))
+    y = targets(smoothing)
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(axis=-1)
+    found = values(sigmoid_cross_entropy(label_smoothing=smoothing))
+    np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
+
+
+def test_a_head_of_bias_minus_ten_starts_with_the_loss_of_one_missed_class():
+    # 21,843 classes at -10: log(1 + e^10) for the right one and 21,842 log(1 + e^-10) for the others.
+    found = values(sigmoid_cross_entropy(), np.full((1, 21843), -10.0), np.array([5]))
+    assert float(found["loss"][0]) == pytest.approx(10.0000454 + 21842 * 4.5398899e-5, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_accuracy_is_the_share_of_largest_logits_that_are_right(name):
+    logits = np.array([[1, 2, 0], [5, 1, 4], [0, 0.1, 0.2], [-3, -2, -1]])
+    found = values(OBJECTIVES[name](), logits, np.array([1, 2, 2, 0]))
+    assert np.asarray(found["accuracy"]).tolist() == [1, 0, 1, 0]
+    assert found["loss"].shape == (4,)
