@@ -22,6 +22,7 @@ from vit_jax import partition
 from vit_jax.convert import adapt, names, npz
 from vit_jax.convert.adapt import Fate
 from vit_jax.models import build as models
+from vit_jax.models.build import count_params
 from vit_jax.tools.flops import count_flops
 from vit_jax.train import step as steps
 from vit_jax.train.checkpoint import Checkpointer, read_params, run_folder
@@ -236,3 +237,35 @@ def grid_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
     """Patches per image, (gh, gw)."""
     (h, w), (ph, pw) = config.data.resolution, config.model.patch_size
     return h // ph, w // pw
+
+
+def describe_plan(
+    config: ml_collections.ConfigDict,
+    parts: Parts,
+    specs: list[DatasetSpec],
+    total_steps: int,
+    steps_per_epoch: float,
+    flops: int,
+    start_step: int,
+) -> str:
+    """What a run will do, for a person to check before the hours go by; `flops` are those of one training example."""
+    accumulation, mesh, model = parts.settings.accumulation, parts.mesh, config.model
+    (h, w), (gh, gw), (ph, pw) = config.data.resolution, grid_of(config), model.patch_size
+    batch_size = config.data.batch_size
+    micro = batch_size // (mesh.size * accumulation)
+    num_params = count_params(parts.abstract.params)
+    begun = f", from step {start_step}" if start_step else ""
+    rows = [
+        ("devices", partition.describe_devices(mesh)),
+        ("model", f"{model.name} {model.depth} x {model.width}, {num_params:,} parameters, {model.dtype}"),
+        ("images", f"{h}x{w}: {gh}x{gw} patches of {ph}x{pw}; {flops / 1e9:,.2f} GFLOP to train on one"),
+        ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
+        ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
+        *((s.name, f"{s.split}: {s.num_examples:,} examples, {s.num_classes} classes") for s in specs),
+    ]
+    lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
+    if gh * gw < 16:
+        lines.append(f"  note: {gh * gw} patches an image are few; a smaller model.patch_size usually does better")
+    if model.width // model.num_heads < 32:
+        lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Numbers on their way out of a run: exact averages, and the writers of metrics.jsonl, TensorBoard files and console.
+"""Numbers on their way out of a run: exact averages, and the writers of metrics.jsonl and TensorBoard files.
 
 Called by: train and evals (`Mean`); run (`make_writers`); train.loop (`MetricWriters.write` every `log_every` steps);
 tools.curves and whoever reads results (`read_jsonl`). rich and tensorboardX are imported by the writer that needs them.
@@ -7,18 +7,16 @@ tools.curves and whoever reads results (`read_jsonl`). rich and tensorboardX are
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import math
 import numbers
 import os
-import re
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
+from vit_jax.console import ConsoleWriter
 from vit_jax.types import UserError
 
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # JSON has no such numbers: written as strings
@@ -187,91 +185,6 @@ class TensorBoardWriter(Writer):
             file.close()
 
 
-CONSOLE = {  # What a line about training says, in order; the live line has room for the last four.
-    "train/epoch": "epoch {:6.2f}",
-    "train/accuracy": "accuracy {:7.2%}",
-    "train/loss": "loss {:.4f}",
-    "train/lr": "lr {:.2e}",
-    "time/images_per_s": "{:7.1f} images/s",
-    "time/data_wait_share": "data wait {:4.0%}",
-}
-
-
-class ConsoleWriter(Writer):
-    """One live line on a terminal, with evaluations and notices above it; else one plain line per event, to grep.
-
-    Args:
-      total_steps: steps of the whole run.
-      start_step: the step it starts or resumes from.
-      stream: where to write; the standard output by default.
-    """
-
-    def __init__(self, total_steps: int, start_step: int = 0, *, stream: TextIO | None = None):
-        self._total, self._stream, self._progress = total_steps, stream or sys.stdout, None
-        if self._stream.isatty() and os.environ.get("TERM") != "dumb":
-            from rich import console, progress
-
-            screen = console.Console(file=self._stream)
-            left, bar = progress.TextColumn("step {task.completed}/{task.total}"), progress.BarColumn(bar_width=None)
-            right = progress.TextColumn("{task.fields[status]}", markup=False)
-            columns = (left, bar, right) if screen.width >= 100 else (left, right)
-            # Redrawn when something is written, and not by a thread that competes with the run.
-            self._progress = progress.Progress(*columns, console=screen, auto_refresh=False, expand=True)
-            self._task = self._progress.add_task("", total=total_steps, completed=start_step, status="starting")
-            self._progress.start()
-
-    def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        parts = [text.format(scalars[key]) for key, text in CONSOLE.items() if key in scalars]
-        eta = scalars.get("time/eta_s", math.nan)
-        left = [f"ETA {datetime.timedelta(seconds=round(eta))}"] if math.isfinite(eta) else []
-        if parts and self._progress:
-            status = " ".join(" ".join([*left, *parts[-4:]]).split()).replace("data wait", "wait")  # 80 columns.
-            self._progress.update(self._task, completed=step, status=status, refresh=True)
-        elif parts:
-            self._line(step, "train", "  ".join([*parts, *left]))
-        for name, (raw, average) in _evaluations(scalars).items():
-            inner = f"(average: {'  '.join(average)})" if average else ""
-            self._line(step, name, "  ".join([*raw, inner] if inner else raw))
-
-    def notice(self, text: str) -> None:
-        encoding = self._stream.encoding or "utf-8"  # It may not know the characters of a file name in a notice.
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
-        if self._progress:
-            self._progress.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, file=self._stream, flush=True)
-
-    def _line(self, step: int, name: str, text: str) -> None:
-        self.notice(f"step {step:{len(str(self._total))}d}/{self._total}  {name:16}  {text}")
-
-    def close(self) -> None:
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
-
-
-def _evaluations(scalars: Mapping[str, float]) -> dict[str, tuple[list[str], list[str]]]:
-    """Groups `eval/NAME/METRIC` and `eval_average/NAME/METRIC` by NAME into (raw, average), each metric as text."""
-    found: dict[str, tuple[list[str], list[str]]] = {}
-    for key, value in scalars.items():
-        room, _, rest = key.partition("/")
-        name, _, metric = rest.rpartition("/")
-        if (
-            room not in ("eval", "eval_average")
-            or (room, metric) == ("eval_average", "num_examples")
-            or "_seed" in metric
-        ):
-            continue  # The averaged weights see the same examples: said once. Single seeds are in the record.
-        shown = found.setdefault(name, ([], []))[room == "eval_average"]
-        if metric == "num_examples":
-            shown.append(f"{value:.0f} examples")
-        elif metric == "accuracy" or re.fullmatch(r"top\d+|\d+shot", metric):
-            shown.append(f"{re.sub(r'(?<=top)|(?=shot)', '-', metric)} {value:7.2%}")
-        else:
-            shown.append(f"{metric} {value:.4f}" if metric == "loss" else f"{metric} {value:.4g}")
-    return found
-
-
 class MetricWriters(Writer, contextlib.AbstractContextManager["MetricWriters"]):
     """Hands everything to each of its writers, and takes numpy and jax scalars too; leaving a `with` closes them.
 
@@ -279,7 +192,7 @@ class MetricWriters(Writer, contextlib.AbstractContextManager["MetricWriters"]):
       writers: in the order they are told; none on a process other than the primary.
     """
 
-    def __init__(self, writers: Sequence[Writer]):
+    def __init__(self, writers: Sequence[Writer | ConsoleWriter]):
         self._writers = list(writers)
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:

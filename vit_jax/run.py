@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import errno
 import functools
-import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,7 +25,7 @@ from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import metrics, partition, record
-from vit_jax.assemble import Parts, build_parts, grid_of, initial_params, open_data, resolve
+from vit_jax.assemble import Parts, build_parts, describe_plan, grid_of, initial_params, open_data, resolve
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.models.build import count_params
 from vit_jax.train.checkpoint import Checkpointer
@@ -184,7 +183,9 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
         writers.notice(f"parameters from {config.init.path}: {format_report(ready.fates)}")
         if jax.process_index() == 0:
             (folder / "init_report.txt").write_text(format_report(ready.fates, every_leaf=True) + "\n")
-    writers.notice(_plan(job, ready.flops, start_step))
+    writers.notice(
+        describe_plan(config, parts, job.specs, job.total_steps, job.steps_per_epoch, ready.flops, start_step)
+    )
     loader = job.data.batches(
         job.source,
         seed=config.seed,
@@ -244,44 +245,6 @@ def _describe(job: Job, step: int, corrupt: Iterable[str]) -> dict[str, Any]:
         "preprocessing": job.data.preprocessing(),
         "grid": list(grid_of(job.config)),
     }
-
-
-def _plan(job: Job, flops: int, start_step: int) -> str:
-    """What will happen, for a person to check before the hours go by."""
-    config, parts = job.config, job.parts
-    accumulation, mesh = parts.settings.accumulation, parts.mesh
-    grid, (ph, pw) = grid_of(config), config.model.patch_size
-    micro = job.batch_size // (mesh.size * accumulation)
-    rows = [
-        ("devices", partition.describe_devices(mesh)),
-        (
-            "model",
-            f"{config.model.name} {config.model.depth} x {config.model.width}, {count_params(parts.abstract.params):,} "
-            f"parameters, {config.model.dtype}, {flops / 1e9:,.2f} GFLOP per training example",
-        ),
-        (
-            "images",
-            f"{config.data.resolution[0]}x{config.data.resolution[1]}: {grid[0]}x{grid[1]} patches of {ph}x{pw}",
-        ),
-        ("batch", f"{job.batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
-        (
-            "length",
-            f"{job.total_steps} steps = {job.total_steps / job.steps_per_epoch:.1f} epochs"
-            + (f", from step {start_step}" if start_step else ""),
-        ),
-        *(
-            (f"{spec.name}", f"{spec.split}: {spec.num_examples:,} examples, {spec.num_classes} classes")
-            for spec in job.specs
-        ),
-    ]
-    lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
-    if math.prod(grid) < 16:
-        lines.append(
-            f"  note: {math.prod(grid)} patches an image are few; a smaller model.patch_size usually does better"
-        )
-    if config.model.width // config.model.num_heads < 32:
-        lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
-    return "\n".join(lines)
 
 
 def _finish(job: Job, folder: Any, seconds: float, primary: bool) -> RunResult:

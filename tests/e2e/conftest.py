@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,37 +63,46 @@ class Finished:
 
 
 class Running:
-    """A process under way, in a process group of its own."""
+    """A process under way, in a process group of its own. It prints into pipes, which no limit on files can fill."""
 
-    def __init__(self, command: list[str], env: dict[str, str], log: Path):
-        self._log = log
-        with log.with_suffix(".out").open("w") as out, log.with_suffix(".err").open("w") as err:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-            )
+    def __init__(self, command: list[str], env: dict[str, str]):
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.out: list[str] = []
+        self.err: list[str] = []
+        streams = ((self.process.stdout, self.out), (self.process.stderr, self.err))
+        self._readers = [threading.Thread(target=lambda s=s, to=to: to.extend(s), daemon=True) for s, to in streams]
+        for reader in self._readers:
+            reader.start()
 
     def wait_until(self, happened: Callable[[], bool]) -> None:
         """Polls every millisecond; fails if the process ends first."""
         deadline = time.monotonic() + PATIENCE_S
         while not happened():
-            if self.process.poll() is not None:
-                raise AssertionError(f"ended with {self.process.returncode} first:\n{self.printed()}")
-            assert time.monotonic() < deadline, f"waited too long for {happened}:\n{self.printed()}"
+            assert self.process.poll() is None, f"ended with {self.process.returncode} first:\n{self.printed()}"
+            assert time.monotonic() < deadline, f"waited too long:\n{self.printed()}"
             time.sleep(0.001)
 
     def printed(self) -> str:
         """Standard output and error so far."""
-        return self._log.with_suffix(".out").read_text() + self._log.with_suffix(".err").read_text()
-
-    def signal(self, number: int) -> None:
-        """Sends a signal to the process, not to its workers."""
-        self.process.send_signal(number)
+        return "".join([*self.out, *self.err])
 
     def kill(self) -> None:
         """kill -9 of the whole group, as a machine that goes away."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        for reader, stream in zip(self._readers, (self.process.stdout, self.process.stderr), strict=True):
+            reader.join(PATIENCE_S)
+            stream.close()
 
     def finish(self) -> Finished:
         """Waits for its end."""
@@ -100,7 +110,7 @@ class Running:
             code = self.process.wait(PATIENCE_S)
         finally:
             self.kill()
-        return Finished(code, self._log.with_suffix(".out").read_text(), self._log.with_suffix(".err").read_text())
+        return Finished(code, "".join(self.out), "".join(self.err))
 
 
 @dataclasses.dataclass
@@ -108,12 +118,10 @@ class Program:
     """`python -m vit_jax.main` on `configs/quickstart.py:pretrain,smoke` made smaller.
 
     Args:
-      logs: a folder for what processes print.
       data_dir: where digits are prepared.
       env: the environment of every process.
     """
 
-    logs: Path
     data_dir: str
     env: dict[str, str]
     _started: list[Running] = dataclasses.field(default_factory=list)
@@ -139,7 +147,7 @@ class Program:
     def execute(self, words: list[str], *, devices: int = 1) -> Running:
         """Starts Python with these arguments."""
         env = self.env | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-        self._started.append(Running([sys.executable, *words], env, self.logs / str(len(self._started))))
+        self._started.append(Running([sys.executable, *words], env))
         return self._started[-1]
 
     def run(self, workdir: Path, *words: str, devices: int = 1, **sections: dict[str, object]) -> Finished:
@@ -171,11 +179,9 @@ def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def program(
-    tmp_path_factory: pytest.TempPathFactory, session_env: dict[str, str], digits_dir: str
-) -> Iterator[Program]:
+def program(session_env: dict[str, str], digits_dir: str) -> Iterator[Program]:
     """The program; what it started ends with the session."""
-    with contextlib.closing(Program(tmp_path_factory.mktemp("printed"), digits_dir, session_env)) as made:
+    with contextlib.closing(Program(digits_dir, session_env)) as made:
         yield made
 
 

@@ -23,7 +23,7 @@ def test_two_processes_stop_on_sigterm_of_one_resume_and_end_as_one_process_does
 
     both = start_both(program, workdir)
     both[0].wait_until(lambda: reading.steps(workdir))
-    both[1].signal(signal.SIGTERM)
+    both[1].process.send_signal(signal.SIGTERM)
     stopped = [run.finish() for run in both]
     assert [run.code for run in stopped] == [75, 75], stopped[0].err + stopped[1].err
     step = reading.steps(workdir)[-1]

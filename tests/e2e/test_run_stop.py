@@ -13,7 +13,7 @@ def test_sigterm_and_ctrl_c_save_and_the_same_command_ends_bit_identical(program
 
     run = program.start(workdir, checkpoint=far_apart)
     run.wait_until(lambda: "step  5/16" in run.printed())
-    run.signal(signal.SIGTERM)
+    run.process.send_signal(signal.SIGTERM)
     stopped = run.finish()
     assert stopped.code == EXIT_INTERRUPTED, stopped.err
     step = reading.steps(workdir)[-1]

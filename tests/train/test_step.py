@@ -1,5 +1,7 @@
 """The training step: its arithmetic on a linear model, by hand in numpy, and the same numbers however it is spread."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -211,6 +213,7 @@ VIT = VisionTransformer(CLASSES, (4, 4), 64, 1, 256, 2)
 SHIFT = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/key/bias"
 
 
+@functools.cache
 def vit_params():
     """Initial parameters, with vectors that are not all zero: relative to zero every error is large."""
     rng = np.random.default_rng(0)
@@ -229,6 +232,8 @@ def vit_batch(seed):
 def five_steps(name, **spread):
     """{name: array} after five steps."""
     mesh, state, step = setup(build.make_forward(VIT), vit_params(), name=name, **{**OPTIMIZERS[name], **spread})
+    # LLVM's optimizations, left out here, are half of the time to compile; whatever spreads the work comes before them.
+    step = step.lower(state, partition.put_batch(vit_batch(0), mesh)).compile({"xla_backend_optimization_level": 0})
     for seed in range(5):
         state, _ = step(state, partition.put_batch(vit_batch(seed), mesh))
     return traverse_util.flatten_dict(jax.tree.map(np.asarray, state.params), sep="/")
