@@ -65,7 +65,10 @@ class ConsoleWriter:
         if self._progress:
             self._progress.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=self._stream, flush=True)
+            try:
+                print(text, file=self._stream, flush=True)
+            except BrokenPipeError:  # whoever read it is gone; the run is worth more than its lines
+                self._stream = open(os.devnull, "w")  # noqa: SIM115  (for the rest of the process)
 
     def _line(self, step: int, name: str, text: str) -> None:
         self.notice(f"step {step:{len(str(self._total))}d}/{self._total}  {name:16}  {text}")
