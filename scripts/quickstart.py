@@ -57,12 +57,12 @@ def main() -> int:
 
         prepare_process()
         workdir = Path(flags.workdir)
-        folders = {"pre-trained, 16x16": workdir / "pretrain", "fine-tuned, 24x24": workdir / "finetune"}
+        folders = {"pre-trained, 16x16": workdir / "pretrain", "fine-tuned, 20x20": workdir / "finetune"}
         pretrain, finetune = folders.values()
         scores = {}
         for title, folder, spec in (
             ("pre-trained, 16x16", pretrain, f"{CONFIG}:pretrain"),
-            ("fine-tuned, 24x24", finetune, f"{CONFIG}:finetune,init={pretrain}"),
+            ("fine-tuned, 20x20", finetune, f"{CONFIG}:finetune,init={pretrain}"),
         ):
             print(f"\n== {title}: {folder}", flush=True)
             try:

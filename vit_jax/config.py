@@ -14,6 +14,7 @@ import ast
 import difflib
 import inspect
 import json
+import math
 import re
 import runpy
 import types
@@ -32,10 +33,8 @@ SECTIONS = ("model", "data", "objective", "optim", "train", "evals", "checkpoint
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Says which of `known` the user may have meant: `did you mean 'x'? (known: ...)`."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}(known: {', '.join(known)})"
+    close = difflib.get_close_matches(word, known := sorted(known), n=1, cutoff=0.5)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"(known: {', '.join(known)})"
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
@@ -198,7 +197,8 @@ def steps(duration: int | str, *, steps_per_epoch: float, total: int = 0, path: 
     scale = {"s": 1.0, "e": steps_per_epoch, "%": total / 100}[unit[0]]
     if not scale:
         raise UserError(f"{path} is {duration!r}, which cannot be converted here; give it in steps")
-    return round(number * scale)
+    # Upwards for shares: the last "20%" is then the last step and not the one before it.
+    return math.ceil(round(number * scale, 6)) if unit == "%" else round(number * scale)
 
 
 def build(

@@ -146,7 +146,9 @@ class Program:
 
     def execute(self, words: list[str], *, devices: int = 1) -> Running:
         """Starts Python with these arguments."""
-        env = self.env | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        # Models this small compile for longer than they run.
+        flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
+        env = self.env | {"XLA_FLAGS": flags}
         self._started.append(Running([sys.executable, *words], env))
         return self._started[-1]
 

@@ -65,15 +65,13 @@ def test_predictions_are_those_of_the_eigenvector_solution(n, d, l2):
     assert np.mean(found == test_y) > 0.4  # of eight classes
 
 
-def test_the_penalty_falls_on_the_constant_feature_too():
-    # No informative feature: the constant one alone fits the class means. 100 w (10^4 n + l2) = 10^2 n mean: with 3 examples
-    # of class 0 and 1 of class 1 the mean targets are +1/2 and -1/2, whatever l2; class 0 wins everywhere.
-    x, y = np.zeros((4, 2), np.float32), np.array([0, 0, 0, 1])
-    assert ridge_predict(x, y, np.zeros((3, 2), np.float32), num_classes=2, l2_reg=1024.0).tolist() == [0, 0, 0]
-    # A tie of the constant feature is decided by the features.
-    x, y = np.array([[1.0], [-1.0]], np.float32), np.array([0, 1])
-    test_x = np.array([[0.2], [-0.2]], np.float32)
-    assert ridge_predict(x, y, test_x, num_classes=2, l2_reg=1024.0).tolist() == [0, 1]
+def test_the_constant_feature_is_100_and_is_penalised_with_the_rest():
+    # Features (1, 1, -1, -1) are their own standardisation; labels 0, 0, 0, 1. The difference of the two classes' scores at
+    # z is 4 z / (4 + 1024) + 100^2 4 / (4 * 100^2 + 1024): zero at z = -250.58. Without a penalty on the constant it would
+    # be zero at -257, with a constant of 1 at -1.
+    x, y = np.array([[1.0], [1.0], [-1.0], [-1.0]], np.float32), np.array([0, 0, 0, 1])
+    test_x = np.array([[-249.0], [-252.0], [1.0]], np.float32)
+    assert ridge_predict(x, y, test_x, num_classes=2, l2_reg=1024.0).tolist() == [0, 1, 0]
 
 
 def test_a_feature_that_never_varies_does_no_harm():

@@ -179,7 +179,7 @@ def committed_steps(folder: epath.Path | Path) -> list[int]:
 
 def run_folder(path: str) -> epath.Path | None:
     """The checkpoint folder that a path names: a workdir (its newest step) or a step in it; None for anything else."""
-    place = epath.Path(path).expanduser()
+    place = epath.Path(path).expanduser().absolute()  # Orbax reads no relative paths
     if (place / "meta").exists() and (place / "params").exists():
         return place
     steps = committed_steps(place / FOLDER)
