@@ -301,6 +301,12 @@ def test_every_form_of_a_duration(duration, expected):
     assert configs.steps(duration, steps_per_epoch=25, total=1000) == expected
 
 
+@pytest.mark.parametrize(("total", "fifth"), [(103, 21), (100, 20), (99, 20), (3, 1)])
+def test_a_share_is_rounded_up_so_that_the_last_one_ends_with_the_run(total, fifth):
+    assert configs.steps("20%", steps_per_epoch=25, total=total) == fifth
+    assert configs.steps("100%", steps_per_epoch=25, total=total) == total
+
+
 @pytest.mark.parametrize("duration", ["soon", "5 days", "-5", "steps", "", "5 % steps", "1.2.3", 1.5j, None, "1e"])
 def test_what_is_no_duration_says_what_is(duration):
     with pytest.raises(UserError, match=r'optim.warmup is .*; expected steps as in 500, or "90 epochs"'):

@@ -223,7 +223,8 @@ def test_the_quickstart_is_the_paper_in_small():
     assert (before.optim.name, after.optim.name) == ("adam", "sgd")
     assert (before.model.representation_size, after.model.representation_size) == (96, 0)
     assert (after.init.path, after.init.head) == ("runs/x", "zeros")
-    assert (grid_of(before), grid_of(after)) == ((4, 4), (6, 6))
+    assert grid_of(before) == (4, 4)
+    assert min(grid_of(after)) > 4  # a higher resolution, so positions are interpolated
     assert min(before.train.average_decay, after.train.average_decay) > 0.9
     for config in (before, after):
         assert config.data.split == "train"

@@ -11,6 +11,7 @@ Called by: run (save, restore, `read_params` for `init`), train.loop (when to sa
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,15 @@ class Checkpointer:
         self._keep = keep_last, keep_best
         self._failed = False
         self._lazy_manager: Any = None
+        self._best = -math.inf
 
     @property
     def _manager(self) -> Any:
         if self._lazy_manager is None:
             self._lazy_manager = _open_manager(self._folder, *self._keep, best=bool(self.best_metric))
+            best = self._lazy_manager.best_step() if self.best_metric else None
+            if best is not None:
+                self._best = self._lazy_manager.metrics(best).get(self.best_metric, -math.inf)
         return self._lazy_manager
 
     def due(self, step: int) -> bool:
@@ -80,8 +85,8 @@ class Checkpointer:
                 known = ", ".join(siblings)
                 raise UserError(f"checkpoint.best_metric={self.best_metric} is not evaluated; choose one of {known}")
             return False
-        best = self._manager.best_step()
-        return best is None or scores[self.best_metric] > self._manager.metrics(best)[self.best_metric]
+        _ = self._manager  # knows what earlier parts of the run reached
+        return scores[self.best_metric] > self._best
 
     def save(self, state: TrainState, meta: dict[str, Any], scores: dict[str, float] | None = None) -> None:
         """Starts saving; returns when the arrays have left the device, and writes them in the background.
@@ -98,10 +103,12 @@ class Checkpointer:
 
         items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
         metrics = {self.best_metric: scores[self.best_metric]} if scores and self.best_metric in scores else None
-        step = int(state.step)
+        manager = self._manager
+        # Remembered here: Orbax reads what a checkpoint scored from disk, where one that is being written is not yet.
+        self._best = max([self._best, *(metrics or {}).values()])
         try:
-            self._manager.save(
-                step,
+            manager.save(
+                int(state.step),
                 args=ocp.args.Composite(**items, meta=ocp.args.JsonSave({"format": FORMAT, **meta})),
                 metrics=metrics,
             )

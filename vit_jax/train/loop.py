@@ -127,11 +127,13 @@ class Window:
             for name, value in values.items():
                 self._fetched.setdefault(name, []).append(value)
         self._on_device = []
-        return self._fetched
+        # Copies: a checkpoint's meta is put into words in the background, while steps go on.
+        return {name: list(values) for name, values in self._fetched.items()}
 
     def flush(self) -> dict[str, float]:
         """Means over the steps since the last flush; the learning rate is the last step's."""
-        values, self._fetched = self.pending(), {}
+        values = self.pending()
+        self._fetched = {}
         means = {f"train/{name}": math.fsum(v) / len(v) for name, v in values.items() if name != "lr"}
         return means | {"train/lr": values["lr"][-1]}
 
