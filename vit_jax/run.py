@@ -213,7 +213,6 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
                 writers=writers,
             )
     except NonFinite as error:
-        checkpointer.wait()
         raise UserError(
             f"{error}; the run stops, and {checkpointer.last_good()}. Lower optim.lr, lengthen optim.warmup, or set "
             f"optim.clip_norm=1, and give a new --workdir; --config.init=CHECKPOINT goes on from its weights"

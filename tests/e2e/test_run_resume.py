@@ -18,14 +18,14 @@ def test_a_run_killed_three_times_ends_bit_identical_to_one_never_stopped(
     run.kill()
     assert reading.unfinished(workdir) != []
     first = reading.steps(workdir)[-1]
-    assert first <= 6
+    assert first < 16
 
     run = program.start(workdir, data=data)  # anywhere
     run.wait_until(lambda: reading.steps(workdir)[-1] > first)
     time.sleep(delay.uniform(0, 0.2))
     run.kill()
     second = reading.steps(workdir)[-1]
-    assert first < second <= 12
+    assert first < second < 16
 
     run = program.start(workdir, data=data)  # in the middle of a save again
     run.wait_until(lambda: reading.steps(workdir)[-1] > second and reading.unfinished(workdir))

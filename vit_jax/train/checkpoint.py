@@ -10,6 +10,7 @@ Called by: run (save, restore, `read_params` for `init`), train.loop (when to sa
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from pathlib import Path
@@ -165,7 +166,10 @@ class Checkpointer:
         self._lazy_manager = None
 
     def last_good(self) -> str:
-        """Says which checkpoint there is to go on from, once what is being written is on disk."""
+        """Waits for what is being written and says which checkpoint there is to go on from."""
+        if self._lazy_manager is not None:
+            with contextlib.suppress(Exception):  # whatever it is: that checkpoint is not among the good ones
+                self._lazy_manager.wait_until_finished()
         good = committed_steps(self._folder)
         return (
             f"the last good checkpoint is {self._folder / str(good[-1])}" if good else "no checkpoint was saved before"
