@@ -32,15 +32,19 @@ class Outputs(NamedTuple):
 
     Args:
       tokens: (b, n, d), the encoder's output after its final LayerNorm, class token first where there is one.
-      pooled: (b, d), the class token, the mean over tokens, or the attention-pooled vector.
+      pooled: (b, d), the class token, the mean over tokens, or the attention-pooled vector; (b, n, d) if unpooled.
       pre_logits: (b, r), the pooled vector after the optional tanh representation layer; what few-shot probes read.
       logits: float32 (b, c), or None for a model without a head.
+      layers: (b, n, d) after each block, where `capture` asked for it; else None.
+      attention: (b, heads, n, n) weights of each block, query before key, where `capture` asked for it; else None.
     """
 
     tokens: Any
     pooled: Any
     pre_logits: Any
     logits: Any
+    layers: tuple[Any, ...] | None = None
+    attention: tuple[Any, ...] | None = None
 
 
 class TrainState(NamedTuple):

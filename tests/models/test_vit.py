@@ -146,7 +146,8 @@ def test_forward_equals_numpy_in_double_precision(pool, representation):
     outputs = jax.jit(build.make_forward(model))(nested(params), random_images())
     expected = numpy_vit.forward(params, random_images(), pool=pool)
     assert np.abs(expected["logits"]).max() > 0.5
-    for name, value in outputs._asdict().items():
+    for name in expected:
+        value = getattr(outputs, name)
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
@@ -212,15 +213,16 @@ def test_the_head_computes_in_float32_whatever_the_rest_does():
 def test_attention_logits_are_float32_in_bf16():
     # Scores of two keys differ by less than bfloat16 resolves at their size (256.5 against 256.25), so attention rounded
     # before the softmax would weigh them equally; float32 weighs them as e^0.25.
-    from vit_jax.models.encoder import MultiHeadDotProductAttention
+    from vit_jax.models.encoder import BlockSettings, MultiHeadDotProductAttention
 
-    attention = MultiHeadDotProductAttention(num_heads=1, dropout=0.0, dtype=jnp.dtype("bfloat16"))
+    settings = BlockSettings(num_heads=1, mlp_dim=4, dtype=jnp.dtype("bfloat16"))
+    attention = MultiHeadDotProductAttention(settings)
     eye = jnp.eye(4, dtype=jnp.float32)
     wide = {name: {"kernel": eye[:, None], "bias": jnp.zeros((1, 4))} for name in ("query", "key", "value")}
     params = {**wide, "out": {"kernel": eye[None], "bias": jnp.zeros(4)}}
     queries = jnp.asarray([[[512.0, 1.0, 0.0, 0.0]]])
     inputs = jnp.asarray([[[1.0, 1.0, 1.0, 0.0], [1.0, 0.5, 0.0, 1.0]]])
-    mixed = attention.apply({"params": params}, queries, inputs, train=False)[0, 0]
+    mixed = attention.apply({"params": params}, queries, inputs, train=False)[0][0, 0]
     ratio = float(mixed[2] / mixed[3])  # weights of the first and of the second input
     assert ratio == pytest.approx(np.exp(0.25), rel=2e-2)  # 1.284, kept to bfloat16's 8 bits
 

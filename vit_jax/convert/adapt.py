@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vit_jax.models.embedding import resample_positions
+from vit_jax.models.positions import resample_positions
 from vit_jax.types import UserError
 
 # Replaced as a whole by the head policy "zeros": the linear head and the representation layer before it.

@@ -1,25 +1,34 @@
 """The table of models, their initial parameters, and the function from stored images to outputs.
 
-Called by: run, tools.
+Called by: assemble, convert, tools.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
+from vit_jax.models.mixer import MlpMixer
+from vit_jax.models.resnet import ResNet
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.types import Outputs
 
 MODELS: dict[str, type[nn.Module]] = {
     "vit": VisionTransformer,
+    "mixer": MlpMixer,
+    "resnet": ResNet,
 }
 
 Forward = Callable[..., Outputs]
+
+LOOPED = re.compile(r"(.*Transformer/)encoderblock_(\d+)/(.*)")
 
 
 def normalize(images: jax.Array) -> jax.Array:
@@ -59,7 +68,47 @@ def init_params(model: nn.Module, rng: jax.Array, resolution: tuple[int, int], c
       The parameter tree, float32, on the host's default device.
     """
     images = jax.ShapeDtypeStruct((1, *resolution, channels), jnp.float32)
-    return model.lazy_init(rng, images)["params"]
+    if not getattr(model, "scan", False):
+        return model.lazy_init(rng, images)["params"]
+    # The loop's draws, stacked: a scanned model starts where the looped one does.
+    looped = flatten_dict(model.clone(scan=False).lazy_init(rng, images)["params"], sep="/")  # type: ignore[call-arg]
+    return unflatten_dict(stack_layers({name: np.asarray(x) for name, x in looped.items()}), sep="/")
+
+
+def stack_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Stacks the parameters of `encoderblock_0`, ... as `encoderblock`, which a scanned model has; others stay."""
+    stacks: dict[str, list[tuple[int, np.ndarray]]] = {}
+    out = {}
+    for name, value in tensors.items():
+        match = LOOPED.fullmatch(name)
+        if match:
+            stacks.setdefault(f"{match[1]}encoderblock/{match[3]}", []).append((int(match[2]), value))
+        else:
+            out[name] = value
+    return out | {name: np.stack([x for _, x in sorted(found, key=lambda f: f[0])]) for name, found in stacks.items()}
+
+
+def unstack_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inverse of `stack_layers`; a tree without stacked parameters comes back as it is."""
+    out = {}
+    for name, value in tensors.items():
+        before, stacked, after = name.partition("Transformer/encoderblock/")
+        if stacked and np.ndim(value):
+            layers = {f"{before}Transformer/encoderblock_{i}/{after}": layer for i, layer in enumerate(value)}
+            out.update(layers)
+        else:
+            out[name] = value
+    return out
+
+
+def token_grid(model: nn.Module, resolution: tuple[int, int]) -> tuple[int, int]:
+    """(gh, gw) of the tokens that a model makes of an image of (h, w) pixels; for a ResNet, of its last features."""
+    if isinstance(model, VisionTransformer):
+        return model.grid(resolution)
+    if isinstance(model, MlpMixer):
+        return resolution[0] // model.patch_size[0], resolution[1] // model.patch_size[1]
+    stride = 2 ** (len(model.depths) + 1)  # type: ignore[attr-defined]
+    return -(-resolution[0] // stride), -(-resolution[1] // stride)
 
 
 def count_params(params: Any) -> int:

@@ -25,13 +25,12 @@ def mix(x: UInt32[Array, ...]) -> UInt32[Array, ...]:
     return x ^ (x >> 16)
 
 
-def keep_mask(key: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
-    """True with probability 1 - rate (to 2^-32), independently per element.
+def element_bits(key: jax.Array, shape: tuple[int, ...]) -> UInt32[Array, ...]:
+    """32 random bits per element.
 
     Args:
       key: PRNG key; all of its bits count.
       shape: at least one axis. The last axis and the others are hashed apart, so that arrays may exceed 2^32 elements.
-      rate: share dropped, in [0, 1).
     """
     seed = jax.random.key_data(key).ravel()
     leading = (*shape[:-1], 1)
@@ -39,8 +38,12 @@ def keep_mask(key: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
     for axis, size in enumerate(shape[:-1]):
         row = row * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, leading, axis)
     column = jax.lax.broadcasted_iota(jnp.uint32, (1,) * len(shape[:-1]) + shape[-1:], len(shape) - 1)
-    bits = mix(mix(mix(row ^ seed[0]) ^ seed[1]) + column * jnp.uint32(0x9E3779B9))
-    return bits >= jnp.uint32(round(rate * 2**32))
+    return mix(mix(mix(row ^ seed[0]) ^ seed[1]) + column * jnp.uint32(0x9E3779B9))
+
+
+def keep_mask(key: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
+    """True with probability 1 - rate (to 2^-32), independently per element; see `element_bits`."""
+    return element_bits(key, shape) >= jnp.uint32(round(rate * 2**32))
 
 
 class Dropout(nn.Module):
@@ -58,3 +61,19 @@ class Dropout(nn.Module):
             return x
         mask = keep_mask(self.make_rng("dropout"), x.shape, self.rate)
         return jnp.where(mask, x / jnp.asarray(1 - self.rate, x.dtype), jnp.zeros((), x.dtype))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: leaves out a residual branch for whole examples, and scales it by 1 / (1 - rate) for the others.
+
+    Source: arXiv 1603.09382; rates that grow linearly with depth are the caller's.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"], rate: Float[Array, ""], train: bool) -> Float[Array, "b n d"]:
+        if not train:
+            return x
+        bits = element_bits(self.make_rng("dropout"), (x.shape[0], 1, 1))
+        # The rate may differ from layer to layer of a scan, so it is an array; 24 bits are exact in float32.
+        keep = (bits >> 8).astype(jnp.float32) >= rate * 2.0**24
+        return jnp.where(keep, x / (1 - rate).astype(x.dtype), jnp.zeros((), x.dtype))

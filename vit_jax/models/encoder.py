@@ -1,14 +1,18 @@
 """The Transformer encoder (arXiv 2010.11929, eqs. 2-4, appendix A): pre-norm blocks of self-attention and MLP.
 
 Sub-module names (`LayerNorm_0`, `MultiHeadDotProductAttention_1`, `LayerNorm_2`, `MlpBlock_3`) are those of the released
-files. LayerNorm statistics and the softmax are computed in float32 whatever the compute dtype.
+files; what an option adds has a name of its own, so a tree without the option is the released one. LayerNorm statistics
+and the softmax are computed in float32 whatever the compute dtype.
 
-Called by: models.vit; models.heads (attention pooling).
+Called by: models.vit; models.heads (attention pooling); models.mixer (MLP).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -16,31 +20,62 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vit_jax.models import initializers
-from vit_jax.models.dropout import Dropout
+from vit_jax.models.dropout import Dropout, DropPath
+from vit_jax.models.positions import Kind, PositionEmbedding, RelativePositions
 from vit_jax.types import UserError
 
+Gelu = Literal["tanh", "erf"]
 
-@jax.checkpoint
-def gelu(x: Float[Array, ...]) -> Float[Array, ...]:
-    """GELU, tanh approximation. Recomputed in the backward pass from its input, which is kept in any case.
+# What a block hands out besides its tokens, by name; empty unless asked for.
+Captured = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockSettings:
+    """What the blocks of an encoder have in common; the fields are explained at `VisionTransformer`."""
+
+    num_heads: int
+    mlp_dim: int
+    dtype: jnp.dtype
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    layer_scale: float = 0.0
+    qk_norm: bool = False
+    gelu: Gelu = "tanh"
+    norm_eps: float = 1e-6
+
+    def norm(self, name: str) -> nn.LayerNorm:
+        """A LayerNorm over the width."""
+        return nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)
+
+
+def gelu(x: Float[Array, ...], kind: Gelu = "tanh") -> Float[Array, ...]:
+    """GELU. Recomputed in the backward pass from its input, which is kept in any case.
 
     Left to itself, autodiff keeps four more arrays of the MLP's hidden size per block: a tenth of the training memory.
+
+    Args:
+      x: any shape.
+      kind: `tanh` is the approximation that the released weights were trained with; `erf` the exact function, as in
+        weights from PyTorch libraries.
     """
-    return nn.gelu(x, approximate=True)
+    return jax.checkpoint(functools.partial(nn.gelu, approximate=kind == "tanh"))(x)
 
 
 class MlpBlock(nn.Module):
-    """Two dense layers with a GELU (tanh approximation, as the released weights were trained) between them.
+    """Two dense layers with a GELU between them.
 
     Args:
       mlp_dim: hidden units.
       dropout: rate, applied after each dense layer.
       dtype: compute dtype.
+      gelu: see `gelu`.
     """
 
     mlp_dim: int
     dropout: float
     dtype: jnp.dtype
+    gelu: Gelu = "tanh"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], *, train: bool) -> Float[Array, "b n d"]:
@@ -51,7 +86,7 @@ class MlpBlock(nn.Module):
             bias_init=initializers.normal(stddev=1e-6),
         )
         d = x.shape[-1]
-        x = gelu(dense(self.mlp_dim, name="Dense_0")(x))
+        x = gelu(dense(self.mlp_dim, name="Dense_0")(x), self.gelu)
         x = Dropout(self.dropout)(x, train)
         x = dense(d, name="Dense_1")(x)
         return Dropout(self.dropout)(x, train)
@@ -63,60 +98,137 @@ class MultiHeadDotProductAttention(nn.Module):
     Kernels are (d, heads, k) and (heads, k, d), initialised as the (d, d) matrices they flatten to.
 
     Args:
-      num_heads: heads; must divide the width.
-      dropout: rate on the attention weights; 0 in every published model.
-      dtype: compute dtype.
+      settings: heads (must divide the width), dropout rate on the weights, LayerNorm of queries and keys (qk_norm,
+        arXiv 2302.05442 section 2), compute dtype.
+      relative: (gh, gw, whether token 0 is the class token) for relative positions; None for none.
     """
 
-    num_heads: int
-    dropout: float
-    dtype: jnp.dtype
+    settings: BlockSettings
+    relative: tuple[int, int, bool] | None = None
 
     @nn.compact
     def __call__(
         self, queries: Float[Array, "b n d"], inputs: Float[Array, "b m d"], *, train: bool
-    ) -> Float[Array, "b n d"]:
-        d = queries.shape[-1]
-        if d % self.num_heads:
-            raise UserError(
-                f"width {d} is not divisible by {self.num_heads} heads; change model.width or model.num_heads"
-            )
-        k = d // self.num_heads
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "b heads n m"]]:
+        """Returns the mixed tokens and the attention weights (before dropout)."""
+        d, heads, dtype = queries.shape[-1], self.settings.num_heads, self.settings.dtype
+        if d % heads:
+            raise UserError(f"width {d} is not divisible by {heads} heads; change model.width or model.num_heads")
+        k = d // heads
         project = functools.partial(
             nn.DenseGeneral,
-            features=(self.num_heads, k),
-            dtype=self.dtype,
+            features=(heads, k),
+            dtype=dtype,
             kernel_init=initializers.xavier_uniform(),
         )
         q = project(name="query")(queries)  # b n heads k
         keys = project(name="key")(inputs)  # b m heads k
         values = project(name="value")(inputs)  # b m heads k
-        logits = jnp.einsum("bnhk,bmhk->bhnm", q * (k**-0.5), keys, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
-        weights = Dropout(self.dropout)(weights, train)
-        mixed = jnp.einsum("bhnm,bmhk->bnhk", weights, values)
-        return nn.DenseGeneral(
-            features=d, axis=(-2, -1), dtype=self.dtype, kernel_init=initializers.xavier_uniform(), name="out"
+        if self.settings.qk_norm:
+            q, keys = self.settings.norm("query_norm")(q), self.settings.norm("key_norm")(keys)
+        q = q * (k**-0.5)
+        logits = jnp.einsum("bnhk,bmhk->bhnm", q, keys, preferred_element_type=jnp.float32)
+        if self.relative:
+            *grid, has_class_token = self.relative
+            logits = logits + RelativePositions(tuple(grid), has_class_token, dtype, name="relative_positions")(q)
+        weights = jax.nn.softmax(logits, axis=-1).astype(dtype)
+        dropped = Dropout(self.settings.attention_dropout)(weights, train)
+        mixed = jnp.einsum("bhnm,bmhk->bnhk", dropped, values)
+        out = nn.DenseGeneral(
+            features=d, axis=(-2, -1), dtype=dtype, kernel_init=initializers.xavier_uniform(), name="out"
         )(mixed)
+        return out, weights
 
 
-class EncoderBlock(nn.Module):
-    """z' = MSA(LN(z)) + z;  z'' = MLP(LN(z')) + z' (arXiv 2010.11929, eqs. 2 and 3)."""
+class LayerScale(nn.Module):
+    """Multiplies each channel of a residual branch by a learned factor that starts small (arXiv 2103.17239, section 2)."""
 
-    num_heads: int
-    mlp_dim: int
-    dropout: float
-    attention_dropout: float
+    start: float
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, z: Float[Array, "b n d"], train: bool) -> Float[Array, "b n d"]:
-        norm = functools.partial(nn.LayerNorm, epsilon=1e-6, dtype=self.dtype)
-        attention = MultiHeadDotProductAttention(
-            self.num_heads, self.attention_dropout, self.dtype, name="MultiHeadDotProductAttention_1"
-        )
-        y = norm(name="LayerNorm_0")(z)
-        y = attention(y, y, train=train)
-        z = z + Dropout(self.dropout)(y, train)
-        y = norm(name="LayerNorm_2")(z)
-        return z + MlpBlock(self.mlp_dim, self.dropout, self.dtype, name="MlpBlock_3")(y, train=train)
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        scale = self.param("scale", nn.initializers.constant(self.start), (x.shape[-1],), jnp.float32)
+        return x * scale.astype(self.dtype)
+
+
+class EncoderBlock(nn.Module):
+    """z' = MSA(LN(z)) + z;  z'' = MLP(LN(z')) + z' (arXiv 2010.11929, eqs. 2 and 3).
+
+    Args:
+      settings: sizes, rates and options.
+      train: whether dropout and stochastic depth act.
+      capture: any of `layers` (the block's output) and `attention` (its weights).
+      positions: (kind, grid, has_class_token) of the positions that a block adds of its own; None for none.
+      relative: as `MultiHeadDotProductAttention`.
+    """
+
+    settings: BlockSettings
+    train: bool
+    capture: tuple[str, ...] = ()
+    positions: tuple[Kind, tuple[int, int], bool] | None = None
+    relative: tuple[int, int, bool] | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        z: Float[Array, "b n d"],
+        drop_rate: Float[Array, ""] | None = None,
+        shared: Float[Array, "1 n d"] | None = None,
+    ) -> tuple[Float[Array, "b n d"], Captured]:
+        """Runs the block; `drop_rate` is its share of stochastic depth, `shared` positions to add first; None for none."""
+        settings = self.settings
+        if self.positions:
+            shared = PositionEmbedding(*self.positions, settings.dtype, name="posembed_input")(z)
+        z = z if shared is None else z + shared
+        y = settings.norm("LayerNorm_0")(z)
+        attention = MultiHeadDotProductAttention(settings, self.relative, name="MultiHeadDotProductAttention_1")
+        y, weights = attention(y, y, train=self.train)
+        z = z + self.branch(Dropout(settings.dropout)(y, self.train), 0, drop_rate)
+        y = settings.norm("LayerNorm_2")(z)
+        mlp = MlpBlock(settings.mlp_dim, settings.dropout, settings.dtype, settings.gelu, name="MlpBlock_3")
+        z = z + self.branch(mlp(y, train=self.train), 1, drop_rate)
+        captured = {"layers": z, "attention": weights}
+        return z, {name: captured[name] for name in self.capture}
+
+    def branch(
+        self, y: Float[Array, "b n d"], number: int, drop_rate: Float[Array, ""] | None
+    ) -> Float[Array, "b n d"]:
+        """What is done to a residual branch before it is added."""
+        if self.settings.layer_scale:
+            y = LayerScale(self.settings.layer_scale, self.settings.dtype, name=f"LayerScale_{number}")(y)
+        return y if drop_rate is None else DropPath(name=f"DropPath_{number}")(y, drop_rate, self.train)
+
+
+class AxialBlock(nn.Module):
+    """A row-attention block, then a column-attention block: each patch sees its row, then its column.
+
+    Args:
+      settings: as `EncoderBlock`, which both halves are.
+      train: as there.
+      grid: (gh, gw) of the patches; no other token may be among them.
+      capture: `layers` (the output of both) and `attention` (of the rows: (b gh, heads, gw, gw)); columns are left out.
+
+    Source: arXiv 2010.11929 appendix D.6.
+    """
+
+    settings: BlockSettings
+    train: bool
+    grid: tuple[int, int]
+    capture: tuple[str, ...] = ()
+
+    @nn.compact
+    def __call__(
+        self, z: Float[Array, "b n d"], drop_rate: Float[Array, ""] | None = None, shared: None = None
+    ) -> tuple[Float[Array, "b n d"], Captured]:
+        """Runs both halves; see `EncoderBlock`, whose `shared` positions have no place here."""
+        del shared
+        gh, gw = self.grid
+        b, n, d = z.shape
+        rows = EncoderBlock(self.settings, self.train, self.capture, name="row")
+        columns = EncoderBlock(self.settings, self.train, (), name="column")
+        z, captured = rows(z.reshape(b * gh, gw, d), drop_rate)
+        z = z.reshape(b, gh, gw, d).swapaxes(1, 2).reshape(b * gw, gh, d)
+        z, _ = columns(z, drop_rate)
+        z = z.reshape(b, gw, gh, d).swapaxes(1, 2).reshape(b, n, d)
+        return z, {**captured, "layers": z} if "layers" in captured else captured

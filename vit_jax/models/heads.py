@@ -1,6 +1,6 @@
 """From the encoder's tokens to class scores: pooling, the optional tanh representation layer, the zero-initialised head.
 
-Called by: models.vit.
+Called by: models.vit, models.mixer, models.resnet (the classifier).
 """
 
 from __future__ import annotations
@@ -10,26 +10,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vit_jax.models import initializers
-from vit_jax.models.encoder import MlpBlock, MultiHeadDotProductAttention
+from vit_jax.models.encoder import BlockSettings, MlpBlock, MultiHeadDotProductAttention
 
 
 class MapHead(nn.Module):
     """Multi-head attention pooling: a learned probe attends to all tokens (arXiv 2106.04560, section 3.3)."""
 
-    num_heads: int
-    mlp_dim: int
-    dtype: jnp.dtype
+    settings: BlockSettings
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "b n d"], *, train: bool) -> Float[Array, "b d"]:
+    def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"]:
         b, _, d = tokens.shape
+        settings = self.settings
         probe = self.param("probe", initializers.xavier_uniform(), (1, 1, d), jnp.float32)
-        probe = jnp.broadcast_to(probe.astype(self.dtype), (b, 1, d))
-        attention = MultiHeadDotProductAttention(self.num_heads, 0.0, self.dtype, name="MultiHeadDotProductAttention_0")
-        x = attention(probe, tokens, train=train)
-        y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="LayerNorm_0")(x)
-        x = x + MlpBlock(self.mlp_dim, 0.0, self.dtype, name="MlpBlock_0")(y, train=train)
-        return x[:, 0]
+        probe = jnp.broadcast_to(probe.astype(settings.dtype), (b, 1, d))
+        attention = MultiHeadDotProductAttention(settings, name="MultiHeadDotProductAttention_0")
+        x, _ = attention(probe, tokens, train=False)
+        y = settings.norm("LayerNorm_0")(x)
+        mlp = MlpBlock(settings.mlp_dim, 0.0, settings.dtype, settings.gelu, name="MlpBlock_0")
+        return (x + mlp(y, train=False))[:, 0]
 
 
 def representation_layer(width: int, dtype: jnp.dtype) -> nn.Dense:

@@ -23,6 +23,34 @@ VIT_SIZES = {
     "G": (1664, 48, 8192, 16),
 }
 
+# Hybrids: size, units per stage of the ResNet, patch on its features.  Stages (3, 4, 9) are the paper's option (ii), stride
+# 16; four stages its option (i), stride 32 (section 3.1).  R+Ti/16 is arXiv 2106.10270's and has stride 32 despite its name.
+HYBRIDS = {
+    "R+Ti/16": ("Ti", (), 8),
+    "R26+S/32": ("S", (2, 2, 2, 2), 1),
+    "R26+B/32": ("B", (2, 2, 2, 2), 1),
+    "R50+B/16": ("B", (3, 4, 9), 1),
+    "R50+B/32": ("B", (3, 4, 6, 3), 1),
+    "R50+L/16": ("L", (3, 4, 9), 1),
+    "R50+L/32": ("L", (3, 4, 6, 3), 1),
+}
+
+# Units per stage.  R50, R101, R152: arXiv 1512.03385 table 1.  R26 is two units a stage.
+RESNET_DEPTHS = {
+    "R26": (2, 2, 2, 2),
+    "R50": (3, 4, 6, 3),
+    "R101": (3, 4, 23, 3),
+    "R152": (3, 8, 36, 3),
+}
+
+# width, depth, hidden units across tokens and across channels: arXiv 2105.01601 table 1.
+MIXER_SIZES = {
+    "S": (512, 8, 256, 2048),
+    "B": (768, 12, 384, 3072),
+    "L": (1024, 24, 512, 4096),
+    "H": (1280, 32, 640, 5120),
+}
+
 
 def vit_variant(variant: str) -> dict:
     """Spells out a variant such as `B/16` as arguments of `VisionTransformer`.
@@ -55,3 +83,62 @@ def vit_variant(variant: str) -> dict:
         "mlp_dim": mlp_dim,
         "num_heads": num_heads,
     }
+
+
+def hybrid_variant(variant: str) -> dict:
+    """Spells out a hybrid such as `R50+B/16` as arguments of `VisionTransformer`.
+
+    Raises:
+      UserError: not in `HYBRIDS`, with the nearest that is.
+    """
+    if variant not in HYBRIDS:
+        raise UserError(f"no hybrid {variant!r}; {_choices(variant, HYBRIDS)}")
+    size, depths, patch = HYBRIDS[variant]
+    return {**vit_variant(f"{size}/{patch}"), "stem": "resnet", "stem_depths": depths}
+
+
+def resnet_variant(variant: str) -> dict:
+    """Spells out a ResNet such as `R152x2` as arguments of `ResNet`: layers and width factor.
+
+    Raises:
+      UserError: malformed, or unknown number of layers.
+    """
+    match = re.fullmatch(r"(R\d+)x(\d+)", variant)
+    if not match or match[1] not in RESNET_DEPTHS or match[2] == "0":
+        raise UserError(f"no ResNet {variant!r}; write it as {', '.join(RESNET_DEPTHS)} and a width: R50x1, R152x2")
+    return {"name": "resnet", "depths": RESNET_DEPTHS[match[1]], "width_factor": int(match[2])}
+
+
+def mixer_variant(variant: str) -> dict:
+    """Spells out a Mixer such as `B/16` as arguments of `MlpMixer`.
+
+    Raises:
+      UserError: malformed or unknown size.
+    """
+    match = re.fullmatch(r"(\w+)/(\d+)", variant)
+    if not match or match[1] not in MIXER_SIZES or match[2] == "0":
+        raise UserError(f"no Mixer {variant!r}; sizes are {', '.join(MIXER_SIZES)}, and B/16 has patches of 16 pixels")
+    width, depth, tokens, channels = MIXER_SIZES[match[1]]
+    patch = int(match[2])
+    return {
+        "name": "mixer",
+        "patch_size": (patch, patch),
+        "width": width,
+        "depth": depth,
+        "tokens_mlp_dim": tokens,
+        "channels_mlp_dim": channels,
+    }
+
+
+def any_variant(variant: str) -> dict:
+    """Spells out a variant of any family: `B/16`, `R50+B/16`, `R50x1`, `Mixer-B/16`."""
+    if variant.startswith("Mixer-"):
+        return mixer_variant(variant.removeprefix("Mixer-"))
+    if "+" in variant:
+        return hybrid_variant(variant)
+    return resnet_variant(variant) if re.fullmatch(r"R\d+x\d+", variant) else vit_variant(variant)
+
+
+def _choices(word: str, known: dict) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.0)[0]
+    return f"did you mean {near!r}? (known: {', '.join(known)})"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from vit_jax.models.embedding import interpolation_matrix, resample_positions
+from vit_jax.models.positions import interpolation_matrix, resample_positions
 from vit_jax.types import UserError
 
 SQUARES = [(14, 24), (7, 12), (14, 32), (16, 37), (28, 48), (24, 14), (12, 7), (4, 6), (2, 2), (1, 3), (2, 9), (5, 1)]
