@@ -71,7 +71,7 @@ def init_params(model: nn.Module, rng: jax.Array, resolution: tuple[int, int], c
     if not getattr(model, "scan", False):
         return model.lazy_init(rng, images)["params"]
     # The loop's draws, stacked: a scanned model starts where the looped one does.
-    looped = flatten_dict(model.clone(scan=False).lazy_init(rng, images)["params"], sep="/")  # type: ignore[call-arg]
+    looped = flatten_dict(model.clone(scan=False).lazy_init(rng, images)["params"], sep="/")
     return unflatten_dict(stack_layers({name: np.asarray(x) for name, x in looped.items()}), sep="/")
 
 
@@ -107,7 +107,7 @@ def token_grid(model: nn.Module, resolution: tuple[int, int]) -> tuple[int, int]
         return model.grid(resolution)
     if isinstance(model, MlpMixer):
         return resolution[0] // model.patch_size[0], resolution[1] // model.patch_size[1]
-    stride = 2 ** (len(model.depths) + 1)  # type: ignore[attr-defined]
+    stride = 2 ** (len(model.depths) + 1)
     return -(-resolution[0] // stride), -(-resolution[1] // stride)
 
 

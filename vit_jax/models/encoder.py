@@ -129,8 +129,8 @@ class MultiHeadDotProductAttention(nn.Module):
         q = q * (k**-0.5)
         logits = jnp.einsum("bnhk,bmhk->bhnm", q, keys, preferred_element_type=jnp.float32)
         if self.relative:
-            *grid, has_class_token = self.relative
-            logits = logits + RelativePositions(tuple(grid), has_class_token, dtype, name="relative_positions")(q)
+            gh, gw, has_class_token = self.relative
+            logits = logits + RelativePositions((gh, gw), has_class_token, dtype, name="relative_positions")(q)
         weights = jax.nn.softmax(logits, axis=-1).astype(dtype)
         dropped = Dropout(self.settings.attention_dropout)(weights, train)
         mixed = jnp.einsum("bhnm,bmhk->bnhk", dropped, values)

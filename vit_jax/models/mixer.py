@@ -7,6 +7,7 @@ Called by: models.build.
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -33,11 +34,11 @@ class MixerBlock(nn.Module):
         def branch(y, number):
             return y if drop_rate is None else DropPath(name=f"DropPath_{number}")(y, drop_rate, train)
 
-        norm = {"epsilon": 1e-6, "dtype": self.dtype}
-        y = nn.LayerNorm(**norm, name="LayerNorm_0")(x).swapaxes(1, 2)  # b d n
+        norm = functools.partial(nn.LayerNorm, epsilon=1e-6, dtype=self.dtype)
+        y = norm(name="LayerNorm_0")(x).swapaxes(1, 2)  # b d n
         y = MlpBlock(self.tokens_mlp_dim, 0.0, self.dtype, self.gelu, name="token_mixing")(y, train=train)
         x = x + branch(y.swapaxes(1, 2), 0)
-        y = nn.LayerNorm(**norm, name="LayerNorm_1")(x)
+        y = norm(name="LayerNorm_1")(x)
         y = MlpBlock(self.channels_mlp_dim, 0.0, self.dtype, self.gelu, name="channel_mixing")(y, train=train)
         return x + branch(y, 1)
 

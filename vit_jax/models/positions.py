@@ -112,9 +112,8 @@ class RelativePositions(nn.Module):
         shape = (2 * patches - 1 + CLASS_OFFSETS * self.has_class_token, heads, k)
         table = self.param("rel_embedding", initializers.normal(stddev=0.02), shape, jnp.float32)
         against = jnp.einsum("bnhk,ohk->bhno", q, table.astype(self.dtype), preferred_element_type=jnp.float32)
-        index = relative_index(patches, has_class_token=self.has_class_token)
-        index = jnp.broadcast_to(index[None, None], (*against.shape[:3], n))
-        return jnp.take_along_axis(against, index, axis=-1)
+        index = relative_index(patches, has_class_token=self.has_class_token)[None, None]
+        return jnp.take_along_axis(against, jnp.broadcast_to(index, (*against.shape[:3], n)), axis=-1)
 
 
 def relative_index(patches: int, *, has_class_token: bool) -> np.ndarray:

@@ -107,7 +107,7 @@ class Stage(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         for number in range(1, self.depth + 1):
             strides = self.strides if number == 1 else 1
-            x = self.unit(self.features, strides, self.dtype, name=f"unit{number}")(x)  # type: ignore[call-arg]
+            x = self.unit(self.features, strides, self.dtype, name=f"unit{number}")(x)
         return x
 
 

@@ -94,7 +94,7 @@ class Encoder(nn.Module):
         kind, fields = self.block(train, capture)
         kind = nn.remat(kind) if self.remat else kind
         kind = nn.jit(kind)  # traced once and not once per layer; XLA inlines it
-        captured: dict[str, tuple] = {name: () for name in capture}
+        captured: dict[str, tuple] = dict.fromkeys(capture, ())
         for layer in range(self.depth):
             rate = None if rates is None else rates[layer]
             x, found = kind(**fields, name=f"encoderblock_{layer}")(x, rate, shared)
