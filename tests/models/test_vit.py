@@ -252,29 +252,6 @@ def test_remat_recomputes_the_blocks():
     assert backward_products(True) - backward_products(False) >= 7
 
 
-def test_an_image_the_patch_does_not_divide_is_an_error_that_names_a_size():
-    with pytest.raises(UserError, match=r"image of 10x12 pixels .* patch of 4x6; .* for example 8x12"):
-        build.abstract_params(tiny(), (10, 12))
-    with pytest.raises(UserError, match=r"image of 8x2 pixels .* for example 8x6"):
-        build.abstract_params(tiny(), (8, 2))
-
-
-def test_heads_that_do_not_divide_the_width_are_an_error():
-    with pytest.raises(UserError, match="width 8 is not divisible by 3 heads"):
-        build.abstract_params(tiny(num_heads=3), (8, 12))
-
-
-def test_sizes_and_rates_no_model_has_are_listed():
-    with pytest.raises(UserError) as caught:
-        build.abstract_params(tiny(depth=0, mlp_dim=-1, dropout=1.0, attention_dropout=-0.1), (8, 12))
-    assert str(caught.value).splitlines() == [
-        "model.depth is 0; expected 1 or more",
-        "model.mlp_dim is -1; expected 1 or more",
-        "model.dropout is 1.0; expected at least 0 and below 1",
-        "model.attention_dropout is -0.1; expected at least 0 and below 1",
-    ]
-
-
 def test_pixels_map_to_minus_one_to_one():
     pixels = np.array([[[[0, 51, 255]]]], np.uint8)
     np.testing.assert_allclose(build.normalize(jnp.asarray(pixels))[0, 0, 0], [-1.0, -0.6, 1.0], atol=1e-7)

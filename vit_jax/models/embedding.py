@@ -23,7 +23,7 @@ class PatchEmbedding(nn.Module):
       features: width d of a token.
       patch_size: (h, w) of a patch in pixels.
       dtype: compute dtype.
-      what: what is cut, for messages.
+      stride: pixels per position of a hybrid's feature map, 1 for an image; for messages.
 
     Source: arXiv 2010.11929 section 3.1.
     """
@@ -31,16 +31,18 @@ class PatchEmbedding(nn.Module):
     features: int
     patch_size: tuple[int, int]
     dtype: jnp.dtype
-    what: str = "image"
+    stride: int = 1
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w channels"]) -> Float[Array, "b gh gw d"]:
         b, h, w, channels = images.shape
         ph, pw = self.patch_size
         if h % ph or w % pw:
+            what = f"image of {h}x{w} pixels" if self.stride == 1 else f"feature map of {h}x{w} positions"
+            near = [max(size // side, 1) * side * self.stride for size, side in ((h, ph), (w, pw))]
             raise UserError(
-                f"{self.what} of {h}x{w} pixels is not divisible by the patch of {ph}x{pw}; set data.resolution to a "
-                f"multiple, for example {max(h // ph, 1) * ph}x{max(w // pw, 1) * pw}"
+                f"{what} is not divisible by the patch of {ph}x{pw}; set data.resolution to a multiple, for example "
+                f"{near[0]}x{near[1]}"
             )
         kernel = self.param("kernel", initializers.lecun_normal(), (ph, pw, channels, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)

@@ -149,7 +149,7 @@ class LayerScale(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         scale = self.param("scale", nn.initializers.constant(self.start), (x.shape[-1],), jnp.float32)
-        return x * scale.astype(self.dtype)
+        return x * scale.astype(self.dtype)[None, None]
 
 
 class EncoderBlock(nn.Module):

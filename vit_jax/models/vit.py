@@ -5,7 +5,7 @@ Called by: models.build.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -187,12 +187,14 @@ class VisionTransformer(nn.Module):
         """Whether token 0 is a class token."""
         return self.pool in ("token", "unpooled") if self.class_token == "auto" else self.class_token == "yes"
 
+    @property
+    def stem_stride(self) -> int:
+        """Pixels per position of the feature map that patches are cut from; 1 where it is the image itself."""
+        return 2 ** (2 + max(len(self.stem_depths) - 1, 0)) if self.stem == "resnet" else 1
+
     def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
         """(gh, gw) of the patches of an image of (h, w) pixels."""
-        h, w = resolution
-        halvings = 2 + max(len(self.stem_depths) - 1, 0) if self.stem == "resnet" else 0
-        for _ in range(halvings):
-            h, w = -(-h // 2), -(-w // 2)
+        h, w = (-(-size // self.stem_stride) for size in resolution)
         return h // self.patch_size[0], w // self.patch_size[1]
 
     @nn.compact
@@ -205,8 +207,7 @@ class VisionTransformer(nn.Module):
         dtype = settings.dtype
         if self.stem == "resnet":
             x = resnet_stem(x, self.stem_depths, self.stem_width, dtype)
-        what = "image" if self.stem == "none" else "feature map"
-        x = PatchEmbedding(self.width, self.patch_size, dtype, what, name="embedding")(x)
+        x = PatchEmbedding(self.width, self.patch_size, dtype, self.stem_stride, name="embedding")(x)
         b, gh, gw, d = x.shape
         x = x.reshape(b, gh * gw, d)  # b n d
         if self.has_class_token:
@@ -269,9 +270,13 @@ class VisionTransformer(nn.Module):
         errors = [f"model.{key} is {value}; expected 1 or more" for key, value in sizes.items() if value < 1]
         rates = {key: getattr(self, key) for key in ("dropout", "attention_dropout", "stochastic_depth")}
         errors += [f"model.{key} is {x}; expected at least 0 and below 1" for key, x in rates.items() if not 0 <= x < 1]
-        known = {"token": "token", "gap": "gap", "map": "map", "unpooled": "unpooled"}
-        if self.pool not in known:
-            errors.append(f"model.pool is {self.pool!r}; expected {', '.join(known)}")
+        counts = {key: getattr(self, key) for key in ("num_classes", "registers", "representation_size", "layer_scale")}
+        errors += [f"model.{key} is {value}; expected 0 or more" for key, value in counts.items() if value < 0]
+        choices = {"stem": ("none", "resnet"), "pool": ("token", "gap", "map", "unpooled"), "gelu": get_args(Gelu)}
+        choices |= {"class_token": ("auto", "yes", "no"), "positions": get_args(Kind), "positions_at": get_args(Place)}
+        for key, known in choices.items():
+            if getattr(self, key) not in known:
+                errors.append(f"model.{key} is {getattr(self, key)!r}; expected {', '.join(known)}")
         if self.pool == "token" and not self.has_class_token:
             errors.append(
                 "model.pool=token reads the class token, and model.class_token=no leaves it out; use pool=gap"
@@ -280,12 +285,10 @@ class VisionTransformer(nn.Module):
             errors.append("model.positions=relative acts in every layer; set model.positions_at=every_layer")
         if self.axial and (self.has_class_token or self.registers):
             errors.append("model.axial mixes rows and columns of patches only; use pool=gap or map, and no registers")
-        if (self.axial and self.positions_at != "stem") or (
-            self.positions == "relative" and (self.axial or self.registers)
-        ):
-            errors.append(
-                "model.axial wants positions at the stem; relative positions go with neither axial nor registers"
-            )
+        if self.positions == "relative" and (self.axial or self.registers):
+            errors.append("model.positions=relative goes with neither axial nor registers")
+        elif self.positions != "none" and self.positions_at != "stem" and (self.axial or self.registers):
+            errors.append("model.axial and model.registers want positions at the stem; set model.positions_at=stem")
         if set(capture) - set(CAPTURE):
             errors.append(f"capture={capture}; expected any of {', '.join(CAPTURE)}")
         if errors:
