@@ -35,6 +35,11 @@ def draw_params(
     if representation:
         shapes |= {"pre_logits/kernel": (d, representation), "pre_logits/bias": (representation,)}
     shapes |= {"head/kernel": (representation or d, classes), "head/bias": (classes,)}
+    return draw(shapes, seed)
+
+
+def draw(shapes, seed=0):
+    """Random float32 values for tensors of the given names and shapes."""
     rng = np.random.default_rng(seed)
     return {name: _draw(rng, name, shape) for name, shape in shapes.items()}
 
@@ -61,16 +66,8 @@ def forward(params, images, *, pool="token", eps=1e-6, positions=None):
     `positions` replaces the position embeddings.
     """
     p = {name: np.asarray(value, np.float64) for name, value in params.items()}
-    images = (np.asarray(images, np.float64) - 127.5) / 127.5
-    kernel = p["embedding/kernel"]
-    ph, pw = kernel.shape[:2]
-    b, h, w, _ = images.shape
-    z = []
-    for y in range(0, h, ph):  # row by row
-        for x in range(0, w, pw):
-            patch = images[:, y : y + ph, x : x + pw].reshape(b, -1)
-            z.append(patch @ kernel.reshape(-1, kernel.shape[-1]) + p["embedding/bias"])
-    z = np.stack(z, axis=1)
+    z = embed(pixels(images), p)
+    b = len(z)
     if pool == "token":
         z = np.concatenate([np.tile(p["cls"], (b, 1, 1)), z], axis=1)
     z = z + (p[POSITIONS] if positions is None else positions)  # eq. 1
@@ -92,6 +89,23 @@ def forward(params, images, *, pool="token", eps=1e-6, positions=None):
     pre_logits = np.tanh(pooled @ p["pre_logits/kernel"] + p["pre_logits/bias"]) if "pre_logits/bias" in p else pooled
     logits = pre_logits @ p["head/kernel"] + p["head/bias"]
     return {"tokens": tokens, "pooled": pooled, "pre_logits": pre_logits, "logits": logits}
+
+
+def pixels(images):
+    return (np.asarray(images, np.float64) - 127.5) / 127.5
+
+
+def embed(images, p, name="embedding"):
+    """A linear map of each patch, row by row."""
+    kernel = p[f"{name}/kernel"]
+    ph, pw = kernel.shape[:2]
+    b, h, w, _ = images.shape
+    z = []
+    for y in range(0, h, ph):
+        for x in range(0, w, pw):
+            patch = images[:, y : y + ph, x : x + pw].reshape(b, -1)
+            z.append(patch @ kernel.reshape(-1, kernel.shape[-1]) + p[f"{name}/bias"])
+    return np.stack(z, axis=1)
 
 
 def layer_norm(x, p, name, eps):
