@@ -4,9 +4,11 @@
     python -m vit_jax.main --config=configs/finetune.py:variant=Ti/16,dataset=FOLDER --workdir=runs/mine
     python -m vit_jax.main --config=configs/finetune.py:variant=L/16,dataset=imagenet2012,table2 --workdir=runs/l16_512
     python -m vit_jax.main --config=configs/finetune.py:dataset=oxford_iiit_pet,lr=0.003,dev --workdir=runs/pets_dev
+    python -m vit_jax.main --config=configs/finetune.py:dataset=FOLDER --config.init=CHECKPOINT --workdir=runs/theirs
     python -m vit_jax.main --config=configs/finetune.py:variant=B/16,dataset=cifar10,smoke --workdir=/tmp/smoke
 
-Arguments: `variant` SIZE/PATCH; `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, or a folder that holds
+Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; left out, the model is the one
+that `init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, or a folder that holds
 `train/CLASS/*.jpg`; `init` where the weights come from; `lr` one of the row's sweep (default its third value, 0.01 for
 CIFAR, 0.03 for ImageNet); `dev` trains on the training set less the row's development split and scores that (to choose
 the LR), without it the whole training set is used and the test split is scored; `table2` ImageNet at 512 (518 for patch
@@ -22,7 +24,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from vit_jax.config import nearest, parse_arg
-from vit_jax.models.variants import vit_variant
+from vit_jax.models.variants import any_variant
 from vit_jax.types import UserError
 
 # Table 4: (steps, LRs swept, dev split as a share of train, warm-up, test split). All: SGD momentum 0.9, batch 512, cosine,
@@ -56,7 +58,7 @@ VTAB_TASKS = {
 
 def get_config(text: str | None = None) -> ConfigDict:
     """One row of table 4; see the module."""
-    arg = parse_arg(text, variant="B/16", dataset="cifar10", init="", lr=0.0, dev=False, table2=False, smoke=False)
+    arg = parse_arg(text, variant="", dataset="cifar10", init="", lr=0.0, dev=False, table2=False, smoke=False)
     if arg.table2 and arg.dataset != "imagenet2012":
         raise UserError(
             f"table2 is the ImageNet set-up of table 2; with dataset={arg.dataset} set --config.data.resolution"
@@ -65,12 +67,14 @@ def get_config(text: str | None = None) -> ConfigDict:
     steps, rates, _, warmup, _ = row
     if arg.lr and arg.lr not in rates:
         raise UserError(f"lr={arg.lr}: table 4 sweeps {rates} here; --config.optim.lr sets any other")
-    model = vit_variant(arg.variant)
+    model = any_variant(arg.variant or "B/16")
     pixels = 512 if arg.table2 else 384
-    patch = model["patch_size"]
+    patch = model.get("patch_size", (1, 1)) if model.get("stem") is None else (32, 32)
 
     config = ConfigDict()
-    config.model = {**model, "num_classes": 0, "representation_size": 0, "head_bias": 0.0, "dtype": "auto"}
+    config.model = {**model, "num_classes": 0, "head_bias": 0.0, "dtype": "auto"}
+    if model["name"] == "vit":
+        config.model.update({"representation_size": 0, "scan": "auto"})
     config.data = {
         "dataset": dataset,
         "split": train,
@@ -101,16 +105,16 @@ def get_config(text: str | None = None) -> ConfigDict:
         "keep_best": 1 if arg.dev else 0,
         "best_metric": "eval/dev/top1" if arg.dev else "",
     }
-    config.init = {"path": arg.init, "head": "zeros"}
+    config.init = {"path": arg.init, "head": "zeros", "architecture": "config" if arg.variant else "source"}
     config.seed = 0
     if Path(dataset).expanduser().is_dir():
-        own_folder(config)
-    return smoke(config) if arg.smoke else config
+        own_folder(config, patch)
+    return smoke(config, patch) if arg.smoke else config
 
 
-def own_folder(config: ConfigDict) -> None:
+def own_folder(config: ConfigDict, patch: tuple[int, int]) -> None:
     """Table 4 for a folder of anyone's: fewer pixels and a smaller batch, so that it starts on a laptop too."""
-    config.data.update({"resolution": tuple(224 // p * p for p in config.model.patch_size), "batch_size": 64})
+    config.data.update({"resolution": tuple(224 // p * p for p in patch), "batch_size": 64})
     config.optim.warmup = "10%"
     config.train.update({"duration": "20 epochs", "log_every": "10 steps"})
     config.checkpoint.every = "10%"
@@ -139,11 +143,21 @@ def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:
     return dataset, row, (train, test)
 
 
-def smoke(config: ConfigDict) -> ConfigDict:
+# Of each family: what makes it small.
+TINY: dict[str, dict] = {
+    "vit": {"width": 64, "depth": 2, "mlp_dim": 128, "num_heads": 2, "scan": False},
+    "mixer": {"width": 64, "depth": 2, "tokens_mlp_dim": 32, "channels_mlp_dim": 128},
+    "resnet": {"depths": (1, 1)},
+}
+
+
+def smoke(config: ConfigDict, patch: tuple[int, int]) -> ConfigDict:
     """Shrinks model, data and length, and keeps the row's optimizer, schedule, recipe and head."""
-    ph, pw = config.model.patch_size
-    config.model.update({"width": 64, "depth": 2, "mlp_dim": 128, "num_heads": 2, "dtype": "float32"})
-    config.data.update({"resolution": (3 * ph, 3 * pw), "batch_size": 64})
+    config.model.update({**TINY[config.model.name], "dtype": "float32"})
+    side = tuple(3 * p if p > 1 else 32 for p in patch)
+    if config.model.get("stem") == "resnet":
+        config.model.stem_depths, side = (1,) * len(config.model.stem_depths), (64, 64)
+    config.data.update({"resolution": side, "batch_size": 64})
     if not Path(config.data.dataset).expanduser().is_dir():  # a folder is at hand; other data may not be
         config.data.update({"dataset": "digits", "split": "train"})
         config.evals = {"test": {"name": "classification", "split": "test"}}

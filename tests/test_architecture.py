@@ -26,8 +26,9 @@ MAY_IMPORT = {
     "evals": {"types", "metrics", "partition", "data"},
     "tools": {"types", "config", "metrics", "partition", "models", "convert"},
     "record": {"types", "config", "metrics"},  # what a run leaves in its folder
-    "assemble": {"types", "config", *ROOMS},  # the composition root, with `run`: the two that know every room
-    "run": {"types", "config", "record", "assemble", *ROOMS},
+    "initial": {"types", "config", "convert", "models"},  # where parameters start: the `init` section
+    "assemble": {"types", "config", "initial", *ROOMS},  # the composition root, with `run`: the two that know every room
+    "run": {"types", "config", "record", "initial", "assemble", *ROOMS},
     "main": {"types", "config", "partition", "run", "train.loop"},
 }
 CONFIGS_MAY_IMPORT = {"ml_collections", "vit_jax.config", "vit_jax.types", "vit_jax.models.variants"}

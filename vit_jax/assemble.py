@@ -10,41 +10,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
-from flax import traverse_util
 
 from vit_jax import config as configs
 from vit_jax import partition
-from vit_jax.convert import adapt, names, npz
-from vit_jax.convert.adapt import Fate
+from vit_jax.initial import Init, adopt_source
 from vit_jax.models import build as models
 from vit_jax.models.build import count_params
 from vit_jax.tools.flops import count_flops
 from vit_jax.train import step as steps
-from vit_jax.train.checkpoint import Checkpointer, read_params, run_folder
+from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import TrainSettings
 from vit_jax.train.objectives import OBJECTIVES
 from vit_jax.train.optim import make_optimizer
 from vit_jax.types import Batch, DatasetSpec, TrainState, UserError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Init:
-    """The `init` section: where parameters start.
-
-    Args:
-      path: "" to draw them; else a released npz file, or a workdir or checkpoint of ours. `--config.init=PATH` sets it.
-      head: `zeros` starts a new head and drops the checkpoint's with its representation layer; `keep` loads it.
-      weights: of our own checkpoints, the raw parameters or their Polyak average.
-    """
-
-    path: str = ""
-    head: Literal["zeros", "keep"] = "zeros"
-    weights: Literal["raw", "average"] = "raw"
 
 
 def complete(config: ml_collections.ConfigDict) -> list[str]:
@@ -82,8 +65,15 @@ def complete(config: ml_collections.ConfigDict) -> list[str]:
     return errors
 
 
-def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] | None = None) -> None:
+def resolve(
+    config: ml_collections.ConfigDict,
+    overrides: list[tuple[str, str]] | None = None,
+    resumed: dict[str, Any] | None = None,
+) -> None:
     """Completes a config, applies overrides, checks it, and lets evaluators inherit the training data's keys.
+
+    What the checkpoint of `init` says of its model is adopted (`initial.adopt_source`); from `resumed`, the config saved
+    with the run that goes on, so that a resumed run does not need that checkpoint any more.
 
     `model.dtype = "auto"` becomes bfloat16 on an accelerator and float32 on a CPU, which has no fast bfloat16;
     `model.scan = "auto"` becomes true on a CPU, where scanned layers compile in half the time, and false elsewhere.
@@ -96,6 +86,10 @@ def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] 
     if not errors and overrides:
         configs.override(config, overrides)
         _suit_device(config)
+        errors = complete(config)
+    if not errors:
+        chosen = {path.removeprefix("model.") for path, _ in overrides or () if path.startswith("model.")}
+        adopt_source(config, chosen, resumed)
         errors = complete(config)
     if errors:
         raise UserError("\n".join(errors))
@@ -117,7 +111,15 @@ def _suit_device(config: ml_collections.ConfigDict) -> None:
 
 
 def build_model(config: ml_collections.ConfigDict) -> Any:
-    """The linen module of a resolved config."""
+    """The linen module of a resolved config.
+
+    Raises:
+      UserError: a model whose outputs no objective or evaluator of images reads.
+    """
+    if config.model.get("pool") == "unpooled":
+        raise UserError(
+            "model.pool=unpooled scores every token; training and evaluation need one score an image: gap, token, map"
+        )
     return configs.build(models.MODELS[config.model.name], config.model)
 
 
@@ -213,30 +215,6 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, An
     return data, source, evaluators, specs
 
 
-def initial_params(config: ml_collections.ConfigDict, model: Any) -> tuple[Any, list[Fate]]:
-    """Draws the parameters, or fits those of `config.init` to the model.
-
-    Returns:
-      (tree of host arrays, what became of every tensor; empty if they were drawn).
-
-    Raises:
-      UserError: `init.path` cannot be read or does not fit.
-    """
-    drawn = models.init_params(model, jax.random.key(config.seed), config.data.resolution)
-    init = configs.build(Init, config.init)
-    if not init.path:
-        return drawn, []
-    fresh = {name: np.asarray(x) for name, x in traverse_util.flatten_dict(drawn, sep="/").items()}
-    old_grid = None
-    if folder := run_folder(init.path):
-        source, meta = read_params(folder, average=init.weights == "average")
-        old_grid = tuple(meta["grid"])
-    else:
-        source = names.native_names(npz.read_npz(init.path))
-    fitted, fates = adapt.fit_params(source, fresh, head=init.head, new_grid=grid_of(config), old_grid=old_grid)
-    return traverse_util.unflatten_dict(fitted, sep="/"), fates
-
-
 def grid_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
     """Tokens per image, (gh, gw)."""
     return models.token_grid(build_model(config), config.data.resolution)
@@ -253,22 +231,24 @@ def describe_plan(
 ) -> str:
     """What a run will do, for a person to check before the hours go by; `flops` are those of one training example."""
     accumulation, mesh, model = parts.settings.accumulation, parts.mesh, config.model
-    (h, w), (gh, gw), (ph, pw) = config.data.resolution, grid_of(config), model.patch_size
+    (h, w), (gh, gw) = config.data.resolution, grid_of(config)
     batch_size = config.data.batch_size
     micro = batch_size // (mesh.size * accumulation)
     num_params = count_params(parts.abstract.params)
     begun = f", from step {start_step}" if start_step else ""
+    size = f" {model.depth} x {model.width}" if "depth" in model else f" {'-'.join(map(str, model.depths))}"
+    tokens = f"patches of {'x'.join(map(str, model.patch_size))}" if "patch_size" in model else "features"
     rows = [
         ("devices", partition.describe_devices(mesh)),
-        ("model", f"{model.name} {model.depth} x {model.width}, {num_params:,} parameters, {model.dtype}"),
-        ("images", f"{h}x{w}: {gh}x{gw} patches of {ph}x{pw}; {flops / 1e9:,.2f} GFLOP to train on one"),
+        ("model", f"{model.name}{size}, {num_params:,} parameters, {model.dtype}"),
+        ("images", f"{h}x{w}: {gh}x{gw} {tokens}; {flops / 1e9:,.2f} GFLOP to train on one"),
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
         ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
         *((s.name, f"{s.split}: {s.num_examples:,} examples, {s.num_classes} classes") for s in specs),
     ]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
-    if gh * gw < 16:
+    if gh * gw < 16 and model.name != "resnet":
         lines.append(f"  note: {gh * gw} patches an image are few; a smaller model.patch_size usually does better")
-    if model.width // model.num_heads < 32:
+    if model.name == "vit" and model.width // model.num_heads < 32:
         lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
     return "\n".join(lines)

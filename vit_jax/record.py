@@ -50,14 +50,8 @@ def check_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"workdir {workdir} is a file; give a folder, new or of a run to resume")
-    file = workdir / "config.json"
-    if file.exists():
-        try:
-            old = json.loads(file.read_text())
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{file} is not JSON ({error}); it should hold the config of the run in this workdir"
-            ) from error
+    old = saved_config(workdir)
+    if old is not None:
         changed = [d for d in differences(old, config) if not _may_change(d.partition(":")[0])]
         if changed:
             saved = (workdir / "checkpoints").exists()
@@ -71,6 +65,23 @@ def check_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
             f"workdir {workdir} holds checkpoints but no config.json, so it cannot be resumed; to start from its weights "
             f"use --config.init={workdir} and another --workdir"
         )
+
+
+def saved_config(workdir: epath.Path) -> dict[str, Any] | None:
+    """The config of the run that a workdir holds; None for a new one.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    file = workdir / "config.json"
+    if not file.exists():
+        return None
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{file} is not JSON ({error}); it should hold the config of the run in this workdir"
+        ) from error
 
 
 def claim_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:

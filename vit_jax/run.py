@@ -25,8 +25,9 @@ from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import metrics, partition, record
-from vit_jax.assemble import Parts, build_parts, describe_plan, grid_of, initial_params, open_data, resolve
+from vit_jax.assemble import Parts, build_parts, describe_plan, grid_of, open_data, resolve
 from vit_jax.convert.adapt import Fate, format_report
+from vit_jax.initial import initial_params
 from vit_jax.models.build import count_params
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import NonFinite, fit
@@ -72,13 +73,17 @@ class Job:
         return self.config.data.batch_size
 
 
-def prepare(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] | None = None) -> Job:
-    """Checks everything that can be checked before a run starts.
+def prepare(
+    config: ml_collections.ConfigDict,
+    overrides: list[tuple[str, str]] | None = None,
+    resumed: dict[str, Any] | None = None,
+) -> Job:
+    """Checks everything that can be checked before a run starts; `resumed` is the config of the run that goes on.
 
     Raises:
       UserError: mistakes in the config, missing data, sizes that do not divide.
     """
-    resolve(config, overrides)
+    resolve(config, overrides, resumed)
     data, source, evaluators, specs = open_data(config)
     steps_per_epoch = specs[0].num_examples / config.data.batch_size
     total_steps = configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")
@@ -115,8 +120,8 @@ def run(
       Interrupted: told to stop, and saved.
     """
     began = time.perf_counter()
-    job = prepare(config, overrides)
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
+    job = prepare(config, overrides, record.saved_config(folder))
     record.check_workdir(folder, configs.to_dict(config))
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from vit_jax.convert.adapt import Fate, fit_params, format_report
+from vit_jax.convert import adapt
+from vit_jax.convert.adapt import Fate, format_report
+from vit_jax.convert.architecture import infer_grid
+from vit_jax.convert.source import Source
 from vit_jax.types import UserError
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
@@ -18,13 +21,18 @@ def tensors(n=5, classes=3, dtype=np.float32):
     }
 
 
+def fit_params(source, fresh, *, old_grid=None, **options):
+    grid = old_grid or infer_grid(source, {"pool": "token"})
+    return adapt.fit_params(Source("a.npz", "npz", source, {"pool": "token"}, grid), fresh, **options)
+
+
 def test_every_tensor_of_either_side_is_reported_once():
     source = tensors() | {"pre_logits/bias": np.zeros(2, np.float32)}
     _, report = fit_params(source, tensors(10, 4), head="zeros", new_grid=(3, 3))
     assert sorted(report) == sorted(
         [
             Fate("cls", "loaded", "1x1x2"),
-            Fate(POSITIONS, "resized", "2x2 -> 3x3, bilinear, corners aligned"),
+            Fate(POSITIONS, "resized", "2x2 -> 3x3, bilinear_corners"),
             Fate("head/kernel", "fresh", "2x4 new head (init.head=zeros)"),
             Fate("head/bias", "fresh", "4 new head (init.head=zeros)"),
             Fate("head/kernel", "dropped", "2x3 old head (init.head=zeros)"),
@@ -50,7 +58,7 @@ def test_values_take_the_models_dtype():
 
 def test_positions_of_a_grid_that_is_not_square_need_it_said():
     source, fresh = tensors(7), tensors(13)
-    with pytest.raises(UserError, match="has 6 positions, not a square grid, and the file does not say which"):
+    with pytest.raises(UserError, match="has 6 positions, not a square grid, and a.npz does not say which"):
         fit_params(source, fresh, head="keep", new_grid=(3, 4))
     params, report = fit_params(source, fresh, head="keep", new_grid=(3, 4), old_grid=(2, 3))
     assert report[1].detail.startswith("2x3 -> 3x4")

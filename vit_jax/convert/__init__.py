@@ -1,1 +1,5 @@
-"""Checkpoints in: `npz` reads released files, `names` maps their names to ours, `adapt` fits them to a model."""
+"""Checkpoints in and out: `load_model` is the door, `source` opens any format, `adapt` fits it to a model, `save` writes."""
+
+from vit_jax.convert.load import load_model
+
+__all__ = ["load_model"]

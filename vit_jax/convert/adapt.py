@@ -1,130 +1,190 @@
-"""Fits parameters from elsewhere to a model: head policy, other resolution, and a report of what became of every tensor.
+"""Fits parameters from elsewhere to a model: head policy, other resolution, other channels, and what became of every tensor.
 
 Nothing is loaded in part by accident: a tensor that the model misses or does not know, or of another shape, is an error
 that lists all such tensors (arXiv 2010.11929, section 3.2, says what a change of task and resolution may replace).
 
-Called by: run (`init`).
+Called by: assemble (`init`), convert.load.
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vit_jax.models.positions import resample_positions
+from vit_jax.convert import architecture
+from vit_jax.convert.source import Source
+from vit_jax.models.positions import Method, resample_axis, resample_positions, resample_relative
 from vit_jax.types import UserError
 
 # Replaced as a whole by the head policy "zeros": the linear head and the representation layer before it.
 HEAD = ("head/", "pre_logits/")
-POSITIONS = "Transformer/posembed_input/pos_embedding"
+# The first layer of each family: the only kernels that see the image's channels.
+FIRST_KERNELS = ("embedding/kernel", "stem/kernel", "conv_root/kernel")
+
+HeadPolicy = Literal["zeros", "keep"]
 
 
 class Fate(NamedTuple):
-    """What became of one tensor: `loaded`, `resized`, `fresh` (this model's own start) or `dropped` (the file's)."""
+    """What became of one tensor: `loaded`, `resized`, `summed` (over channels), `fresh` (this model's own start),
+    `dropped` (the file's, by the head policy) or `aside` (no part of a model of images)."""
 
     name: str
     action: str
     detail: str
 
 
+ACTIONS = ("loaded", "resized", "summed", "fresh", "dropped", "aside")
+
+
 def fit_params(
-    source: Mapping[str, np.ndarray],
+    source: Source,
     fresh: Mapping[str, np.ndarray],
     *,
-    head: Literal["zeros", "keep"],
+    head: HeadPolicy,
     new_grid: tuple[int, int],
-    old_grid: tuple[int, int] | None = None,
+    resize: Method = "bilinear_corners",
 ) -> tuple[dict[str, np.ndarray], list[Fate]]:
-    """Fits a file's tensors to a model's parameters.
+    """Fits a checkpoint's tensors to a model's parameters.
 
     Args:
-      source: {native name: array} of the checkpoint.
-      fresh: {native name: array} of the model as initialised; gives names, shapes, dtypes, and the new head.
+      source: the checkpoint.
+      fresh: {our name: array} of the model as initialised, layers apart; gives names, shapes, dtypes, and the new head.
+        With `head="keep"` no value of it is read, and shapes with dtypes will do.
       head: `zeros` drops the checkpoint's head and representation layer and starts new ones (fine-tuning); `keep` loads
         them, and needs them to fit.
       new_grid: (gh, gw) of the model's patches.
-      old_grid: (gh, gw) of the checkpoint's, where it says so; else the square that its number of positions makes.
+      resize: how positions are resized; see `models.positions.interpolation_matrix`.
 
     Returns:
       (parameters under the names of `fresh`, one Fate per tensor on either side).
 
     Raises:
-      UserError: tensors missing, unknown or of other shapes, all listed.
+      UserError: tensors missing, unknown or of other shapes, all listed, after the reason where one is plain.
     """
     params: dict[str, np.ndarray] = {}
-    report: list[Fate] = []
+    report = [Fate(name, "aside", why) for name, why in source.aside.items()]
     errors: list[str] = []
     for name, start in fresh.items():
         if head == "zeros" and name.startswith(HEAD):
             params[name] = np.asarray(start)
             report.append(Fate(name, "fresh", f"{_shape(start)} new head (init.head=zeros)"))
-        elif name not in source:
+        elif name not in source.tensors:
             errors.append(f"  missing in the checkpoint: {name} {_shape(start)}")
         else:
-            value = np.asarray(source[name])
-            if not np.issubdtype(value.dtype, np.floating) and value.dtype.name != "bfloat16":
-                errors.append(f"  not floating point: {name} is {value.dtype}")
-                continue
-            value, fate, error = _fit_tensor(
-                name, value.astype(start.dtype), start, "cls" in source, old_grid, new_grid
-            )
-            params[name] = value
-            (errors if error else report).append(error or fate)  # type: ignore[arg-type]
-    for name, value in source.items():
+            try:
+                params[name], fate = _fit_tensor(source, name, start, new_grid, resize)
+                report.append(fate)
+            except UserError as error:
+                errors.append(f"  {error}")
+    for name, value in source.tensors.items():
         if name in fresh and not (head == "zeros" and name.startswith(HEAD)):
             continue
         if head == "zeros" and name.startswith(HEAD):
             report.append(Fate(name, "dropped", f"{_shape(value)} old head (init.head=zeros)"))
         else:
-            errors.append(f"  not in the model: {name} {_shape(value)}")
+            errors.append(f"  not in the model: {source.origin.get(name, name)} {_shape(value)}")
     if errors:
+        reasons = "".join(f"{reason}\n" for reason in _reasons(source.tensors, fresh))
         raise UserError(
-            f"the checkpoint does not fit the model ({len(errors)} tensors, nothing was loaded); change the model section "
-            f"or init.head:\n" + "\n".join(errors)
+            f"{source.path} does not fit the model ({len(errors)} tensors, nothing was loaded); change the model section "
+            f"or init.head:\n{reasons}" + "\n".join(errors)
         )
     return params, report
 
 
 def _fit_tensor(
-    name: str,
-    value: np.ndarray,
-    start: np.ndarray,
-    has_class_token: bool,
-    old_grid: tuple[int, int] | None,
-    new_grid: tuple[int, int],
-) -> tuple[np.ndarray, Fate | None, str | None]:
-    """One tensor's (value, fate, error)."""
-    if name == POSITIONS and value.ndim == 3 and value.shape[-1] == start.shape[-1]:
-        entries = value.shape[1] - has_class_token
-        side = math.isqrt(max(entries, 0))
-        if old_grid is None and side * side != entries:
-            return value, None, f"  {name} has {entries} positions, not a square grid, and the file does not say which"
-        grid = tuple(old_grid or (side, side))
-        if grid != tuple(new_grid):
-            try:
-                value = resample_positions(value, grid, new_grid, has_class_token=has_class_token)  # type: ignore[arg-type]
-            except ValueError as error:
-                return value, None, f"  {name}: {error}"
-            if value.shape == start.shape:
-                sizes = f"{grid[0]}x{grid[1]} -> {new_grid[0]}x{new_grid[1]}"
-                return value, Fate(name, "resized", f"{sizes}, bilinear, corners aligned"), None
+    source: Source, name: str, start: np.ndarray, new_grid: tuple[int, int], resize: Method
+) -> tuple[np.ndarray, Fate]:
+    """One tensor and its fate.
+
+    Raises:
+      UserError: it does not fit.
+    """
+    value = np.asarray(source.tensors[name])
+    if not np.issubdtype(value.dtype, np.floating) and value.dtype.name != "bfloat16":
+        raise UserError(f"not floating point: {name} is {value.dtype}")
+    value = value.astype(start.dtype)
+    was = f", from {source.origin[name]}" if source.origin.get(name, name) != name else ""
+    if resized := _resize(source, name, value, start, new_grid, resize):
+        value, sizes = resized
+        fate = Fate(name, "resized", f"{sizes}, {resize}{was}")
+    elif name in FIRST_KERNELS and value.ndim == 4 and value.shape[2] != start.shape[2]:
+        fate = Fate(name, "summed", f"{value.shape[2]} -> {start.shape[2]} channels{was}")
+        value = adapt_channels(value, start.shape[2])
+    else:
+        fate = Fate(name, "loaded", _shape(value) + was)
     if value.shape != start.shape:
-        return value, None, f"  shape: {name} is {_shape(value)} in the checkpoint, {_shape(start)} in the model"
-    return value, Fate(name, "loaded", _shape(value)), None
+        raise UserError(f"shape: {name} is {_shape(value)} in the checkpoint, {_shape(start)} in the model")
+    return value, fate
+
+
+def _resize(
+    source: Source, name: str, value: np.ndarray, start: np.ndarray, new_grid: tuple[int, int], method: Method
+) -> tuple[np.ndarray, str] | None:
+    """Positions at the model's grid and a note of both grids; None for what is no position or need not change."""
+    leaf = name.rpartition("/")[2]
+    if leaf not in ("pos_embedding", "pos_embedding_x", "pos_embedding_y", "rel_embedding") or value.ndim != start.ndim:
+        return None
+    if value.shape[-1] != start.shape[-1]:
+        return None  # another width: said as a shape
+    old = source.grid
+    if old is None:
+        count = architecture.count_positions(source.tensors, source.settings)
+        raise UserError(
+            f"{name} has {count} positions, not a square grid, and {source.path} does not say which; give grid=(gh, gw)"
+        )
+    if tuple(old) == tuple(new_grid):
+        return None
+    has_class_token = "cls" in source.tensors
+    if leaf == "pos_embedding":
+        value = resample_positions(value, old, new_grid, has_class_token=has_class_token, method=method)
+    elif leaf == "rel_embedding":
+        value = resample_relative(value, old, new_grid, method)
+    else:
+        value = resample_axis(value, new_grid[leaf == "pos_embedding_x"], method)
+    return value, f"{old[0]}x{old[1]} -> {new_grid[0]}x{new_grid[1]}"
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A first layer's kernel (h, w, in, out) for images of another number of channels.
+
+    One channel gets the sum over the old ones, which is what a grey image repeated on them would have given; any other
+    number repeats them in turn, scaled so that a constant image gives what it gave.
+    """
+    old = kernel.shape[2]
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    repeated = kernel[:, :, np.arange(channels) % old]
+    return (repeated * (old / channels)).astype(kernel.dtype)
+
+
+def _reasons(source: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray]) -> list[str]:
+    """What explains many mismatches at once."""
+    reasons = []
+
+    def depth(names: Mapping[str, np.ndarray]) -> int:
+        found = (re.match(r"(?:Transformer/encoderblock|MixerBlock)_(\d+)/", name) for name in names)
+        return len({match[1] for match in found if match})
+
+    if depth(source) != depth(fresh):
+        reasons.append(f"the checkpoint has {depth(source)} layers, the model {depth(fresh)} (model.depth)")
+    if ("cls" in source) != ("cls" in fresh):
+        has, lacks = ("checkpoint", "model") if "cls" in source else ("model", "checkpoint")
+        reasons.append(f"the {has} has a class token, the {lacks} has none (model.pool, model.class_token)")
+    if ("fc_norm/scale" in source) != ("fc_norm/scale" in fresh):
+        has = "checkpoint" if "fc_norm/scale" in source else "model"
+        reasons.append(f"the {has} normalises after pooling, the other before it (model.norm_after_pool)")
+    return reasons
 
 
 def format_report(report: list[Fate], *, every_leaf: bool = False) -> str:
     """The report as text: a count per action, then a line for each tensor that was not simply loaded (or for all)."""
     counts = Counter(fate.action for fate in report)
-    lines = [
-        ", ".join(
-            f"{counts[action]} {action}" for action in ("loaded", "resized", "fresh", "dropped") if counts[action]
-        )
-    ]
+    lines = [", ".join(f"{counts[action]} {action}" for action in ACTIONS if counts[action])]
     for fate in report:
         if every_leaf or fate.action != "loaded":
             lines.append(f"  {fate.action:<8} {fate.name} {fate.detail}")
@@ -132,4 +192,4 @@ def format_report(report: list[Fate], *, every_leaf: bool = False) -> str:
 
 
 def _shape(array: np.ndarray) -> str:
-    return "x".join(map(str, array.shape)) or "scalar"
+    return "x".join(map(str, np.shape(array))) or "scalar"

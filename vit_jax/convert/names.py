@@ -1,16 +1,24 @@
-"""Names of parameters in released files, mapped to ours. Ours are the original release's, so most map to themselves.
+"""Names of parameters in files of the original releases and of big_vision, mapped to ours.
 
-Called by: run (`init`), after reading a file.
+Ours are the original release's, so most map to themselves (semantics of each file: arXiv 2010.11929's code release,
+arXiv 2105.01601's, arXiv 1912.11370's).
+
+Called by: convert.source, convert.save (BiT).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
-# A tree saved with its optimizer or its collection around it.
-PREFIXES = ("opt/target/", "params/")
+from vit_jax.models.build import unstack_layers
+
+POSITIONS = "Transformer/posembed_input/pos_embedding"
+
+# A tree saved with its optimizer, its collection or the other tower of a two-tower model around it.
+PREFIXES = ("opt/target/", "params/img/", "params/")
 
 # Later code numbered sub-modules per class and not across classes.
 LINEN_BLOCK = (
@@ -19,21 +27,62 @@ LINEN_BLOCK = (
     ("MlpBlock_0/", "MlpBlock_3/"),
 )
 
+# BiT's file, after `resnet/`: pattern, ours. `a`, `b`, `c` are the convolutions of a unit, each behind its norm.
+BIT = (
+    (r"root_block/standardized_conv2d/kernel", r"conv_root/kernel"),
+    (r"block(\d+)/unit0*(\d+)/a/proj/standardized_conv2d(?:_\d+)?/kernel", r"block\1/unit\2/conv_proj/kernel"),
+    *(
+        rule
+        for letter, number in zip("abc", "123", strict=True)
+        for rule in (
+            (
+                rf"block(\d+)/unit0*(\d+)/{letter}/standardized_conv2d(?:_\d+)?/kernel",
+                rf"block\1/unit\2/conv{number}/kernel",
+            ),
+            (rf"block(\d+)/unit0*(\d+)/{letter}/group_norm(?:_\d+)?/gamma", rf"block\1/unit\2/gn{number}/scale"),
+            (rf"block(\d+)/unit0*(\d+)/{letter}/group_norm(?:_\d+)?/beta", rf"block\1/unit\2/gn{number}/bias"),
+        )
+    ),
+    (r"group_norm/gamma", r"gn_final/scale"),
+    (r"group_norm/beta", r"gn_final/bias"),
+    (r"head/conv2d/(kernel|bias)", r"head/\1"),
+)
 
-def native_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+
+def native_names(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Renames a released file's tensors to ours.
 
     Args:
       tensors: {name as stored: array}.
 
     Returns:
-      The same arrays under names such as `Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel`. Names that no rule
-      knows are kept, so that the report can name them.
+      (the arrays under names such as `Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel`, layers unstacked and
+      GroupNorms squeezed; {stored name: why} of tensors that belong to no model of images). Names that no rule knows are
+      kept, so that the report can name them.
     """
+    tensors, aside = _strip_prefix(dict(tensors))
+    if any("standardized_conv2d" in name for name in tensors):
+        return _from_bit(tensors), aside
+    tensors = {_block_name(name): _squeeze_group_norm(name, x) for name, x in unstack_layers(tensors).items()}
+    if "pos_embedding" in tensors:
+        tensors[POSITIONS] = with_class_position(tensors.pop("pos_embedding"), "cls" in tensors)
+    return tensors, aside
+
+
+def with_class_position(positions: np.ndarray, has_class_token: bool) -> np.ndarray:
+    """Positions added to patches only, as ours: a class token that gets none gets zeros, which is the same sum."""
+    if not has_class_token:
+        return positions
+    return np.concatenate([np.zeros_like(positions[:, :1]), positions], axis=1)
+
+
+def _strip_prefix(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return {_block_name(name): value for name, value in tensors.items()}
+        inside = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+        if inside:
+            rest = sorted(name for name in tensors if not name.startswith(prefix))
+            return inside, dict.fromkeys(rest, f"outside {prefix.rstrip('/')}")
+    return tensors, {}
 
 
 def _block_name(name: str) -> str:
@@ -43,3 +92,47 @@ def _block_name(name: str) -> str:
             if match.group(2).startswith(linen):
                 return match.group(1) + native + match.group(2).removeprefix(linen)
     return name
+
+
+def _squeeze_group_norm(name: str, x: np.ndarray) -> np.ndarray:
+    """(1, 1, 1, c) as the release stores a GroupNorm's scale and bias, to (c,)."""
+    is_norm = re.search(r"(^|/)gn(\d+|_root|_proj|_final)/(scale|bias)$", name)
+    return x.reshape(-1) if is_norm and x.ndim == 4 and x.shape[:3] == (1, 1, 1) else x
+
+
+def _from_bit(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    out = {}
+    for name, x in tensors.items():
+        plain = name.removeprefix("resnet/")
+        for pattern, ours in BIT:
+            if re.fullmatch(pattern, plain):
+                plain = re.sub(pattern, ours, plain)
+                break
+        if plain == "head/kernel" and x.ndim == 4:
+            x = x.reshape(x.shape[-2:])
+        out[plain] = _squeeze_group_norm(plain, x)
+    return out
+
+
+def bit_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Our ResNet's parameters under BiT's names: the inverse of `native_names` on its file."""
+    letters = {"1": "a", "2": "b", "3": "c"}
+    fixed = {
+        "conv_root/kernel": "root_block/standardized_conv2d/kernel",
+        "gn_final/scale": "group_norm/gamma",
+        "gn_final/bias": "group_norm/beta",
+        "head/kernel": "head/conv2d/kernel",
+        "head/bias": "head/conv2d/bias",
+    }
+    out = {}
+    for name, x in tensors.items():
+        match = re.fullmatch(r"block(\d+)/unit(\d+)/(conv|gn)(\d|_proj)/(\w+)", name)
+        if match:
+            block, unit, kind, which, leaf = match.groups()
+            place = "a/proj" if which == "_proj" else letters[which]
+            layer = "standardized_conv2d" if kind == "conv" else "group_norm"
+            leaf = {"scale": "gamma", "bias": "beta"}.get(leaf, leaf)
+            out[f"resnet/block{block}/unit{int(unit):02d}/{place}/{layer}/{leaf}"] = x
+        else:
+            out[f"resnet/{fixed[name]}"] = x[None, None] if name == "head/kernel" else x
+    return out

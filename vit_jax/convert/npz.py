@@ -1,19 +1,26 @@
-"""Reading an npz file of parameters from a stranger: no pickle is ever executed, and a damaged file is one clear error.
+"""npz files of parameters. Reading is from strangers: no pickle is ever executed, a damaged file is one clear error.
 
-Called by: run (`init`).
+Called by: convert.source, convert.save.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import ml_dtypes
 import numpy as np
 from etils import epath
 
 from vit_jax.types import UserError
+
+# Trained weights hardly compress. A small file that unpacks to far more is an attack on the reader's memory.
+MAX_EXPANSION = 100
+HARMLESS_BYTES = 2**28
 
 
 def read_npz(path: str) -> dict[str, np.ndarray]:
@@ -26,27 +33,28 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
       {name as stored: array}. Two-byte void arrays, as numpy stores bfloat16, come back as bfloat16.
 
     Raises:
-      UserError: no such file, not an npz file, damaged, or holding Python objects (a pickle), naming the tensors.
+      UserError: not an npz file, damaged, unpacking to far more than it holds, or holding Python objects (a pickle);
+        names the tensors.
     """
     place = epath.Path(path).expanduser()
-    if not place.is_file():
-        raise UserError(
-            f"init.path={path} is neither a file nor a run's folder; expected an npz file or a workdir of ours"
-        )
     tensors: dict[str, np.ndarray] = {}
     refused: list[str] = []
     try:
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise zipfile.BadZipFile("not a zip archive")
-            for name in archive.files:
+        with place.open("rb") as file, zipfile.ZipFile(file) as archive:
+            _check_expansion(archive, place)
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name in tensors:
+                    refused.append(f"  {name}: stands twice in the file")
+                    continue
                 try:
-                    tensors[name] = _bfloat16(archive[name])
+                    with archive.open(member) as data:
+                        tensors[name] = _read_array(data, member.file_size)
                 except ValueError as error:
                     refused.append(f"  {name}: {error}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, TypeError) as error:
         raise UserError(
-            f"{path} cannot be read as npz ({error}); expected the parameters of a released model "
+            f"{path} cannot be read as npz ({error}); expected the parameters of a model "
             f"({Path(path).name} has {place.stat().length} bytes). Download or copy it again"
         ) from error
     if refused:
@@ -57,7 +65,40 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _bfloat16(array: np.ndarray | bytes) -> np.ndarray:
-    if isinstance(array, bytes):  # numpy hands out what is no .npy file as it is
-        raise ValueError("not an array")
-    return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
+def write_npz(path: epath.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes tensors under their names, uncompressed; bfloat16 as the two-byte void arrays that released files hold."""
+    arrays = {name: x.view("V2") if x.dtype == ml_dtypes.bfloat16 else x for name, x in tensors.items()}
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _check_expansion(archive: zipfile.ZipFile, place: epath.Path) -> None:
+    unpacked = sum(member.file_size for member in archive.infolist())
+    packed = place.stat().length
+    if unpacked > max(HARMLESS_BYTES, MAX_EXPANSION * packed):
+        raise UserError(
+            f"{place} has {packed:,} bytes and would unpack to {unpacked:,}; expected weights, which hardly compress. "
+            f"Nothing was read; if the file is yours, save it uncompressed"
+        )
+
+
+def _read_array(data: IO[bytes], stored_bytes: int) -> np.ndarray:
+    """One .npy member, whose header must agree with its size before anything is allocated."""
+    try:
+        version = np.lib.format.read_magic(data)
+    except ValueError as error:
+        raise ValueError(f"not an array ({error})") from error
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read_header:
+        raise ValueError(f"not an array of an .npy version known here: {version}")
+    shape, fortran_order, dtype = read_header[version](data)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded: they are pickles")
+    expected = math.prod(shape) * dtype.itemsize
+    if not 0 <= stored_bytes - expected <= 2**16:
+        raise ValueError(f"its header says {shape} of {dtype}, {expected:,} bytes, and it holds about {stored_bytes:,}")
+    content = data.read(expected)
+    if len(content) != expected or data.read(1):
+        raise ValueError(f"its header says {expected:,} bytes, and it holds {'more' if len(content) else 'fewer'}")
+    array = np.frombuffer(bytearray(content), dtype).reshape(shape, order="F" if fortran_order else "C")
+    return array.view(ml_dtypes.bfloat16) if dtype == np.dtype("V2") else array

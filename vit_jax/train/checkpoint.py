@@ -226,6 +226,24 @@ def read_params(folder: epath.Path, *, average: bool) -> tuple[dict[str, np.ndar
     return {"/".join(k.key for k in path): value for path, value in leaves}, meta
 
 
+def write_params(workdir: epath.Path, params: Any, meta: dict[str, Any]) -> epath.Path:
+    """Writes parameters alone as a checkpoint that `init` and `read_params` read; returns its folder.
+
+    Args:
+      workdir: new; the checkpoint is its step 0.
+      params: tree of arrays.
+      meta: JSON types; `grid` and `config.model` at least.
+    """
+    import orbax.checkpoint as ocp
+
+    _quiet()
+    folder = workdir.absolute() / FOLDER / "0"
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        items = {"params": ocp.args.StandardSave(params), "meta": ocp.args.JsonSave({"format": FORMAT, **meta})}
+        checkpointer.save(folder, ocp.args.Composite(**items))
+    return folder
+
+
 def _first_line(error: Exception) -> str:
     return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 

@@ -1,0 +1,67 @@
+"""Converts a checkpoint: `python scripts/convert_checkpoint.py --from=PATH --to=PATH --format=npz|hf|timm|orbax`.
+
+    python scripts/convert_checkpoint.py --from=ViT-B_16.npz --to=vit_b16_hf --format=hf
+    python scripts/convert_checkpoint.py --from=runs/mine --to=mine.npz --format=npz --set weights=average
+
+`--from` is an npz or safetensors file, a Hugging Face or timm folder, a workdir of ours, or a released model
+(`augreg:B/16`). `--set key=value` gives what the file cannot tell or what should be otherwise: `num_heads=3`, `grid=4,6`,
+`resolution=384,384` (resizes the positions), `gelu=erf`, `num_classes=0` (leaves the head). Every tensor is accounted for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from vit_jax.main import EXIT_USER_ERROR
+from vit_jax.types import UserError
+
+
+def parse_settings(assignments: list[str]) -> dict[str, Any]:
+    """{"grid": (4, 6)} of ["grid=4,6"]."""
+    settings = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: expected key=value")
+        try:
+            settings[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            settings[key] = text
+    return settings
+
+
+def main() -> int:
+    """Runs; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("--from", required=True, dest="source", help="what to read")
+    parser.add_argument("--to", required=True, help="what to write; must not exist")
+    parser.add_argument("--format", required=True, choices=("npz", "hf", "timm", "orbax"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an override, repeatable")
+    parser.add_argument("--report", action="store_true", help="a line for every tensor")
+    flags = parser.parse_args()
+    try:
+        from vit_jax.convert.adapt import format_report
+        from vit_jax.convert.load import load, num_params
+        from vit_jax.convert.save import save_model
+        from vit_jax.convert.source import describe_settings
+
+        loaded = load(flags.source, **parse_settings(flags.set))
+        print(f"{flags.source} ({loaded.source.format}), {num_params(loaded):,} parameters")
+        print(describe_settings(loaded.settings))
+        print(format_report(loaded.report, every_leaf=flags.report))
+        for file in save_model(loaded, flags.to, flags.format):
+            print(f"wrote {file}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

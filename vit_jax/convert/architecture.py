@@ -1,0 +1,183 @@
+"""Which model a checkpoint is, read off the names and shapes of its tensors.
+
+Shapes tell sizes, presence tells options; what neither can tell (the activation, a grid that is not square) comes from
+the checkpoint's own config, or from the caller.
+
+Called by: convert.source.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vit_jax.convert.names import POSITIONS
+from vit_jax.types import UserError
+
+# Heads of the published widths, for files that hold no shape with heads in it.
+HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
+
+
+def infer_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The model section of a checkpoint: `name` and every key that its tensors determine.
+
+    Args:
+      tensors: {our name: array}, layers apart.
+
+    Raises:
+      UserError: the tensors are no model of ours, with what such a model would have.
+    """
+    if "stem/kernel" in tensors:
+        return _mixer(tensors)
+    if "gn_final/scale" in tensors and "Transformer/encoder_norm/scale" not in tensors:
+        return _resnet(tensors)
+    if _rank(tensors, "embedding/kernel") == 4 and _count(tensors, r"Transformer/encoderblock_(\d+)/"):
+        return _vit(tensors)
+    some = ", ".join(sorted(tensors)[:4]) or "none"
+    raise UserError(
+        f"these tensors are no model known here: expected embedding/kernel of 4 axes and Transformer/encoderblock_0/... "
+        f"(ViT), stem/kernel (Mixer) or gn_final/scale (ResNet); found {len(tensors)} tensors: {some}, ..."
+    )
+
+
+def infer_grid(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(gh, gw) that a model was trained at, if its tensors tell: X and Y tables do, else a square number of patches does."""
+    for name, x in tensors.items():
+        if name.endswith("pos_embedding_y"):
+            return x.shape[1], tensors[name[:-1] + "x"].shape[1]
+    entries = count_positions(tensors, settings)
+    side = math.isqrt(max(entries, 0))
+    return (side, side) if side and side * side == entries else None
+
+
+def count_positions(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> int:
+    """Patches that learned 1-D or relative positions, or a Mixer's token mixing, speak of; 0 if there are none."""
+    for name, x in tensors.items():
+        if name.endswith("/pos_embedding") and x.ndim == 3:
+            return x.shape[1] - has_class_token(settings)
+        if name == "MixerBlock_0/token_mixing/Dense_0/kernel":
+            return x.shape[0]
+        if name.endswith("rel_embedding"):
+            return (x.shape[0] + 1 - 3 * has_class_token(settings)) // 2
+    return 0
+
+
+def has_class_token(settings: Mapping[str, Any]) -> bool:
+    """Whether a model section's model has a class token; see `VisionTransformer.class_token`."""
+    choice = settings.get("class_token", "auto")
+    return settings.get("pool", "token") in ("token", "unpooled") if choice == "auto" else choice == "yes"
+
+
+def _vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    ph, pw, _, width = tensors["embedding/kernel"].shape
+    block = "Transformer/encoderblock_0"
+    axial = f"{block}/row/LayerNorm_0/scale" in tensors
+    block = f"{block}/row" if axial else block
+    query = f"{block}/MultiHeadDotProductAttention_1/query/kernel"
+    mlp = f"{block}/MlpBlock_3/Dense_0/kernel"
+    if _rank(tensors, query) != 3 or _rank(tensors, mlp) != 2:
+        raise UserError(
+            f"expected {query} of 3 axes and {mlp} of 2; found {_shape(tensors, query)}, {_shape(tensors, mlp)}"
+        )
+    settings: dict[str, Any] = {
+        "name": "vit",
+        "patch_size": (ph, pw),
+        "width": width,
+        "depth": _count(tensors, r"Transformer/encoderblock_(\d+)/"),
+        "mlp_dim": tensors[mlp].shape[1],
+        "num_heads": tensors[query].shape[1],
+        "axial": axial,
+        "class_token": "yes" if "cls" in tensors else "no",
+        "norm_after_pool": "fc_norm/scale" in tensors,
+        "qk_norm": f"{block}/MultiHeadDotProductAttention_1/query_norm/scale" in tensors,
+    }
+    if "MAPHead_0/probe" in tensors:
+        settings["pool"] = "map"
+    else:
+        settings["pool"] = "token" if "cls" in tensors and "fc_norm/scale" not in tensors else "gap"
+    if "Transformer/registers" in tensors:
+        settings["registers"] = tensors["Transformer/registers"].shape[1]
+    if f"{block}/LayerScale_0/scale" in tensors:
+        settings["layer_scale"] = 1e-5  # where a new one would start; trained values are in the tensors
+    if "conv_root/kernel" in tensors:
+        settings |= {
+            "stem": "resnet",
+            "stem_depths": _stages(tensors),
+            "stem_width": tensors["conv_root/kernel"].shape[-1],
+        }
+    return settings | _positions(tensors) | _head(tensors, width)
+
+
+def _positions(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Kind and place of the positions. A table of every layer is told from a shared one by where it stands; a shared one
+    looks like the stem's, which is taken."""
+    own = "Transformer/encoderblock_0/posembed_input"
+    if "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/relative_positions/rel_embedding" in tensors:
+        return {"positions": "relative", "positions_at": "every_layer"}
+    for kind, leaf in (("learned_1d", "pos_embedding"), ("learned_2d", "pos_embedding_x")):
+        if f"{own}/{leaf}" in tensors:
+            return {"positions": kind, "positions_at": "every_layer"}
+        if POSITIONS.removesuffix("pos_embedding") + leaf in tensors:
+            return {"positions": kind}
+    return {"positions": "none"}
+
+
+def _head(tensors: Mapping[str, np.ndarray], width: int) -> dict[str, Any]:
+    layer, head = tensors.get("pre_logits/kernel"), tensors.get("head/kernel")
+    return {
+        "representation_size": 0 if layer is None else int(layer.shape[-1]),
+        "num_classes": 0 if head is None else int(head.shape[-1]),
+    }
+
+
+def _mixer(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    ph, pw, _, width = tensors["stem/kernel"].shape
+    head = tensors.get("head/kernel")
+    needed = [f"MixerBlock_0/{part}_mixing/Dense_0/kernel" for part in ("token", "channel")]
+    if missing := [name for name in needed if _rank(tensors, name) != 2]:
+        raise UserError(f"a Mixer has {missing[0]} of 2 axes; found {_shape(tensors, missing[0])}")
+    return {
+        "name": "mixer",
+        "patch_size": (ph, pw),
+        "width": width,
+        "depth": _count(tensors, r"MixerBlock_(\d+)/"),
+        "tokens_mlp_dim": tensors[needed[0]].shape[1],
+        "channels_mlp_dim": tensors[needed[1]].shape[1],
+        "num_classes": 0 if head is None else int(head.shape[-1]),
+    }
+
+
+def _resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    head = tensors.get("head/kernel")
+    return {
+        "name": "resnet",
+        "depths": _stages(tensors),
+        "width_factor": tensors["conv_root/kernel"].shape[-1] // 64 if "conv_root/kernel" in tensors else 1,
+        "num_classes": 0 if head is None else int(head.shape[-1]),
+    }
+
+
+def _stages(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    units = [re.match(r"block(\d+)/unit(\d+)/", name) for name in tensors]
+    depths: dict[int, int] = {}
+    for match in filter(None, units):
+        depths[int(match[1])] = max(depths.get(int(match[1]), 0), int(match[2]))
+    return tuple(depths.get(stage, 0) for stage in range(1, max(depths, default=0) + 1))
+
+
+def _count(tensors: Mapping[str, np.ndarray], pattern: str) -> int:
+    """One more than the highest number in the names; absurd numbers count as no model's."""
+    found = [int(match[1]) for match in (re.match(pattern, name) for name in tensors) if match and len(match[1]) < 5]
+    return max(found, default=-1) + 1
+
+
+def _rank(tensors: Mapping[str, np.ndarray], name: str) -> int:
+    return np.ndim(tensors[name]) if name in tensors else -1
+
+
+def _shape(tensors: Mapping[str, np.ndarray], name: str) -> str:
+    return "x".join(map(str, tensors[name].shape)) if name in tensors else "none"

@@ -1,0 +1,157 @@
+"""One door for people and tools: a checkpoint from anywhere, as a module and its parameters.
+
+Called by: notebooks, scripts, tools.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vit_jax.convert import architecture
+from vit_jax.convert.adapt import Fate, fit_params
+from vit_jax.convert.source import Source, open_source
+from vit_jax.models import build
+from vit_jax.models.positions import Method
+from vit_jax.types import UserError
+
+
+def load_model(path: str, **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """Loads a checkpoint of any format, its architecture read from the file itself.
+
+        module, params = load_model("ViT-B_16.npz")
+        logits = module.apply({"params": params}, images).logits
+
+    Images are float (b, h, w, channels) in the source's own value range, [-1, 1] for all released weights.
+
+    Args:
+      path: npz or safetensors file, Hugging Face or timm folder, workdir of ours, or a released model's name
+        (`augreg:B/16`).
+      **overrides: what no file can tell, or what should be otherwise: any argument of the model's class (`pool="unpooled"`,
+        `dtype="bfloat16"`, `num_classes=0` to leave the head); `grid=(gh, gw)` that the positions were trained at, where
+        it is not square; `resolution=(h, w)` in pixels, to resize the positions to it, by `resize` (a method of
+        `models.positions.interpolation_matrix`); `channels` of the images; `weights="average"` of our own runs.
+
+    Returns:
+      (linen module, parameter tree of float32 numpy arrays).
+
+    Raises:
+      UserError: it cannot be read, does not fit, or an override is unknown.
+    """
+    loaded = load(path, **overrides)
+    return loaded.module, loaded.params
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What `load` returns.
+
+    Args:
+      module: linen module.
+      params: parameter tree, numpy float32.
+      source: the checkpoint as it was opened.
+      settings: the model section: `name` and the module's fields.
+      grid: (gh, gw) of the positions as loaded.
+      report: what became of every tensor.
+    """
+
+    module: nn.Module
+    params: dict[str, Any]
+    source: Source
+    settings: dict[str, Any]
+    grid: tuple[int, int] | None
+    report: list[Fate]
+
+
+def load(
+    path: str,
+    *,
+    grid: tuple[int, int] | None = None,
+    resolution: tuple[int, int] | None = None,
+    resize: Method = "bilinear_corners",
+    channels: int | None = None,
+    weights: Any = "raw",
+    **fields: Any,
+) -> Loaded:
+    """As `load_model`, with the report and all that is known of the checkpoint."""
+    source = open_source(path, num_heads=int(fields.get("num_heads", 0)), weights=weights)
+    settings = _override(source, fields)
+    source = dataclasses.replace(source, settings=settings, grid=grid or source.grid)
+    if fields.get("num_classes") == 0:
+        source.aside.update(dict.fromkeys((n for n in source.tensors if n.startswith("head/")), "num_classes=0"))
+        source.tensors = {name: x for name, x in source.tensors.items() if not name.startswith("head/")}
+    if grid is None and source.grid is None and settings["name"] == "vit" and settings.get("positions") != "none":
+        count = architecture.count_positions(source.tensors, settings)
+        raise UserError(f"{path} has {count} positions, which is no square grid; give grid=(gh, gw)")
+    module = build.MODELS[settings["name"]](**{key: x for key, x in settings.items() if key != "name"})
+    first = next(
+        source.tensors[n] for n in ("embedding/kernel", "stem/kernel", "conv_root/kernel") if n in source.tensors
+    )
+    if "conv_root/kernel" in source.tensors:
+        first = source.tensors["conv_root/kernel"]
+    resolution = resolution or pixels_of(settings, source.grid)
+    looped = module.clone(scan=False) if getattr(module, "scan", False) else module
+    shapes = flatten_dict(build.abstract_params(looped, resolution, channels or first.shape[2]), sep="/")
+    fresh = {name: _Start(x.shape, x.dtype) for name, x in shapes.items()}
+    new_grid = build.token_grid(module, resolution)
+    params, report = fit_params(source, fresh, head="keep", new_grid=new_grid, resize=resize)  # type: ignore[arg-type]
+    if getattr(module, "scan", False):
+        params = build.stack_layers(params)
+    return Loaded(module, unflatten_dict(params, sep="/"), source, settings, new_grid, report)
+
+
+class _Start:
+    """A parameter that only has to be fitted to: shape and dtype, no values."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any):
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+
+
+def _override(source: Source, fields: dict[str, Any]) -> dict[str, Any]:
+    """The model section with the caller's wishes in it."""
+    fn = build.MODELS[source.settings["name"]]
+    known = {field.name for field in dataclasses.fields(fn)} - {"parent", "name"}
+    if unknown := sorted(set(fields) - known):
+        others = "grid, resolution, resize, channels, weights"
+        raise UserError(f"load_model has no {', '.join(unknown)}; expected one of {', '.join(sorted(known))}, {others}")
+    settings = {key: x for key, x in source.settings.items() if key in known or key == "name"}
+    if fields.get("pool") == "unpooled" and "class_token" not in fields:
+        settings["class_token"] = "yes" if "cls" in source.tensors else "no"
+    return settings | fields
+
+
+def pixels_of(settings: dict[str, Any], grid: tuple[int, int] | None) -> tuple[int, int]:
+    """(h, w) of the images whose patches make a grid."""
+    if settings["name"] == "resnet":
+        return 224, 224  # any
+    if settings["name"] == "mixer" or grid is None:
+        grid = grid or (14, 14)
+    stride = 2 ** (2 + max(len(settings.get("stem_depths", ())) - 1, 0)) if settings.get("stem") == "resnet" else 1
+    ph, pw = settings["patch_size"]
+    return grid[0] * ph * stride, grid[1] * pw * stride
+
+
+def check_head(loaded: Loaded) -> None:
+    """Refuses a head that was never trained: its scores are equal, and an accuracy of it means nothing.
+
+    Raises:
+      UserError: no head, or a kernel of zeros.
+    """
+    head = flatten_dict(loaded.params, sep="/").get("head/kernel")
+    if head is None:
+        raise UserError(f"{loaded.source.path} has no head to classify with; fine-tune it first (configs/finetune.py)")
+    if not np.any(head):
+        raise UserError(
+            f"the head of {loaded.source.path} is all zeros: it was never trained, and every class scores the same; "
+            f"fine-tune it first (configs/finetune.py)"
+        )
+
+
+def num_params(loaded: Loaded) -> int:
+    """Number of parameters."""
+    return sum(int(np.size(x)) for x in jax.tree.leaves(loaded.params))

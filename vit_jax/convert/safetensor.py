@@ -1,0 +1,99 @@
+"""safetensors files, single or sharded: a format that cannot hold programs, read and written by its own library.
+
+Called by: convert.source, convert.save.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+from etils import epath
+from safetensors.numpy import save_file
+
+from vit_jax.types import UserError
+
+INDEX = "model.safetensors.index.json"
+DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+
+
+def read_safetensors(path: str) -> dict[str, np.ndarray]:
+    """Reads every tensor of a safetensors file, or of a folder's `model.safetensors` or its shards.
+
+    Returns:
+      {name as stored: array}.
+
+    Raises:
+      UserError: no such file, a damaged one, or a header that does not fit the data.
+    """
+    place = epath.Path(path).expanduser()
+    if not place.is_dir():
+        return _read_file(place)
+    if not (place / INDEX).exists():
+        return _read_file(place / "model.safetensors")
+    try:
+        files = sorted(set(json.loads((place / INDEX).read_text())["weight_map"].values()))
+    except (json.JSONDecodeError, KeyError, AttributeError) as error:
+        raise UserError(f"{place / INDEX} is no index of shards ({error}); download it again") from error
+    if outside := [name for name in files if "/" in name or name.startswith(".")]:
+        raise UserError(f"{place / INDEX} points outside its folder, at {outside[0]}; nothing was read")
+    tensors: dict[str, np.ndarray] = {}
+    for name in files:
+        shard = _read_file(place / name)
+        if twice := sorted(set(shard) & set(tensors)):
+            raise UserError(f"{place}: {twice[0]} stands in two shards; download the folder again")
+        tensors |= shard
+    return tensors
+
+
+def _read_file(place: epath.Path) -> dict[str, np.ndarray]:
+    if not place.exists():
+        raise UserError(f"{place} does not exist; expected a safetensors file or a folder that holds one")
+    try:
+        # Checked by the library: offsets in range and in order, sizes as dtype and shape say, header below 100 MB.
+        entries = safetensors.deserialize(place.read_bytes())
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{place} cannot be read as safetensors ({error}); download or copy it again") from error
+    tensors, refused = {}, []
+    for name, entry in entries:
+        if entry["dtype"] not in DTYPES:
+            refused.append(f"  {name}: {entry['dtype']}")
+            continue
+        tensors[name] = np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    if refused:
+        known = ", ".join(DTYPES)
+        raise UserError(f"{place} holds tensors of types unknown here (known: {known}):\n" + "\n".join(refused))
+    return tensors
+
+
+def write_safetensors(path: epath.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes tensors under their names, marked as PyTorch's, which is what its readers ask for."""
+    save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path, metadata={"format": "pt"})
+
+
+def read_json(path: epath.Path) -> dict[str, Any]:
+    """A folder's JSON object.
+
+    Raises:
+      UserError: it is none.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not JSON ({error}); download or copy it again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds {type(value).__name__}; expected a JSON object")
+    return value

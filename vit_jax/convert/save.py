@@ -1,0 +1,233 @@
+"""Checkpoints out: npz, Hugging Face, timm, or a folder like a run's; each read again by `convert.source` to the bit.
+
+A format that cannot say what a model is refuses it, and says why; nothing is left out in silence.
+
+Called by: scripts/convert_checkpoint.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vit_jax.convert import torch_names
+from vit_jax.convert.architecture import has_class_token
+from vit_jax.convert.load import Loaded, pixels_of
+from vit_jax.convert.names import POSITIONS, bit_names
+from vit_jax.convert.npz import write_npz
+from vit_jax.convert.safetensor import write_safetensors
+from vit_jax.convert.source import OWN_SECTION
+from vit_jax.models.build import unstack_layers
+from vit_jax.train.checkpoint import write_params
+from vit_jax.types import UserError
+
+Format = Literal["npz", "hf", "timm", "orbax"]
+FORMATS = ("npz", "hf", "timm", "orbax")
+
+# What a model of ours may be for a PyTorch library to know it, by key of the model section: (values allowed there).
+PLAIN = {
+    "name": ("vit",),
+    "stem": ("none",),
+    "positions": ("learned_1d",),
+    "positions_at": ("stem",),
+    "axial": (False,),
+}
+HUGGING_FACE_CAN = PLAIN | {
+    "pool": ("token",),
+    "class_token": ("auto", "yes"),
+    "norm_after_pool": (False,),
+    "registers": (0,),
+    "layer_scale": (0.0, 0),
+    "qk_norm": (False,),
+}
+TIMM_CAN = PLAIN | {"pool": ("token", "gap"), "representation_size": (0,)}
+
+
+def save_model(loaded: Loaded, path: str, form: Format) -> list[str]:
+    """Writes a model.
+
+    Args:
+      loaded: from `convert.load.load`.
+      path: an npz file, or the folder of the other formats; must not exist.
+      form: `npz` under the released names (BiT's for a ResNet; what it cannot say goes into a .json beside it), `hf` and
+        `timm` as folders that these libraries load, `orbax` as a folder that `init` and `load_model` read.
+
+    Returns:
+      The files written.
+
+    Raises:
+      UserError: the format cannot hold this model, or the path exists.
+    """
+    place = epath.Path(path).expanduser()
+    if place.exists():
+        raise UserError(f"{path} exists; give another --to, or remove it first")
+    tensors = {name: np.asarray(x) for name, x in flatten_dict(loaded.params, sep="/").items()}
+    tensors = unstack_layers(tensors)
+    if form == "npz":
+        return _save_npz(loaded, place, tensors)
+    if form == "hf":
+        return _save_hugging_face(loaded, place, tensors)
+    if form == "timm":
+        return _save_timm(loaded, place, tensors)
+    if form == "orbax":
+        meta = own_section(loaded) | {"config": {"model": _json(loaded.settings)}, "grid": list(loaded.grid or (1, 1))}
+        looped = loaded.settings | ({"scan": False} if "scan" in loaded.settings else {})
+        meta["config"]["model"] = _json(looped)
+        return [str(write_params(place, unflatten_dict(tensors, sep="/"), meta))]
+    raise UserError(f"--format={form}; expected one of {', '.join(FORMATS)}")
+
+
+def own_section(loaded: Loaded) -> dict[str, Any]:
+    """What every format carries for us, under a key of ours: model section, grid, class names, preprocessing."""
+    meta = {key: loaded.source.meta[key] for key in ("class_names", "preprocessing") if loaded.source.meta.get(key)}
+    grid = {"grid": list(loaded.grid)} if loaded.grid else {}
+    return {"model": _json(loaded.settings), **grid, **meta}
+
+
+def _save_npz(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = place.with_suffix(".json")
+    if beside == place or beside.exists():
+        raise UserError(f"{beside} exists, and the npz's settings would go there; give another --to, ending in .npz")
+    write_npz(place, bit_names(tensors) if loaded.settings["name"] == "resnet" else tensors)
+    return [str(place), _write_json(beside, {OWN_SECTION: own_section(loaded)})]
+
+
+def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:
+    _check_can("hf", loaded, HUGGING_FACE_CAN)
+    settings = loaded.settings
+    has_head, has_pooler = "head/kernel" in tensors, "pre_logits/kernel" in tensors
+    if has_head and has_pooler:
+        raise UserError(
+            "transformers has no model with both a representation layer (its pooler) and a head; load it with "
+            "num_classes=0 to leave the head, or fine-tune it first, which drops the representation layer"
+        )
+    foreign, left = torch_names.to_foreign(tensors, torch_names.HUGGING_FACE, settings["depth"])
+    _check_left("hf", left)
+    if has_head:
+        foreign = {name if name.startswith("classifier") else f"vit.{name}": x for name, x in foreign.items()}
+    h, w = pixels_of(settings, loaded.grid)
+    ph, pw = settings["patch_size"]
+    names = loaded.source.meta.get("class_names") or [f"LABEL_{i}" for i in range(settings.get("num_classes", 0))]
+    config = {
+        "architectures": ["ViTForImageClassification" if has_head else "ViTModel"],
+        "model_type": "vit",
+        "hidden_size": settings["width"],
+        "num_hidden_layers": settings["depth"],
+        "num_attention_heads": settings["num_heads"],
+        "intermediate_size": settings["mlp_dim"],
+        "hidden_act": "gelu" if settings.get("gelu") == "erf" else "gelu_pytorch_tanh",
+        "layer_norm_eps": settings.get("norm_eps", 1e-6),
+        "image_size": h if h == w else [h, w],
+        "patch_size": ph if ph == pw else [ph, pw],
+        "num_channels": int(tensors["embedding/kernel"].shape[2]),
+        "qkv_bias": True,
+        OWN_SECTION: own_section(loaded),
+    }
+    if has_head:
+        config |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    processor = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": h, "width": w},
+        "resample": 2,  # bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+    place.mkdir(parents=True)
+    write_safetensors(place / "model.safetensors", foreign)
+    return [
+        str(place / "model.safetensors"),
+        _write_json(place / "config.json", config),
+        _write_json(place / "preprocessor_config.json", processor),
+    ]
+
+
+def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:
+    _check_can("timm", loaded, TIMM_CAN)
+    settings = loaded.settings
+    if POSITIONS in tensors and "Transformer/registers" in tensors:
+        # timm gives every prefix token a position; ours give registers none.
+        first = int(has_class_token(settings))
+        registers = np.zeros_like(tensors["Transformer/registers"])
+        parts = [tensors[POSITIONS][:, :first], registers, tensors[POSITIONS][:, first:]]
+        tensors = tensors | {POSITIONS: np.concatenate(parts, axis=1)}
+    foreign, left = torch_names.to_foreign(tensors, torch_names.TIMM, settings["depth"])
+    _check_left("timm", left)
+    h, w = pixels_of(settings, loaded.grid)
+    names = loaded.source.meta.get("class_names")
+    args = {
+        "img_size": [h, w],
+        "patch_size": list(settings["patch_size"]),
+        "in_chans": int(tensors["embedding/kernel"].shape[2]),
+        "embed_dim": settings["width"],
+        "depth": settings["depth"],
+        "num_heads": settings["num_heads"],
+        "mlp_ratio": settings["mlp_dim"] / settings["width"],
+        "global_pool": "token" if settings["pool"] == "token" else "avg",
+        "class_token": has_class_token(settings),
+        "fc_norm": bool(settings.get("norm_after_pool")),
+        "reg_tokens": int(settings.get("registers", 0)),
+        "qk_norm": bool(settings.get("qk_norm")),
+        "act_layer": "gelu" if settings.get("gelu") == "erf" else "gelu_tanh",
+    }
+    if settings.get("layer_scale"):
+        args["init_values"] = settings["layer_scale"]
+    config = {
+        "architecture": "vit_base_patch16_224",  # every size is given by model_args
+        "num_classes": settings.get("num_classes", 0),
+        "global_pool": args["global_pool"],
+        "model_args": args,
+        "pretrained_cfg": {
+            "input_size": [args["in_chans"], h, w],
+            "num_classes": settings.get("num_classes", 0),
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "fixed_input_size": True,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+        OWN_SECTION: own_section(loaded),
+    }
+    if names:
+        config["label_names"] = list(names)
+    place.mkdir(parents=True)
+    write_safetensors(place / "model.safetensors", foreign)
+    return [str(place / "model.safetensors"), _write_json(place / "config.json", config)]
+
+
+def _check_can(form: str, loaded: Loaded, can: Mapping[str, tuple]) -> None:
+    settings = loaded.settings
+    wrong = [
+        f"  model.{key} is {settings[key]!r}; {form} knows {' or '.join(map(repr, allowed))}"
+        for key, allowed in can.items()
+        if key in settings and settings[key] not in allowed
+    ]
+    if wrong:
+        raise UserError(f"--format={form} cannot hold this model; use npz or orbax:\n" + "\n".join(wrong))
+
+
+def _check_left(form: str, left: list[str]) -> None:
+    if left:
+        raise UserError(
+            f"--format={form} has no place for {len(left)} tensors; use npz or orbax:\n  " + "\n  ".join(left)
+        )
+
+
+def _json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(x) if isinstance(x, tuple) else x for key, x in settings.items()}
+
+
+def _write_json(path: epath.Path, value: Any) -> str:
+    path.write_text(json.dumps(value, indent=2) + "\n")
+    return str(path)

@@ -1,0 +1,190 @@
+"""Names and layouts of parameters in PyTorch's two ViT libraries, Hugging Face transformers and timm, and ours.
+
+A rule pairs a foreign name with ours and says how the tensor is laid out; every layout has an exact inverse, so what goes
+out and comes in again is the same to the bit.
+
+Called by: convert.source, convert.save.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+BLOCK = "Transformer/encoderblock_{i}"
+ATTENTION = f"{BLOCK}/MultiHeadDotProductAttention_1"
+
+# (foreign name, ours, layout). `{i}` is the layer. A `same` tensor is named in full; the other layouts stand for a
+# layer's weight and bias.
+HUGGING_FACE = (
+    ("embeddings.cls_token", "cls", "same"),
+    ("embeddings.position_embeddings", "Transformer/posembed_input/pos_embedding", "same"),
+    ("embeddings.patch_embeddings.projection", "embedding", "conv"),
+    ("encoder.layer.{i}.layernorm_before", f"{BLOCK}/LayerNorm_0", "norm"),
+    ("encoder.layer.{i}.attention.attention.query", f"{ATTENTION}/query", "to_heads"),
+    ("encoder.layer.{i}.attention.attention.key", f"{ATTENTION}/key", "to_heads"),
+    ("encoder.layer.{i}.attention.attention.value", f"{ATTENTION}/value", "to_heads"),
+    ("encoder.layer.{i}.attention.output.dense", f"{ATTENTION}/out", "from_heads"),
+    ("encoder.layer.{i}.layernorm_after", f"{BLOCK}/LayerNorm_2", "norm"),
+    ("encoder.layer.{i}.intermediate.dense", f"{BLOCK}/MlpBlock_3/Dense_0", "dense"),
+    ("encoder.layer.{i}.output.dense", f"{BLOCK}/MlpBlock_3/Dense_1", "dense"),
+    ("layernorm", "Transformer/encoder_norm", "norm"),
+    ("pooler.dense", "pre_logits", "dense"),
+    ("classifier", "head", "dense"),
+)
+
+# What transformers 5 calls the same tensors in memory (its files keep the names above).
+HUGGING_FACE_5 = (
+    ("layers.{i}.attention.q_proj", "encoder.layer.{i}.attention.attention.query"),
+    ("layers.{i}.attention.k_proj", "encoder.layer.{i}.attention.attention.key"),
+    ("layers.{i}.attention.v_proj", "encoder.layer.{i}.attention.attention.value"),
+    ("layers.{i}.attention.o_proj", "encoder.layer.{i}.attention.output.dense"),
+    ("layers.{i}.mlp.fc1", "encoder.layer.{i}.intermediate.dense"),
+    ("layers.{i}.mlp.fc2", "encoder.layer.{i}.output.dense"),
+    ("layers.{i}.layernorm_before", "encoder.layer.{i}.layernorm_before"),
+    ("layers.{i}.layernorm_after", "encoder.layer.{i}.layernorm_after"),
+)
+
+TIMM = (
+    ("cls_token", "cls", "same"),
+    ("reg_token", "Transformer/registers", "same"),
+    ("pos_embed", "Transformer/posembed_input/pos_embedding", "same"),
+    ("patch_embed.proj", "embedding", "conv"),
+    ("blocks.{i}.norm1", f"{BLOCK}/LayerNorm_0", "norm"),
+    ("blocks.{i}.attn.qkv", f"{ATTENTION}/query|key|value", "to_heads"),
+    ("blocks.{i}.attn.q_norm", f"{ATTENTION}/query_norm", "norm"),
+    ("blocks.{i}.attn.k_norm", f"{ATTENTION}/key_norm", "norm"),
+    ("blocks.{i}.attn.proj", f"{ATTENTION}/out", "from_heads"),
+    ("blocks.{i}.ls1.gamma", f"{BLOCK}/LayerScale_0/scale", "same"),
+    ("blocks.{i}.norm2", f"{BLOCK}/LayerNorm_2", "norm"),
+    ("blocks.{i}.mlp.fc1", f"{BLOCK}/MlpBlock_3/Dense_0", "dense"),
+    ("blocks.{i}.mlp.fc2", f"{BLOCK}/MlpBlock_3/Dense_1", "dense"),
+    ("blocks.{i}.ls2.gamma", f"{BLOCK}/LayerScale_1/scale", "same"),
+    ("norm", "Transformer/encoder_norm", "norm"),
+    ("fc_norm", "fc_norm", "norm"),
+    ("head", "head", "dense"),
+)
+
+
+class Layout(NamedTuple):
+    """How PyTorch stores a weight (out, in, ...), and back; `heads` splits a width into (heads, k)."""
+
+    weight_name: str
+    weight: Callable[[np.ndarray, int], np.ndarray]
+    weight_back: Callable[[np.ndarray], np.ndarray]
+    bias: Callable[[np.ndarray, int], np.ndarray] = lambda x, heads: x
+    bias_back: Callable[[np.ndarray], np.ndarray] = lambda x: x
+
+
+LAYOUTS = {
+    "norm": Layout("scale", lambda x, heads: x, lambda x: x),
+    "dense": Layout("kernel", lambda x, heads: x.T, lambda x: x.T),
+    "conv": Layout("kernel", lambda x, heads: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
+    "to_heads": Layout(
+        "kernel",
+        lambda x, heads: x.T.reshape(x.shape[1], heads, -1),
+        lambda x: x.reshape(x.shape[0], -1).T,
+        lambda x, heads: x.reshape(heads, -1),
+        lambda x: x.reshape(-1),
+    ),
+    "from_heads": Layout(
+        "kernel", lambda x, heads: x.T.reshape(heads, -1, x.shape[0]), lambda x: x.reshape(-1, x.shape[-1]).T
+    ),
+}
+
+
+class Entry(NamedTuple):
+    """One foreign tensor: the tensors of ours that it holds (three for a fused qkv), in order, and the maps there and back."""
+
+    ours: tuple[str, ...]
+    to_native: Callable[[np.ndarray, int], np.ndarray]
+    to_foreign: Callable[[np.ndarray], np.ndarray]
+
+
+def expand(rules: tuple[tuple[str, str, str], ...], depth: int) -> dict[str, Entry]:
+    """{foreign name in full: Entry} for a model of `depth` layers."""
+    entries = {}
+    for foreign, ours, kind in rules:
+        for i in range(depth) if "{i}" in foreign else (0,):
+            theirs, native = foreign.format(i=i), ours.format(i=i)
+            if kind == "same":
+                entries[theirs] = Entry((native,), lambda x, heads: x, lambda x: x)
+                continue
+            layout = LAYOUTS[kind]
+            first, *others = native.split("|")
+            layers = [first, *(f"{first.rpartition('/')[0]}/{other}" for other in others)]
+            kernels = tuple(f"{layer}/{layout.weight_name}" for layer in layers)
+            entries[f"{theirs}.weight"] = Entry(kernels, layout.weight, layout.weight_back)
+            entries[f"{theirs}.bias"] = Entry(tuple(f"{x}/bias" for x in layers), layout.bias, layout.bias_back)
+    return entries
+
+
+def count_layers(names: Mapping[str, np.ndarray] | set[str]) -> int:
+    """Number of blocks that a foreign file's names speak of."""
+    found = (re.search(r"(?:^|\.)(?:blocks|layers?)\.(\d+)\.", name) for name in names)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def to_native(
+    tensors: Mapping[str, np.ndarray], rules: tuple[tuple[str, str, str], ...], num_heads: int
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Renames and lays out a foreign file's tensors as ours.
+
+    Args:
+      tensors: {foreign name: array}.
+      rules: `HUGGING_FACE` or `TIMM`.
+      num_heads: heads of every block, which the arrays do not tell.
+
+    Returns:
+      (tensors under our names; those that no rule knows, or whose rank is not the rule's, keep their foreign names),
+      {our name: foreign name}).
+    """
+    entries = expand(rules, count_layers(tensors))
+    out: dict[str, np.ndarray] = {}
+    origin: dict[str, str] = {}
+    for name, x in tensors.items():
+        entry = entries.get(name)
+        try:
+            if entry is None or x.shape[0] % len(entry.ours):
+                raise ValueError
+            parts = {
+                ours: entry.to_native(part, num_heads)
+                for ours, part in zip(entry.ours, np.split(x, len(entry.ours)), strict=True)
+            }
+        except (ValueError, IndexError):
+            out[name], origin[name] = x, name
+            continue
+        out |= parts
+        origin |= dict.fromkeys(parts, name)
+    return out, origin
+
+
+def to_foreign(
+    tensors: Mapping[str, np.ndarray], rules: tuple[tuple[str, str, str], ...], depth: int
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The inverse of `to_native`: (foreign tensors, our names that no rule knows)."""
+    out, left = {}, set(tensors)
+    for name, entry in expand(rules, depth).items():
+        if all(ours in tensors for ours in entry.ours):
+            out[name] = np.concatenate([entry.to_foreign(tensors[ours]) for ours in entry.ours])
+            left -= set(entry.ours)
+    return out, sorted(left)
+
+
+def hub_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A transformers file under the hub's names: `vit.` stripped, version 5's names for blocks undone."""
+    renames = [
+        (re.compile(re.escape(new).replace(r"\{i\}", r"(\d+)") + r"\.(weight|bias)"), old)
+        for new, old in HUGGING_FACE_5
+    ]
+    out = {}
+    for name, x in tensors.items():
+        plain = name.removeprefix("vit.")
+        for pattern, old in renames:
+            if match := pattern.fullmatch(plain):
+                plain = f"{old.format(i=match[1])}.{match[2]}"
+        out[plain] = x
+    return out
