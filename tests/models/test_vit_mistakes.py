@@ -3,15 +3,10 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from tiny import tiny_vit
 
 from vit_jax.models import build
-from vit_jax.models.vit import VisionTransformer
 from vit_jax.types import UserError
-
-
-def tiny(**options):
-    sizes = {"patch_size": (4, 6), "width": 8, "depth": 2, "mlp_dim": 12, "num_heads": 2}
-    return VisionTransformer(**{"num_classes": 5, **sizes, **options})
 
 
 @pytest.mark.parametrize(
@@ -70,20 +65,20 @@ def tiny(**options):
 )
 def test_what_no_model_can_be_is_an_error(options, message):
     with pytest.raises(UserError) as caught:
-        build.abstract_params(tiny(**options), (8, 12))
+        build.abstract_params(tiny_vit(**options), (8, 12))
     assert str(caught.value) == message
 
 
 def test_every_mistake_is_listed():
     with pytest.raises(UserError) as caught:
-        build.abstract_params(tiny(depth=0, pool="mean", positions="relative"), (8, 12))
+        build.abstract_params(tiny_vit(depth=0, pool="mean", positions="relative"), (8, 12))
     assert [line.split(" ")[0] for line in str(caught.value).splitlines()] == [
         "model.depth",
         "model.pool",
         "model.positions=relative",
     ]
     with pytest.raises(UserError, match=r"capture=\('mlp',\); expected any of layers, attention"):
-        jax.eval_shape(lambda: tiny().init(jax.random.key(0), jnp.zeros((1, 8, 12, 3)), capture=("mlp",)))
+        jax.eval_shape(lambda: tiny_vit().init(jax.random.key(0), jnp.zeros((1, 8, 12, 3)), capture=("mlp",)))
 
 
 @pytest.mark.parametrize(
@@ -95,12 +90,12 @@ def test_every_mistake_is_listed():
 )
 def test_a_width_that_positions_cannot_share_out_is_an_error(options, message):
     with pytest.raises(UserError, match=message):
-        build.abstract_params(tiny(**options), (8, 12))
+        build.abstract_params(tiny_vit(**options), (8, 12))
 
 
 def test_sizes_and_rates_no_model_has_are_listed():
     with pytest.raises(UserError) as caught:
-        build.abstract_params(tiny(depth=0, mlp_dim=-1, dropout=1.0, attention_dropout=-0.1), (8, 12))
+        build.abstract_params(tiny_vit(depth=0, mlp_dim=-1, dropout=1.0, attention_dropout=-0.1), (8, 12))
     assert str(caught.value).splitlines() == [
         "model.depth is 0; expected 1 or more",
         "model.mlp_dim is -1; expected 1 or more",
@@ -111,20 +106,20 @@ def test_sizes_and_rates_no_model_has_are_listed():
 
 def test_heads_that_do_not_divide_the_width_are_an_error():
     with pytest.raises(UserError, match="width 8 is not divisible by 3 heads"):
-        build.abstract_params(tiny(num_heads=3), (8, 12))
+        build.abstract_params(tiny_vit(num_heads=3), (8, 12))
 
 
 def test_an_image_the_patch_does_not_divide_is_an_error_that_names_a_size():
     with pytest.raises(UserError, match=r"image of 10x12 pixels .* patch of 4x6; .* for example 8x12"):
-        build.abstract_params(tiny(), (10, 12))
+        build.abstract_params(tiny_vit(), (10, 12))
     with pytest.raises(UserError, match=r"image of 8x2 pixels .* for example 8x6"):
-        build.abstract_params(tiny(), (8, 2))
+        build.abstract_params(tiny_vit(), (8, 2))
 
 
 def test_a_feature_map_the_patch_does_not_divide_is_an_error_in_pixels_of_the_image():
     # 100 pixels are 25 positions of a stem of stride 4; three patches of 8 positions are 96 pixels.
-    hybrid = tiny(stem="resnet", stem_width=4, patch_size=(8, 8))
+    hybrid = tiny_vit(stem="resnet", stem_width=4, patch_size=(8, 8))
     with pytest.raises(UserError, match=r"feature map of 25x8 positions .* patch of 8x8; .* for example 96x32"):
         build.abstract_params(hybrid, (100, 32))
     with pytest.raises(UserError, match=r"feature map of 4x5 positions .* patch of 8x8; .* for example 64x64"):
-        build.abstract_params(tiny(stem="resnet", stem_width=4, stem_depths=(1, 1), patch_size=(8, 8)), (32, 40))
+        build.abstract_params(tiny_vit(stem="resnet", stem_width=4, stem_depths=(1, 1), patch_size=(8, 8)), (32, 40))

@@ -9,52 +9,27 @@ import numpy_options
 import numpy_vit
 import pytest
 import scipy.special
-from flax import traverse_util
+from tiny import model_shapes, random_images, run, shapes, tiny_vit
 
 from vit_jax.models import build
 from vit_jax.models.encoder import gelu
-from vit_jax.models.vit import VisionTransformer
 
 ATTENTION = "MultiHeadDotProductAttention_1"
 POSITIONS = "posembed_input/pos_embedding"
 
 
-def tiny(**options):
-    sizes = {"patch_size": (4, 6), "width": 8, "depth": 2, "mlp_dim": 12, "num_heads": 2}
-    return VisionTransformer(**{"num_classes": 5, **sizes, **options})
-
-
 def draw(extra=(), leave_out=(), **sizes):
     """Parameters of the plain model and of an option: `extra` of every block ({} stands for its number) or of the model."""
     params = numpy_vit.draw_params(**sizes)
-    shapes = {name.format(layer): shape for name, shape in dict(extra).items() for layer in range(2)}
+    of_option = {name.format(layer): shape for name, shape in dict(extra).items() for layer in range(2)}
     params = {name: x for name, x in params.items() if not any(part in name for part in leave_out)}
-    return params | numpy_vit.draw(shapes, seed=1)
-
-
-def random_images(b=3, h=8, w=12):
-    return np.random.default_rng(1).integers(0, 256, (b, h, w, 3), np.uint8)
-
-
-def nested(params):
-    return traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in params.items()}, sep="/")
-
-
-def shapes_of(model, resolution=(8, 12)):
-    found = traverse_util.flatten_dict(build.abstract_params(model, resolution), sep="/")
-    return {name: x.shape for name, x in found.items()}
-
-
-def run(model, params, images, **asked):
-    return jax.jit(lambda params, x: model.apply({"params": params}, build.normalize(x), **asked))(
-        nested(params), jnp.asarray(images)
-    )
+    return params | numpy_vit.draw(of_option, seed=1)
 
 
 def same(model, params, images=None, pool="token", **reference):
     """Asserts that the model has these parameters and computes what numpy does; returns numpy's outputs."""
     images = random_images() if images is None else images
-    assert shapes_of(model, images.shape[1:3]) == {name: x.shape for name, x in params.items()}
+    assert model_shapes(model, images.shape[1:3]) == shapes(params)
     outputs = run(model, params, images)
     expected = numpy_options.forward(params, images, pool=pool, **reference)
     for name in ("tokens", "pooled", "logits"):
@@ -72,10 +47,10 @@ def test_without_options_the_tree_is_the_released_one(pool):
     params = numpy_vit.draw_params(pool=pool)
     off = {"registers": 0, "qk_norm": False, "layer_scale": 0.0, "axial": False, "norm_after_pool": False}
     without = {**off, "positions": "learned_1d", "positions_at": "stem", "class_token": "auto", "stem": "none"}
-    assert shapes_of(tiny(pool=pool, **without)) == {name: x.shape for name, x in params.items()}
+    assert model_shapes(tiny_vit(pool=pool, **without)) == shapes(params)
     # And options without parameters leave it so.
     free = {"stochastic_depth": 0.5, "remat": True, "gelu": "erf", "norm_eps": 1e-12, "dropout": 0.1}
-    assert shapes_of(tiny(pool=pool, **free)) == {name: x.shape for name, x in params.items()}
+    assert model_shapes(tiny_vit(pool=pool, **free)) == shapes(params)
 
 
 # Positions: the rows of table 8 by its columns.
@@ -84,12 +59,12 @@ def test_without_options_the_tree_is_the_released_one(pool):
 def test_positions_with_a_table_per_layer():
     at_every_layer = {f"Transformer/encoderblock_{{}}/{POSITIONS}": (1, 5, 8)}
     params = draw(at_every_layer, leave_out=[f"Transformer/{POSITIONS}"])
-    same(tiny(positions_at="every_layer"), params, at="every_layer")
+    same(tiny_vit(positions_at="every_layer"), params, at="every_layer")
 
 
 def test_positions_with_one_table_for_all_layers():
     params = draw()
-    shared = same(tiny(positions_at="shared"), params, at="shared")
+    shared = same(tiny_vit(positions_at="shared"), params, at="shared")
     assert apart(shared, numpy_options.forward(params, random_images()))
 
 
@@ -100,7 +75,7 @@ def test_two_dimensional_positions(at, pool):
     parent = "Transformer/encoderblock_{}" if at == "every_layer" else "Transformer"
     tables = {f"{parent}/{POSITIONS}_x": (1, 3, 4), f"{parent}/{POSITIONS}_y": (1, 2, 4)}
     params = draw(tables, leave_out=[f"Transformer/{POSITIONS}"], pool=pool)
-    model = tiny(pool=pool, positions="learned_2d", positions_at=at)
+    model = tiny_vit(pool=pool, positions="learned_2d", positions_at=at)
     same(model, params, random_images(w=18), pool=pool, at=at, grid=(2, 3))
 
 
@@ -108,7 +83,7 @@ def test_two_dimensional_positions(at, pool):
 @pytest.mark.parametrize("pool", ["token", "gap"])
 def test_fixed_positions(pool, at):
     params = draw(leave_out=["posembed"], pool=pool)
-    model = tiny(pool=pool, positions="sincos_2d", positions_at=at)
+    model = tiny_vit(pool=pool, positions="sincos_2d", positions_at=at)
     fixed = numpy_options.sincos((2, 3), 8)
     same(model, params, random_images(w=18), pool=pool, at=at, grid=(2, 3), fixed=fixed)
 
@@ -124,14 +99,14 @@ def test_relative_positions(pool):
         )
     }
     params = draw(table, leave_out=["posembed"], pool=pool)
-    model = tiny(pool=pool, positions="relative", positions_at="every_layer")
+    model = tiny_vit(pool=pool, positions="relative", positions_at="every_layer")
     with_them = same(model, params, random_images(w=18), pool=pool, grid=(2, 3))
     without = {name: x for name, x in params.items() if "relative" not in name}
     assert apart(with_them, numpy_options.forward(without, random_images(w=18), pool=pool, grid=(2, 3)))
 
 
 def test_no_positions():
-    same(tiny(positions="none"), draw(leave_out=["posembed"]))
+    same(tiny_vit(positions="none"), draw(leave_out=["posembed"]))
 
 
 # Tokens and pooling
@@ -140,14 +115,14 @@ def test_no_positions():
 @pytest.mark.parametrize("pool", ["token", "gap"])
 def test_registers_follow_the_class_token_and_leave_before_the_last_norm(pool):
     params = draw({"Transformer/registers": (1, 3, 8)}, pool=pool)
-    with_them = same(tiny(pool=pool, registers=3), params, pool=pool)
+    with_them = same(tiny_vit(pool=pool, registers=3), params, pool=pool)
     assert with_them["tokens"].shape[1] == 4 + (pool == "token")
     assert with_them["layers"][0].shape[1] == 7 + (pool == "token")
 
 
 def test_an_average_leaves_the_class_token_out():
     params = draw()
-    expected = same(tiny(pool="gap", class_token="yes"), params, pool="gap")
+    expected = same(tiny_vit(pool="gap", class_token="yes"), params, pool="gap")
     assert np.abs(expected["tokens"].mean(axis=1) - expected["pooled"]).max() > 1e-2
 
 
@@ -155,18 +130,18 @@ def test_an_average_leaves_the_class_token_out():
 def test_the_norm_after_pooling_is_the_only_last_norm(class_token):
     pool = "token" if class_token == "yes" else "gap"
     params = draw({"fc_norm/scale": (8,), "fc_norm/bias": (8,)}, leave_out=["encoder_norm"], pool=pool)
-    same(tiny(pool="gap", class_token=class_token, norm_after_pool=True), params, pool="gap", norm_pooled=True)
+    same(tiny_vit(pool="gap", class_token=class_token, norm_after_pool=True), params, pool="gap", norm_pooled=True)
 
 
 @pytest.mark.parametrize("class_token", ["yes", "no"])
 def test_unpooled_gives_logits_for_every_token(class_token):
     params = draw(pool="token" if class_token == "yes" else "gap")
-    expected = same(tiny(pool="unpooled", class_token=class_token), params, pool="unpooled")
+    expected = same(tiny_vit(pool="unpooled", class_token=class_token), params, pool="unpooled")
     assert expected["logits"].shape == (3, 4 + (class_token == "yes"), 5)
 
 
 def test_unpooled_has_a_class_token_unless_told_otherwise():
-    assert [tiny(pool=pool).has_class_token for pool in ("token", "unpooled", "gap", "map")] == [
+    assert [tiny_vit(pool=pool).has_class_token for pool in ("token", "unpooled", "gap", "map")] == [
         True,
         True,
         False,
@@ -185,27 +160,27 @@ def test_queries_and_keys_are_normalised_per_head():
         for leaf in ("scale", "bias")
     }
     params = draw(norms)
-    assert apart(same(tiny(qk_norm=True), params), numpy_options.forward(numpy_vit.draw_params(), random_images()))
+    assert apart(same(tiny_vit(qk_norm=True), params), numpy_options.forward(numpy_vit.draw_params(), random_images()))
 
 
 def test_layer_scale_multiplies_both_branches():
     scales = {f"Transformer/encoderblock_{{}}/LayerScale_{branch}/scale": (8,) for branch in (0, 1)}
-    same(tiny(layer_scale=1e-4), draw(scales))
-    start = build.init_params(tiny(layer_scale=1e-4), jax.random.key(0), (8, 12))["Transformer"]["encoderblock_1"]
+    same(tiny_vit(layer_scale=1e-4), draw(scales))
+    start = build.init_params(tiny_vit(layer_scale=1e-4), jax.random.key(0), (8, 12))["Transformer"]["encoderblock_1"]
     assert [np.asarray(start[f"LayerScale_{branch}"]["scale"]).tolist() for branch in (0, 1)] == [
         [np.float32(1e-4)] * 8
     ] * 2
 
 
 def test_axial_blocks_mix_rows_and_then_columns():
-    shapes = {}
+    halves = {}
     for name, x in numpy_vit.draw_params(pool="gap").items():
         if "encoderblock_0/" in name:
             rest = name.split("encoderblock_0/")[1]
-            shapes |= {f"Transformer/encoderblock_{{}}/{half}/{rest}": x.shape for half in ("row", "column")}
-    params = draw(shapes, leave_out=["encoderblock", POSITIONS], pool="gap")
+            halves |= {f"Transformer/encoderblock_{{}}/{half}/{rest}": x.shape for half in ("row", "column")}
+    params = draw(halves, leave_out=["encoderblock", POSITIONS], pool="gap")
     params |= numpy_vit.draw({f"Transformer/{POSITIONS}": (1, 6, 8)}, seed=2)
-    expected = same(tiny(pool="gap", axial=True), params, random_images(w=18), pool="gap", grid=(2, 3))
+    expected = same(tiny_vit(pool="gap", axial=True), params, random_images(w=18), pool="gap", grid=(2, 3))
     turned = {
         name.replace("row", "turn").replace("column", "row").replace("turn", "column"): x for name, x in params.items()
     }
@@ -225,7 +200,7 @@ def test_the_exact_gelu():
     params = {name: x * 0 + 2.7 if name.endswith("Dense_0/bias") else x for name, x in params.items()}
     images = random_images()
     right, wrong = (numpy_options.forward(params, images, gelu=f)["logits"] for f in (exact_gelu, numpy_vit.gelu))
-    logits = run(tiny(gelu="erf"), params, images).logits
+    logits = run(tiny_vit(gelu="erf"), params, images).logits
     assert np.abs(logits - right).max() < 0.02 * np.abs(wrong - right).max()
 
 
@@ -239,7 +214,7 @@ def test_the_epsilon_asked_for_is_that_of_every_norm():
     params = draw({**norms, "fc_norm/scale": (8,), "fc_norm/bias": (8,)}, leave_out=["encoder_norm"])
     quiet = ("embedding/", "posembed", "/out/", "Dense_1", "cls")
     params = {name: x * np.float32(5e-3 if any(q in name for q in quiet) else 1) for name, x in params.items()}
-    model = tiny(qk_norm=True, norm_after_pool=True, norm_eps=1e-4)
+    model = tiny_vit(qk_norm=True, norm_after_pool=True, norm_eps=1e-4)
     images = random_images()
     right, wrong = (numpy_options.forward(params, images, norm_pooled=True, eps=eps) for eps in (1e-4, 1e-6))
     outputs = run(model, params, images)
@@ -259,4 +234,4 @@ def test_options_go_together():
     more = {"Transformer/registers": (1, 2, 8), "fc_norm/scale": (8,), "fc_norm/bias": (8,)}
     options = {"pool": "gap", "class_token": "yes", "registers": 2, "qk_norm": True, "layer_scale": 0.1, "gelu": "erf"}
     params = draw({**scales, **norms, **more}, leave_out=["encoder_norm"])
-    same(tiny(norm_after_pool=True, **options), params, pool="gap", norm_pooled=True, gelu=exact_gelu)
+    same(tiny_vit(norm_after_pool=True, **options), params, pool="gap", norm_pooled=True, gelu=exact_gelu)

@@ -1,0 +1,42 @@
+"""A Vision Transformer small enough to run in numpy, and what its tests feed it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from vit_jax.models import build
+from vit_jax.models.vit import VisionTransformer
+
+
+def tiny_vit(**options):
+    """Patches of 4x6 pixels, width 8, two blocks, two heads, 5 classes, but for the options given."""
+    sizes = {"patch_size": (4, 6), "width": 8, "depth": 2, "mlp_dim": 12, "num_heads": 2}
+    return VisionTransformer(**{"num_classes": 5, **sizes, **options})
+
+
+def random_images(b=3, h=8, w=12):
+    return np.random.default_rng(1).integers(0, 256, (b, h, w, 3), np.uint8)
+
+
+def nested(params):
+    return traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in params.items()}, sep="/")
+
+
+def flat(params):
+    return {name: np.asarray(x) for name, x in traverse_util.flatten_dict(params, sep="/").items()}
+
+
+def shapes(params):
+    return {name: x.shape for name, x in params.items()}
+
+
+def model_shapes(model, resolution=(8, 12)):
+    return shapes(traverse_util.flatten_dict(build.abstract_params(model, resolution), sep="/"))
+
+
+def run(model, params, images, **asked):
+    """Outputs for uint8 images; `params` flat or nested; `asked` is `train`, `capture` or `rngs`."""
+    apply = jax.jit(lambda params, x: model.apply({"params": params}, build.normalize(x), **asked))
+    params = traverse_util.unflatten_dict(traverse_util.flatten_dict(params, sep="/"), sep="/")
+    return apply(params, jnp.asarray(images))
