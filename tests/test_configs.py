@@ -22,6 +22,15 @@ TABLE_3 = [
     ("L/32", "jft", (7,), 6e-4, "linear", 0.1, 0.0),
     ("L/16", "jft", (7, 14), 4e-4, "linear", 0.1, 0.0),
     ("H/14", "jft", (14,), 3e-4, "linear", 0.1, 0.0),
+    ("R50x1", "jft", (7,), 1e-3, "linear", 0.1, 0.0),
+    ("R50x2", "jft", (7,), 1e-3, "linear", 0.1, 0.0),
+    ("R101x1", "jft", (7,), 8e-4, "linear", 0.1, 0.0),
+    ("R152x1", "jft", (7,), 6e-4, "linear", 0.1, 0.0),
+    ("R152x2", "jft", (7,), 6e-4, "linear", 0.1, 0.0),
+    ("R50+B/16", "jft", (7,), 8e-4, "linear", 0.1, 0.0),
+    ("R50+B/32", "jft", (7,), 8e-4, "linear", 0.1, 0.0),
+    ("R50+L/32", "jft", (7,), 2e-4, "linear", 0.1, 0.0),
+    ("R50+L/16", "jft", (7, 14), 4e-4, "linear", 0.1, 0.0),
     ("B/16", "imagenet21k", (90,), 1e-3, "linear", 0.03, 0.1),
     ("B/32", "imagenet21k", (90,), 1e-3, "linear", 0.03, 0.1),
     ("L/16", "imagenet21k", (30, 90), 1e-3, "linear", 0.03, 0.1),
@@ -31,6 +40,7 @@ TABLE_3 = [
         for variant in ("Ti/16", "S/16", "S/32", "B/16", "B/32", "L/16", "L/32", "H/14")
     ],
 ]
+ROWS_3 = {row[:2]: row[2:] for row in TABLE_3}
 CLASSES = {"jft": 18291, "imagenet21k": 21843, "imagenet2012": 1000}
 
 # Table 4: steps, base LRs swept, share of the training set held out for development (percent).
@@ -77,6 +87,13 @@ def steps_of(config, key, images=10**6):
     return configs.steps(key(config), steps_per_epoch=per_epoch, total=total)
 
 
+def params_of(config):
+    """Parameters of a resolved config's model; 10 classes where it has the data's."""
+    with config.unlocked():
+        config.model.num_classes = config.model.num_classes or 10
+    return count_params(abstract_params(build_model(config), config.data.resolution))
+
+
 # Table 3
 
 
@@ -91,8 +108,10 @@ def test_pre_training_is_table_3(row):
     assert config.data.batch_size == 4096
     assert config.data.resolution == (224, 224)
     assert config.data.recipe == "pretrain"
-    assert (config.model.dropout, config.model.attention_dropout) == (dropout, 0.0)
-    assert config.model.representation_size == config.model.width
+    if config.model.name == "vit":
+        assert some(config.model, "dropout", "attention_dropout") == (dropout, 0.0)
+        assert config.model.representation_size == config.model.width
+        assert config.model.scan  # on this CPU
     assert config.optim.end_lr == 1e-5
     assert config.init.path == ""
     # One sigmoid per class, and a bias of -10, so that it starts from "nothing is there".
@@ -100,21 +119,63 @@ def test_pre_training_is_table_3(row):
     assert config.model.num_classes == CLASSES[dataset]
 
 
-@pytest.mark.parametrize(("dataset", "choices"), [("jft", (7, 14)), ("imagenet21k", (30, 90))])
-def test_a_row_with_two_lengths_offers_both_and_no_other(dataset, choices):
+@pytest.mark.parametrize(
+    ("variant", "dataset", "choices"),
+    [("L/16", "jft", (7, 14)), ("L/16", "imagenet21k", (30, 90)), ("R50+L/16", "jft", (7, 14))],
+)
+def test_a_row_with_two_lengths_offers_both_and_no_other(variant, dataset, choices):
     for epochs in choices:
-        config = load("pretrain", f"variant=L/16,dataset={dataset},epochs={epochs}")
+        config = load("pretrain", f"variant={variant},dataset={dataset},epochs={epochs}")
         assert config.train.duration == f"{epochs} epochs"
     with pytest.raises(UserError, match=rf"epochs=8: table 3 has \({choices[0]}, {choices[1]}\)"):
-        load("pretrain", f"variant=L/16,dataset={dataset},epochs=8")
+        load("pretrain", f"variant={variant},dataset={dataset},epochs=8")
 
 
-def test_variants_outside_table_3_train_by_a_row_of_it():
-    rows = {(variant, dataset): (lr, weight_decay) for variant, dataset, _, lr, _, weight_decay, _ in TABLE_3}
-    for variant, near in (("Ti/16", "B/16"), ("S/32", "B/16"), ("B/8", "B/16"), ("L/14", "L/16"), ("g/14", "H/14")):
-        config = load("pretrain", f"variant={variant},dataset=jft")
-        assert some(config.optim, "lr", "weight_decay") == rows[near, "jft"], variant
-    assert load("pretrain", "variant=H/14,dataset=imagenet21k").optim.lr == rows["L/16", "imagenet21k"][0]
+@pytest.mark.parametrize(
+    ("variant", "near"),
+    [
+        *[("Ti/16", "B/16"), ("S/32", "B/16"), ("B/8", "B/16"), ("L/14", "L/16"), ("g/14", "H/14")],
+        *[
+            ("R26+B/32", "B/32"),
+            ("R26+S/32", "B/16"),
+            ("R+Ti/16", "B/16"),
+            ("Mixer-B/32", "B/32"),
+            ("Mixer-H/14", "H/14"),
+        ],
+        *[("R26x1", "R50x1"), ("R50x3", "R50x2"), ("R101x3", "R101x1"), ("R152x4", "R152x2")],
+    ],
+)
+def test_variants_outside_table_3_train_by_a_row_of_it(variant, near):
+    epochs, lr, decay, weight_decay, _ = ROWS_3[near, "jft"]
+    config = load("pretrain", f"variant={variant},dataset=jft")
+    assert some(config.optim, "lr", "decay", "weight_decay") == (lr, decay, weight_decay)
+    assert config.train.duration == f"{epochs[-1]} epochs"
+
+
+@pytest.mark.parametrize(
+    ("variant", "near"),
+    [("H/14", "L/16"), ("R50+B/16", "B/16"), ("R50+L/32", "L/32"), ("Mixer-L/16", "L/16"), ("R50x1", "L/16")],
+)
+def test_imagenet_21k_has_vits_rows_for_all(variant, near):
+    epochs, lr, decay, weight_decay, dropout = ROWS_3[near, "imagenet21k"]
+    config = load("pretrain", f"variant={variant},dataset=imagenet21k")
+    assert some(config.optim, "lr", "decay", "weight_decay") == (lr, decay, weight_decay)
+    assert config.train.duration == f"{epochs[-1]} epochs"
+    assert config.model.get("dropout", dropout) == dropout
+
+
+def test_few_shot_accuracy_on_imagenet_is_an_argument_away():
+    assert set(load("pretrain", "dataset=imagenet21k").evals) == {"val"}
+    check_five_shot(load("pretrain", "dataset=imagenet21k,fewshot"))
+
+
+def check_five_shot(config):
+    """The paper's running metric: 5-shot linear on ImageNet, from images with 30 and more of every class."""
+    assert set(config.evals) == {"val", "fewshot"}
+    section = config.evals.fewshot
+    assert some(section, "name", "dataset", "shots") == ("fewshot", "imagenet2012", (5,))
+    assert some(section, "train_split", "test_split") == ("train[:65000]", "validation")
+    assert section.resolution == config.data.resolution
 
 
 def test_a_data_set_of_ones_own_pre_trains_with_softmax():
@@ -129,6 +190,114 @@ def test_the_held_out_images_are_not_trained_on():
     assert load("pretrain", "dataset=imagenet21k").evals.val.split == "full[25600:51200]"
     assert load("pretrain", "dataset=imagenet2012").data.split == "train[:99%]"
     assert load("pretrain", "dataset=imagenet2012").evals.val.split == "train[99%:]"
+
+
+# Hybrids, ResNets, Mixers
+
+
+# Parameters with 1,000 classes and no representation layer: the reference implementation's tests.
+@pytest.mark.parametrize(
+    ("variant", "count", "grid"),
+    [
+        ("R+Ti/16", 6_337_704, 7),
+        ("R26+S/32", 36_431_912, 7),
+        ("R26+B/32", 101_383_976, 7),
+        ("R50+B/16", 98_659_112, 14),
+        ("R50+L/32", 328_994_856, 7),
+    ],
+)
+def test_hybrids_are_the_released_ones(variant, count, grid):
+    config = load("hybrid", f"variant={variant},dataset=imagenet2012")
+    assert some(config.optim, "lr", "decay", "weight_decay", "clip_norm") == (3e-3, "cosine", 0.3, 1.0)
+    assert config.model.representation_size == (d := config.model.width)
+    assert params_of(config) == count + d * d + d
+    assert grid_of(config) == (grid, grid)
+
+
+@pytest.mark.parametrize("variant", ["R50+B/16", "R50+B/32", "R50+L/32", "R50+L/16"])
+def test_hybrids_train_by_table_3(variant):
+    epochs, lr, decay, weight_decay, dropout = ROWS_3[variant, "jft"]
+    for length in epochs:
+        config = load("hybrid", f"variant={variant},dataset=jft,epochs={length}")
+        assert config.train.duration == f"{length} epochs"
+        assert some(config.optim, "lr", "decay", "weight_decay") == (lr, decay, weight_decay)
+        assert config.model.dropout == dropout
+        assert grid_of(config) == ((14, 14) if variant.endswith("16") else (7, 7))
+    with pytest.raises(UserError, match="epochs=9: table 3 has"):
+        load("hybrid", f"variant={variant},dataset=jft,epochs=9")
+
+
+@pytest.mark.parametrize("variant", ["B/16", "R50x1", "R50+B/61"])
+def test_what_is_no_hybrid_names_one_that_is(variant):
+    with pytest.raises(UserError, match=rf"no hybrid '{re.escape(variant)}'; did you mean 'R.*\+.*'\?"):
+        load("hybrid", f"variant={variant}")
+
+
+# Millions of parameters with 1,000 classes, as published with the converted weights.
+@pytest.mark.parametrize(
+    ("variant", "millions"),
+    [("R50x1", 25.55), ("R101x3", 387.93), ("R152x4", 936.53)],
+)
+def test_resnets_are_the_released_ones(variant, millions):
+    config = load("bit", f"variant={variant},dataset=imagenet2012,optimizer=sgd")
+    assert round(params_of(config) / 1e6, 2) == millions
+    assert grid_of(config) == (7, 7)
+
+
+@pytest.mark.parametrize("variant", ["R50x1", "R50x2", "R101x1", "R152x1", "R152x2"])
+def test_resnets_train_with_adam_by_table_3(variant):
+    (epochs,), lr, decay, weight_decay, _ = ROWS_3[variant, "jft"]
+    config = load("bit", f"variant={variant},dataset=jft,optimizer=adam")
+    assert some(config.optim, "name", "lr", "decay", "weight_decay") == ("adam", lr, decay, weight_decay)
+    assert config.train.duration == f"{epochs} epochs"
+
+
+# BiT's recipe: arXiv 1912.11370 (0.03 for every 256 images), and on ImageNet that of its authors' released code (0.1).
+@pytest.mark.parametrize(
+    ("dataset", "choices", "lr", "warmup", "clip_norm", "loss", "bias"),
+    [
+        ("jft", (7, 40), 0.03 * 4096 / 256, 5000, 0.0, "sigmoid", -10.0),
+        ("imagenet21k", (90,), 0.03 * 4096 / 256, 5000, 0.0, "sigmoid", -10.0),
+        ("imagenet2012", (90,), 0.1 * 4096 / 256, 1000, 1.0, "softmax", 0.0),
+    ],
+)
+def test_resnets_train_with_sgd_by_bits_recipe(dataset, choices, lr, warmup, clip_norm, loss, bias):
+    arguments = f"variant=R50x1,dataset={dataset},optimizer=sgd"
+    config = load("bit", arguments)
+    optim = some(config.optim, "name", "lr", "momentum", "decay", "clip_norm")
+    assert optim == ("sgd", pytest.approx(lr), 0.9, "cosine", clip_norm)
+    assert (config.objective.name, config.model.head_bias, config.data.batch_size) == (loss, bias, 4096)
+    assert steps_of(config, lambda c: c.optim.warmup) == warmup
+    # An L2 loss of 1e-4, by way of the momentum; the released code shrinks kernels by 1e-4 / 256 * 4096 at its peak rate.
+    assert config.optim.weight_decay == pytest.approx(1e-4 / (1 - 0.9))
+    if dataset == "imagenet2012":
+        assert config.optim.lr * config.optim.weight_decay == pytest.approx(1e-4 / 256 * 4096)
+    assert config.train.duration == f"{choices[0]} epochs"
+    for epochs in choices:
+        assert load("bit", f"{arguments},epochs={epochs}").train.duration == f"{epochs} epochs"
+    with pytest.raises(UserError, match="epochs=8: SGD has"):
+        load("bit", f"{arguments},epochs=8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("variant=B/16", "no ResNet 'B/16'; write it as R26, R50, R101, R152 and a width"),
+        ("variant=R51x1", "no ResNet 'R51x1'"),
+        ("optimizer=adma", r"optimizer=adma is unknown; did you mean 'adam'\?"),
+        ("optimizer=adam,epochs=40", "epochs=40: table 3 has"),
+    ],
+)
+def test_what_is_no_resnet_or_optimizer_is_an_error(arguments, message):
+    with pytest.raises(UserError, match=message):
+        load("bit", arguments)
+
+
+@pytest.mark.parametrize(
+    ("variant", "count"), [("Mixer-B/16", 59_880_472), ("Mixer-B/32", 60_293_428), ("Mixer-L/16", 208_196_168)]
+)
+def test_mixers_are_the_released_ones(variant, count):
+    assert params_of(load("pretrain", f"variant={variant},dataset=imagenet2012")) == count
 
 
 # Table 4
@@ -264,9 +433,12 @@ def test_every_documented_command_resolves_and_builds_its_model(name, arguments,
         config.model.num_classes = config.model.num_classes or 10
     params = abstract_params(build_model(config), config.data.resolution)
     assert params["head"]["bias"].shape == (config.model.num_classes,)
-    side = config.data.resolution[0] // config.model.patch_size[0]
-    positions = params["Transformer"]["posembed_input"]["pos_embedding"]
-    assert positions.shape == (1, side**2 + 1, config.model.width)
+    gh, gw = grid_of(config)
+    assert gh == gw > 0
+    if config.model.get("positions") == "learned_1d" and config.model.positions_at == "stem":
+        tokens = gh * gw + (config.model.pool == "token")
+        positions = params["Transformer"]["posembed_input"]["pos_embedding"]
+        assert positions.shape == (1, tokens, config.model.width)
 
 
 def test_every_argument_is_documented_and_used_in_a_command():
@@ -290,6 +462,15 @@ SMOKES = [
     ("pretrain", "variant=H/14,dataset=jft"),
     ("pretrain", "variant=S/32,dataset=imagenet2012"),
     ("pretrain", "variant=Nano/4,dataset=digits"),
+    ("pretrain", "variant=B/16,dataset=imagenet21k,fewshot"),
+    ("pretrain", "variant=S/16x12,dataset=imagenet2012"),
+    ("pretrain", "variant=Mixer-B/16,dataset=imagenet2012"),
+    ("pretrain", "variant=R50x1,dataset=jft"),
+    ("hybrid", "variant=R50+B/16,dataset=imagenet21k"),
+    ("hybrid", "variant=R50+L/32,dataset=jft"),
+    ("hybrid", "variant=R+Ti/16,dataset=imagenet2012"),
+    ("bit", "variant=R152x4,dataset=jft,optimizer=adam"),
+    ("bit", "variant=R50x1,dataset=imagenet2012,optimizer=sgd"),
     ("finetune", "variant=B/16,dataset=cifar10"),
     ("finetune", "variant=L/16,dataset=imagenet2012,table2"),
     ("finetune", "dataset=vtab/dtd,dev"),
@@ -304,14 +485,16 @@ def test_smoke_is_small_needs_only_digits_and_keeps_the_row(name, arguments):
     assert {config.data.dataset, *(section.dataset for section in config.evals.values())} == {"digits"}
     assert steps_of(config, lambda c: c.train.duration, 1437) <= 20
     with config.unlocked():
-        config.model.num_classes = 10
-    assert count_params(abstract_params(build_model(config), config.data.resolution)) < 10**6
+        config.model.num_classes = 0  # digits' ten
+    assert params_of(config) < 10**6
     assert config.data.batch_size % 8 == 0
     for key in ("name", "lr", "decay", "weight_decay", "clip_norm"):
         assert config.optim[key] == whole.optim[key], key
     assert config.objective == whole.objective
-    assert some(config.model, "head_bias", "dropout", "pool") == some(whole.model, "head_bias", "dropout", "pool")
-    assert bool(config.model.representation_size) == bool(whole.model.representation_size)
+    for key in ("name", "head_bias", "dropout", "pool", "positions", "positions_at", "axial", "stem"):
+        assert config.model.get(key) == whole.model.get(key), key
+    assert bool(config.model.get("representation_size")) == bool(whole.model.get("representation_size"))
+    assert ("fewshot" in config.evals) == ("fewshot" in whole.evals)
     assert (config.data.recipe, config.init.head) == (whole.data.recipe, whole.init.head)
     assert config.train.average_decay == whole.train.average_decay
 
