@@ -1,5 +1,6 @@
 """The configs against the paper's tables, copied here, and every documented argument of every config."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -92,6 +93,10 @@ def params_of(config):
     with config.unlocked():
         config.model.num_classes = config.model.num_classes or 10
     return count_params(abstract_params(build_model(config), config.data.resolution))
+
+
+def docstring_of(name):
+    return (ROOT / "configs" / f"{name}.py").read_text().split('"""')[1]
 
 
 # Table 3
@@ -300,6 +305,163 @@ def test_mixers_are_the_released_ones(variant, count):
     assert params_of(load("pretrain", f"variant={variant},dataset=imagenet2012")) == count
 
 
+# Ablations
+
+
+def changed(config, base="variant=B/16,dataset=jft,fewshot"):
+    """What an ablation changes of the row that it starts from: {path: (row's value, its own)}."""
+    pairs = [configs.to_dict(load("pretrain", base)), configs.to_dict(config)]
+    lines = (re.fullmatch(r"([\w.]+): (.*) -> (.*)", line).groups() for line in configs.differences(*pairs))
+    return {path: (ast.literal_eval(old), ast.literal_eval(new)) for path, old, new in lines}
+
+
+# Table 8: 5-shot linear accuracy on ImageNet by where the positions act.
+TABLE_8 = {
+    ("none", "stem"): "0.61382",
+    ("learned_1d", "stem"): "0.64206",
+    ("learned_1d", "every_layer"): "0.63964",
+    ("learned_1d", "shared"): "0.64292",
+    ("learned_2d", "stem"): "0.64001",
+    ("learned_2d", "every_layer"): "0.64046",
+    ("learned_2d", "shared"): "0.64022",
+    ("relative", "every_layer"): "0.64032",
+}
+
+
+@pytest.mark.parametrize(
+    ("positions", "at"), [*TABLE_8, *[("sincos_2d", at) for at in ("stem", "every_layer", "shared")]]
+)
+def test_every_cell_of_table_8_is_b16_with_other_positions_and_nothing_else(positions, at):
+    config = load("ablation_posemb", f"positions={positions},at={at}")
+    assert some(config.model, "positions", "positions_at") == (positions, at)
+    assert set(changed(config)) <= {"model.positions", "model.positions_at"}
+    check_five_shot(config)
+    d, grid, layers = 768, 14, 12
+    # A table for the class token and every patch; for columns and for rows, half as wide; offsets, and 3 of the class token.
+    tables = {
+        "learned_1d": (grid**2 + 1) * d,
+        "learned_2d": 2 * grid * d // 2,
+        "relative": (2 * grid**2 - 1 + 3) * d,
+    }
+    without = params_of(load("ablation_posemb", "positions=none"))
+    assert params_of(config) - without == tables.get(positions, 0) * (layers if at == "every_layer" else 1)
+
+
+def test_table_8_is_in_the_docstring():
+    lines = {line.split()[0]: line.split()[1:] for line in docstring_of("ablation_posemb").splitlines() if line.strip()}
+    for kind in ("none", "learned_1d", "learned_2d", "relative"):
+        assert lines[kind] == [score for (positions, _), score in TABLE_8.items() if positions == kind]
+
+
+def test_positions_act_by_default_where_they_first_can():
+    assert load("ablation_posemb", "positions=learned_2d").model.positions_at == "stem"
+    assert load("ablation_posemb", "positions=relative").model.positions_at == "every_layer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("positions=relative,at=stem", "no cell of table 8; for relative, at is every_layer"),
+        ("positions=relative,at=shared", "no cell of table 8; for relative, at is every_layer"),
+        ("positions=none,at=shared", "no cell of table 8; for none, at is stem"),
+        ("positions=learned_1d,at=stemm", "for learned_1d, at is stem or every_layer or shared"),
+        ("positions=learned_3d", r"positions=learned_3d is unknown; did you mean 'learned_"),
+    ],
+)
+def test_a_cell_without_meaning_names_the_right_one(arguments, message):
+    with pytest.raises(UserError, match=message):
+        load("ablation_posemb", arguments)
+
+
+@pytest.mark.parametrize("pool", ["token", "gap", "map"])
+@pytest.mark.parametrize("lr", [3e-4, 8e-4, 3e-3])
+@pytest.mark.parametrize("representation", [True, False])
+def test_the_head_is_ablated_alone_at_every_rate(pool, lr, representation):
+    config = load("ablation_head", f"pool={pool},lr={lr},representation={str(representation).lower()}")
+    found = {
+        "model.pool": ("token", pool),
+        "optim.lr": (8e-4, lr),
+        "model.representation_size": (768, 768 if representation else 0),
+    }
+    assert changed(config) == {key: (old, new) for key, (old, new) in found.items() if old != new}
+    check_five_shot(config)
+
+
+def test_averaged_patches_have_no_class_token_and_no_tanh_layer_if_so_wished():
+    # The reference implementation's count of B/16 with average pooling, and 1,000 classes.
+    config = load("ablation_head", "pool=gap,representation=false,dataset=imagenet2012")
+    assert params_of(config) == 86_566_120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [("pool=tokn", r"pool=tokn is unknown; did you mean 'token'\?"), ("lr=0.001", r"lr=0.001: the sweep is \(0.0003")],
+)
+def test_an_unknown_head_or_rate_is_an_error(arguments, message):
+    with pytest.raises(UserError, match=message):
+        load("ablation_head", arguments)
+
+
+# The base point, and each of its dimensions by the key of the model that it sets.
+SHAPE = {"depth": 8, "width": 1024, "mlp_dim": 2048, "patch_size": (32, 32)}
+SHAPES = {
+    "depth": ("depth", (2, 4, 8, 16, 32, 64)),
+    "width": ("width", (256, 512, 1024, 2048, 4096)),
+    "mlp": ("mlp_dim", (512, 1024, 2048, 4096, 8192)),
+    "patch": ("patch_size", (56, 32, 28, 16, 14, 8)),
+}
+
+
+@pytest.mark.parametrize("dimension", SHAPES)
+def test_a_dimension_is_scaled_alone(dimension):
+    key, values = SHAPES[dimension]
+    for value in values:
+        config = load("ablation_shape", f"dimension={dimension},value={value}")
+        expected = SHAPE | {key: (value, value) if dimension == "patch" else value}
+        assert dict(zip(SHAPE, some(config.model, *SHAPE), strict=True)) == expected
+        assert some(config.model, "num_heads", "representation_size") == (expected["width"] // 64, expected["width"])
+        assert config.data.resolution == (224, 224)
+        assert (config.optim.lr, config.optim.weight_decay) == (8e-4, 0.1)
+        params_of(config)
+        check_five_shot(config)
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [("0.5", (4, 512, 1024, (56, 56))), ("1", (8, 1024, 2048, (32, 32))), ("2", (16, 2048, 4096, (16, 16)))],
+)
+def test_all_dimensions_are_scaled_together(value, shape):
+    assert some(load("ablation_shape", f"dimension=all,value={value}").model, *SHAPE) == shape
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("dimension=dept,value=8", r"dimension=dept is unknown; did you mean 'depth'\?"),
+        ("dimension=depth,value=7", r"depth takes the values \(2, 4, 8, 16, 32, 64\), not 7;"),
+        ("dimension=depth", "depth takes the values .* not 1;"),
+    ],
+)
+def test_an_unknown_dimension_or_value_is_an_error(arguments, message):
+    with pytest.raises(UserError, match=message):
+        load("ablation_shape", arguments)
+
+
+@pytest.mark.parametrize("variant", ["B/32", "B/16"])
+def test_axial_is_the_variant_with_rows_and_columns_and_twice_the_blocks(variant):
+    config = load("ablation_axial", f"variant={variant}")
+    base = f"variant={variant},dataset=jft,fewshot"
+    assert changed(config, base) == {"model.axial": (False, True), "model.pool": ("token", "gap")}
+    check_five_shot(config)
+    # 12 more blocks of 7,087,872 parameters (table 1's base); no class token, and no position for it.
+    assert params_of(config) - params_of(load("pretrain", base)) == 12 * 7_087_872 - 2 * 768
+
+
+def test_an_axial_model_is_a_vits():
+    with pytest.raises(UserError, match="no size 'R50x1'"):
+        load("ablation_axial", "variant=R50x1")
+
+
 # Table 4
 
 
@@ -471,6 +633,15 @@ SMOKES = [
     ("hybrid", "variant=R+Ti/16,dataset=imagenet2012"),
     ("bit", "variant=R152x4,dataset=jft,optimizer=adam"),
     ("bit", "variant=R50x1,dataset=imagenet2012,optimizer=sgd"),
+    *[("ablation_posemb", f"positions={kind}") for kind in ("none", "learned_2d", "relative", "sincos_2d")],
+    ("ablation_posemb", "positions=learned_1d,at=shared"),
+    *[("ablation_head", f"pool={pool},representation={tanh}") for pool in ("gap", "map") for tanh in ("true", "false")],
+    ("ablation_shape", "dimension=depth,value=64"),
+    ("ablation_shape", "dimension=width,value=4096"),
+    ("ablation_shape", "dimension=mlp,value=8192"),
+    ("ablation_shape", "dimension=patch,value=8"),
+    ("ablation_shape", "dimension=all,value=2"),
+    ("ablation_axial", "variant=B/32"),
     ("finetune", "variant=B/16,dataset=cifar10"),
     ("finetune", "variant=L/16,dataset=imagenet2012,table2"),
     ("finetune", "dataset=vtab/dtd,dev"),
