@@ -1,10 +1,11 @@
 # Sourced by quickstart.sh and test.sh: makes .venv beside the code and installs a lock file into it, once per lock.
 # PYTHON names another interpreter; VENV another folder.
 #
-#   . scripts/env.sh requirements.lock
+#   . scripts/env.sh; install_lock requirements.lock [further pip options]
 
 install_lock() {
   local lock=$1 python=${PYTHON:-python3} stamp
+  shift
   VENV=${VENV:-.venv}
   if [ ! -x "$VENV/bin/python" ]; then
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -17,7 +18,7 @@ install_lock() {
   stamp=$VENV/.installed-$(basename "$lock")
   if ! cmp -s "$lock" "$stamp"; then
     echo "installing $lock into $VENV (a minute or two, about 1 GB)"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -r "$lock"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -r "$lock" "$@"
     cp "$lock" "$stamp"
   fi
   export PATH="$PWD/$VENV/bin:$PATH"

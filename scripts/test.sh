@@ -1,22 +1,31 @@
 #!/usr/bin/env bash
 # Lint, types and tests, from a bare machine: installs the locked development requirements into .venv, then checks all.
 #
-#   bash scripts/test.sh           everything, as CI runs it
+#   bash scripts/test.sh           everything, as CI runs it, but for the comparison with other libraries
 #   bash scripts/test.sh --fast    leaves out the end-to-end runs
+#   bash scripts/test.sh --peers   only that comparison: adds torch, transformers and timm to .venv first
 #   bash scripts/test.sh ARGS      further arguments go to pytest
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 install_lock requirements-dev.lock
 select=()
-if [ "${1:-}" = --fast ]; then
-  select=(-m "not slow")
-  shift
-fi
+case "${1:-}" in
+  --fast)
+    select=(-m "not slow")
+    shift
+    ;;
+  --peers)
+    shift
+    install_lock requirements-peers.txt -c requirements-dev.lock
+    exec python -m pytest tests/peers "$@"
+    ;;
+esac
 echo "== ruff"
 ruff check .
 ruff format --check .
 echo "== mypy"
 mypy
 echo "== pytest"
-python -m pytest "${select[@]}" "$@"
+python -m pytest --ignore=tests/peers "${select[@]}" "$@"
+echo "left out: tests/peers, the comparison with transformers and timm (bash scripts/test.sh --peers)"

@@ -58,7 +58,7 @@ def test_values_take_the_models_dtype():
 
 def test_positions_of_a_grid_that_is_not_square_need_it_said():
     source, fresh = tensors(7), tensors(13)
-    with pytest.raises(UserError, match="has 6 positions, not a square grid, and a.npz does not say which"):
+    with pytest.raises(UserError, match=r"has 6 positions, not a square grid, and a\.npz does not say which"):
         fit_params(source, fresh, head="keep", new_grid=(3, 4))
     params, report = fit_params(source, fresh, head="keep", new_grid=(3, 4), old_grid=(2, 3))
     assert report[1].detail.startswith("2x3 -> 3x4")

@@ -258,7 +258,8 @@ def test_a_zip_of_other_files_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("", r"holds nothing; expected checkpoints/"), ("missing.npz", "is neither a file nor a folder")]
+    ("name", "message"),
+    [("", r"holds nothing; expected checkpoints/"), ("missing.npz", "is neither a file nor a folder")],
 )
 def test_a_folder_that_is_no_run_and_a_missing_file_are_errors(tmp_path, name, message):
     with pytest.raises(UserError, match=message):
