@@ -54,10 +54,12 @@ def forward(
             z = z + (once if at == "shared" else added(p, block, grid, cls, fixed))
         if f"{block}/row/LayerNorm_0/scale" in p:
             gh, gw = grid
-            z, out = z.copy(), z.copy()
+            out, of_rows = z.copy(), []
             for y in range(gh):
                 row = slice(y * gw, (y + 1) * gw)
-                out[:, row], _ = encode(z[:, row], p, f"{block}/row", grid, cls, gelu, eps)
+                out[:, row], weights = encode(z[:, row], p, f"{block}/row", grid, cls, gelu, eps)
+                of_rows.append(weights)
+            attentions.append(np.stack(of_rows, axis=1).reshape(b * gh, *weights.shape[1:]))
             z = out.copy()
             for x in range(gw):
                 out[:, x::gw], _ = encode(z[:, x::gw], p, f"{block}/column", grid, cls, gelu, eps)

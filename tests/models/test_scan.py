@@ -1,0 +1,148 @@
+"""Blocks as a loop of the compiled program: the numbers, gradients and initial values of blocks one after the other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import flat, model_shapes, nested, random_images, run, shapes, tiny_vit
+
+from vit_jax.models import build
+
+DEPTH = 3
+# Whatever a block may be given from outside, and whatever of its own.
+VARIETIES = {
+    "plain": {},
+    "shared positions": {"positions_at": "shared"},
+    "positions of its own": {"positions": "learned_2d", "positions_at": "every_layer"},
+    "relative positions": {"positions": "relative", "positions_at": "every_layer"},
+    "options": {"registers": 2, "qk_norm": True, "layer_scale": 0.1, "stochastic_depth": 0.2, "pool": "map"},
+    "axial": {"axial": True, "pool": "gap"},
+}
+
+
+def draw(model, seed=0):
+    """Every parameter of a looped model at random, so that none is zero or one."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: (rng.standard_normal(shape) * 0.4 + name.endswith("scale")).astype(np.float32)
+        for name, shape in model_shapes(model).items()
+    }
+
+
+@pytest.mark.parametrize("variety", VARIETIES)
+def test_scanned_blocks_compute_what_looped_blocks_do(variety):
+    looped, scanned = (tiny_vit(depth=DEPTH, scan=scan, **VARIETIES[variety]) for scan in (False, True))
+    params = draw(looped)
+    stacked = build.stack_layers(params)
+    assert model_shapes(scanned) == shapes(stacked)
+    asked = {"capture": ("layers", "attention")}
+    a, b = run(looped, params, random_images(), **asked), run(scanned, stacked, random_images(), **asked)
+    assert np.abs(a.logits).max() > 0.1
+    assert len(a.layers) == len(b.layers) == len(b.attention) == DEPTH
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)
+
+
+def gradients(model, params):
+    def loss(params):
+        logits = build.make_forward(model)(params, jnp.asarray(random_images())).logits
+        return jnp.sum(logits * logits)
+
+    return flat(jax.jit(jax.grad(loss))(nested(params)))
+
+
+def test_scanned_blocks_have_the_looped_blocks_gradients():
+    params = draw(tiny_vit(depth=DEPTH))
+    expected = build.stack_layers(gradients(tiny_vit(depth=DEPTH), params))
+    assert np.abs(expected["Transformer/encoderblock/MlpBlock_3/Dense_0/kernel"]).max() > 1
+    for remat in (False, True):
+        found = gradients(tiny_vit(depth=DEPTH, scan=True, remat=remat), build.stack_layers(params))
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            # A key's bias has gradient 0: it adds the same to all logits of a query.
+            atol = 2e-6 * max(np.abs(gradient).max(), 1)
+            np.testing.assert_allclose(found[name], gradient, rtol=0, atol=atol, err_msg=f"{name}, remat {remat}")
+
+
+def programs(depth, **options):
+    """The text of the backward pass."""
+    model = tiny_vit(depth=depth, **options)
+
+    def loss(params):
+        return build.make_forward(model)(params, jnp.asarray(random_images())).logits.sum()
+
+    return str(jax.make_jaxpr(jax.grad(loss))(build.init_params(model, jax.random.key(0), (8, 12))))
+
+
+def test_a_scanned_program_does_not_grow_with_depth():
+    products = [programs(depth, scan=True).count("dot_general") for depth in (2, 4)]
+    assert products[0] == products[1] > 0
+
+
+def test_scanned_blocks_are_recomputed_where_asked():
+    # Per block at least: query, key, value, two attention products, out and the MLP's first layer.
+    with_remat, without = (programs(2, scan=True, remat=remat).count("dot_general") for remat in (True, False))
+    assert with_remat - without >= 7
+
+
+def test_a_scanned_model_starts_where_the_looped_one_does():
+    looped, scanned = (tiny_vit(depth=DEPTH, scan=scan, layer_scale=0.1) for scan in (False, True))
+    rng = jax.random.key(7)
+    expected = build.stack_layers(flat(build.init_params(looped, rng, (8, 12))))
+    found = flat(build.init_params(scanned, rng, (8, 12)))
+    assert shapes(found) == shapes(expected) == model_shapes(scanned)
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype == np.float32
+        assert np.array_equal(found[name], value), name
+    kernels = found["Transformer/encoderblock/MlpBlock_3/Dense_0/kernel"]
+    assert not np.array_equal(kernels[0], kernels[1])  # and not one draw for all
+
+
+def test_layers_of_a_scan_drop_elements_of_their_own():
+    # Only the biases behind the MLPs are not zero, so what a block adds is the mask of its last dropout, doubled.
+    model = tiny_vit(depth=DEPTH, scan=True, dropout=0.5)
+    params = {name: np.zeros(shape, np.float32) for name, shape in model_shapes(model).items()}
+    params["Transformer/encoderblock/MlpBlock_3/Dense_1/bias"] += 1
+    asked = {"train": True, "capture": ("layers",), "rngs": {"dropout": jax.random.key(0)}}
+    layers = run(model, params, random_images(b=32), **asked).layers
+    masks = np.diff(np.stack([np.zeros_like(layers[0]), *layers]), axis=0)
+    assert sorted(set(masks.ravel().tolist())) == [0, 2]
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        agree = np.mean(masks[first] == masks[second])
+        assert abs(agree - 0.5) < 4 * 0.5 / np.sqrt(masks[0].size)
+
+
+# Names
+
+
+def test_stacking_is_undone():
+    tensors = draw(tiny_vit(depth=DEPTH, axial=True, pool="gap"))
+    stacked = build.stack_layers(tensors)
+    assert len(stacked) < len(tensors)
+    again = build.unstack_layers(stacked)
+    assert again.keys() == tensors.keys()
+    assert all(np.array_equal(again[name], tensors[name]) for name in tensors)
+    twice = build.stack_layers(again)
+    assert twice.keys() == stacked.keys()
+    assert all(np.array_equal(twice[name], stacked[name]) for name in stacked)
+
+
+def test_layers_are_stacked_in_the_order_of_their_numbers():
+    # 10 comes behind 9, not behind 1; and a prefix of the names stays.
+    tensors = {f"params/Transformer/encoderblock_{i}/LayerNorm_0/scale": np.full(2, i, np.float32) for i in range(11)}
+    tensors = dict(sorted(tensors.items())) | {"params/head/bias": np.zeros(3, np.float32)}
+    stacked = build.stack_layers(tensors)
+    assert shapes(stacked) == {
+        "params/Transformer/encoderblock/LayerNorm_0/scale": (11, 2),
+        "params/head/bias": (3,),
+    }
+    assert stacked["params/Transformer/encoderblock/LayerNorm_0/scale"][:, 0].tolist() == list(range(11))
+    again = build.unstack_layers(stacked)
+    assert {name: x.tolist() for name, x in again.items()} == {name: x.tolist() for name, x in tensors.items()}
+
+
+def test_trees_without_layers_or_without_stacks_stay():
+    tensors = draw(tiny_vit())
+    assert build.unstack_layers(tensors).keys() == tensors.keys()
+    others = {"Transformer/encoder_norm/scale": np.ones(2), "encoderblock_0/bias": np.ones(2)}
+    assert build.stack_layers(others).keys() == others.keys()
