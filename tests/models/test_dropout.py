@@ -1,4 +1,4 @@
-"""Dropout: how often, how strongly, where, and independently of what."""
+"""Dropout and stochastic depth: how often, how strongly, where, and independently of what."""
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from vit_jax import partition
 from vit_jax.models import build
-from vit_jax.models.dropout import Dropout, keep_mask, mix
+from vit_jax.models.dropout import Dropout, DropPath, keep_mask, mix
 from vit_jax.models.vit import VisionTransformer
 
 SHAPE = (64, 48, 40)
@@ -192,3 +192,67 @@ def test_one_device_and_eight_drop_the_same_elements():
         masks.append(np.asarray(tokens) > 0)
     assert np.array_equal(*masks)
     assert 0.45 < masks[0].mean() < 0.55
+
+
+# Stochastic depth
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_branch_is_left_out_for_whole_examples_and_keeps_its_mean(dtype):
+    x = jnp.ones((4096, 3, 5), dtype)
+    out = DropPath().apply({}, x, jnp.float32(0.2), True, rngs={"dropout": jax.random.key(0)})
+    assert out.dtype == x.dtype
+    out = np.asarray(out, np.float32)
+    assert np.array_equal(out, np.broadcast_to(out[:, :1, :1], out.shape))
+    assert np.unique(out).tolist() == [0.0, 1.25]
+    # The mean of 4096 values that are 5/4 with probability 4/5 deviates by 1/2 / sqrt(4096).
+    assert out.mean() == pytest.approx(1.0, abs=4 * 0.5 / 64)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_without_training_or_at_rate_0_every_branch_is_kept(train):
+    x = jnp.arange(24.0).reshape(4, 2, 3)
+    rngs = {"dropout": jax.random.key(0)} if train else {}
+    rate = jnp.float32(0.0 if train else 0.9)
+    assert np.array_equal(DropPath().apply({}, x, rate, train, rngs=rngs), x)
+
+
+RATES = (0, 0.3, 0.6)
+
+
+def added(scan, train):
+    """What each of three blocks adds to every token: (layer, example).
+
+    Every parameter is zero but the biases at the ends of the branches: 1 for attention and 100 for the MLP.
+    """
+    model = VisionTransformer(3, (2, 2), 4, 3, 4, 2, stochastic_depth=RATES[-1], scan=scan)
+    shapes = traverse_util.flatten_dict(build.abstract_params(model, (2, 2)), sep="/")
+    params = {name: np.zeros(x.shape, x.dtype) for name, x in shapes.items()}
+    for name, x in params.items():
+        x += name.endswith("out/bias") + 100 * name.endswith("MlpBlock_3/Dense_1/bias")
+    params = traverse_util.unflatten_dict(params, sep="/")
+    rngs = {"dropout": jax.random.key(1)} if train else {}
+    run = jax.jit(lambda params, x: model.apply({"params": params}, x, train=train, capture=("layers",), rngs=rngs))
+    layers = np.stack(run(params, jnp.zeros((4096, 2, 2, 3))).layers)
+    assert np.array_equal(layers, np.broadcast_to(layers[:, :, :1, :1], layers.shape))
+    return np.diff(layers[:, :, 0, 0], axis=0, prepend=0)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_rates_grow_linearly_from_0_to_the_last_block(scan):
+    steps = added(scan, train=True)
+    kept = []
+    for layer, rate in enumerate(RATES):
+        values = np.round(steps[layer] * (1 - rate), 2)  # survivors are scaled by 1 / (1 - rate)
+        assert set(values.tolist()) == ({101} if rate == 0 else {0, 1, 100, 101})
+        for branch in (values % 100 == 1, values >= 100):
+            assert abs(branch.mean() - (1 - rate)) <= 4 * np.sqrt(rate * (1 - rate) / branch.size)
+            kept.append(branch)
+    pairs = [correlation(a, b) for i, a in enumerate(kept[2:]) for b in kept[2:][:i]]
+    assert len(pairs) == 6
+    assert np.abs(pairs).max() < 4.5 / np.sqrt(kept[0].size)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_evaluation_leaves_no_branch_out(scan):
+    assert np.unique(added(scan, train=False)).tolist() == [101]
