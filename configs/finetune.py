@@ -153,7 +153,8 @@ TINY: dict[str, dict] = {
 
 def smoke(config: ConfigDict, patch: tuple[int, int]) -> ConfigDict:
     """Shrinks model, data and length, and keeps the row's optimizer, schedule, recipe and head."""
-    config.model.update({**TINY[config.model.name], "dtype": "float32"})
+    with config.ignore_type():  # scan was "auto"
+        config.model.update({**TINY[config.model.name], "dtype": "float32"})
     side = tuple(3 * p if p > 1 else 32 for p in patch)
     if config.model.get("stem") == "resnet":
         config.model.stem_depths, side = (1,) * len(config.model.stem_depths), (64, 64)

@@ -65,15 +65,8 @@ def complete(config: ml_collections.ConfigDict) -> list[str]:
     return errors
 
 
-def resolve(
-    config: ml_collections.ConfigDict,
-    overrides: list[tuple[str, str]] | None = None,
-    resumed: dict[str, Any] | None = None,
-) -> None:
+def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] | None = None) -> None:
     """Completes a config, applies overrides, checks it, and lets evaluators inherit the training data's keys.
-
-    What the checkpoint of `init` says of its model is adopted (`initial.adopt_source`); from `resumed`, the config saved
-    with the run that goes on, so that a resumed run does not need that checkpoint any more.
 
     `model.dtype = "auto"` becomes bfloat16 on an accelerator and float32 on a CPU, which has no fast bfloat16;
     `model.scan = "auto"` becomes true on a CPU, where scanned layers compile in half the time, and false elsewhere.
@@ -87,10 +80,6 @@ def resolve(
         configs.override(config, overrides)
         _suit_device(config)
         errors = complete(config)
-    if not errors:
-        chosen = {path.removeprefix("model.") for path, _ in overrides or () if path.startswith("model.")}
-        adopt_source(config, chosen, resumed)
-        errors = complete(config)
     if errors:
         raise UserError("\n".join(errors))
     with config.unlocked(), config.ignore_type():
@@ -99,6 +88,27 @@ def resolve(
                 if key in section and section[key] in ("", (0, 0)):
                     section[key] = config.data[key]
     config.lock()
+
+
+def follow_init(
+    config: ml_collections.ConfigDict,
+    overrides: list[tuple[str, str]] | None = None,
+    resumed: dict[str, Any] | None = None,
+) -> None:
+    """Lets a resolved config's model follow the checkpoint of `init`, if it names one: see `initial.adopt_source`.
+
+    Args:
+      config: resolved, changed in place.
+      overrides: those given to `resolve`; keys of the model section among them stay.
+      resumed: the config saved with a run that goes on, which then does not need the checkpoint any more.
+
+    Raises:
+      UserError: the checkpoint cannot be read, or its model contradicts the config.
+    """
+    chosen = {path.removeprefix("model.") for path, _ in overrides or () if path.startswith("model.")}
+    adopt_source(config, chosen, resumed)
+    if errors := complete(config):
+        raise UserError("\n".join(errors))
 
 
 def _suit_device(config: ml_collections.ConfigDict) -> None:
@@ -137,15 +147,19 @@ class Parts:
     settings: TrainSettings
     rng: jax.Array
 
-    def compile(self, batch_size: int, resolution: tuple[int, int]) -> tuple[Any, int]:
-        """Compiles the step; returns it with the FLOPs of one example in it."""
+    def trace(self, batch_size: int, resolution: tuple[int, int]) -> tuple[Any, int]:
+        """Traces the step, on shapes alone; returns it with the FLOPs of one example in it."""
         sharding = partition.batch_sharding(self.mesh)
         shapes = {"image": ((*resolution, 3), np.uint8), "label": ((), np.int32), "mask": ((), np.float32)}
         batch = Batch(
             **{k: jax.ShapeDtypeStruct((batch_size, *s), d, sharding=sharding) for k, (s, d) in shapes.items()}
         )
         traced = steps.jit_train_step(self.train_step, self.abstract, self.mesh).trace(self.abstract, batch)
-        flops = count_flops(traced.jaxpr) // batch_size
+        return traced, count_flops(traced.jaxpr) // batch_size
+
+    def compile(self, batch_size: int, resolution: tuple[int, int]) -> tuple[Any, int]:
+        """Compiles the step; returns it with the FLOPs of one example in it."""
+        traced, flops = self.trace(batch_size, resolution)
         return traced.lower().compile(), flops
 
     def draw_state(self, params: Any) -> TrainState:

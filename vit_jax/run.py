@@ -25,7 +25,7 @@ from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import metrics, partition, record
-from vit_jax.assemble import Parts, build_parts, describe_plan, grid_of, open_data, resolve
+from vit_jax.assemble import Parts, build_parts, describe_plan, follow_init, grid_of, open_data, resolve
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.initial import initial_params
 from vit_jax.models.build import count_params
@@ -83,7 +83,8 @@ def prepare(
     Raises:
       UserError: mistakes in the config, missing data, sizes that do not divide.
     """
-    resolve(config, overrides, resumed)
+    resolve(config, overrides)
+    follow_init(config, overrides, resumed)
     data, source, evaluators, specs = open_data(config)
     steps_per_epoch = specs[0].num_examples / config.data.batch_size
     total_steps = configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")

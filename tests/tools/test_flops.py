@@ -62,6 +62,16 @@ def test_a_gradient_costs_twice_its_forward_again_but_for_the_image():
     assert count_flops(jax.make_jaxpr(jax.grad(loss))(params, images)) == 3 * vit_by_hand() - embedding
 
 
+def test_gradients_of_a_strided_convolution_cost_what_it_costs():
+    def conv(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    forward = 2 * (3 * 4 * 4 * 7) * (2 * 2 * 5)  # images 3, outputs 4x4x7, taps 2x2x5
+    shapes = (3, 8, 8, 5), (2, 2, 5, 7)
+    assert flops(conv, *shapes) == forward
+    assert flops(jax.grad(lambda x, kernel: conv(x, kernel).sum(), argnums=(0, 1)), *shapes) == 3 * forward
+
+
 def test_a_scan_counts_as_often_as_it_runs_and_nested_ones_multiply():
     def inner(x, _):
         return x @ x, None

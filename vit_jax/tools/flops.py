@@ -45,4 +45,6 @@ def _dot_general(eqn: Any) -> int:
 def _convolution(eqn: Any) -> int:
     kernel, out = eqn.invars[1].aval, eqn.outvars[0].aval
     outputs = eqn.params["dimension_numbers"].rhs_spec[0]  # the kernel's axis of output features
-    return 2 * math.prod(out.shape) * (math.prod(kernel.shape) // kernel.shape[outputs])
+    # The gradient of a strided convolution spreads its input with zeros, which no one need multiply.
+    spread = math.prod(eqn.params["lhs_dilation"])
+    return 2 * math.prod(out.shape) * (math.prod(kernel.shape) // kernel.shape[outputs]) // spread
