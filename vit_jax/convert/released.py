@@ -211,7 +211,7 @@ def fetch(row: Released, folder: Path | None = None) -> Path:
         try:
             _download(url, place, f"{row.name} ({row.mib:,.0f} MiB)")
         except Exception as error:  # whatever the transport raises: the remedy is the same
-            reason = str(error) or type(error).__name__
+            reason = f"{type(error).__name__}: {error}"
             raise UserError(
                 f"{row.name} could not be fetched from {url}: {reason}\nStart the same command again to go on where it "
                 f"stopped; or download the file elsewhere and put it at {place}"

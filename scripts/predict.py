@@ -1,0 +1,83 @@
+"""Classifies image files with a checkpoint of any format: the five best classes of each, with their probabilities.
+
+    python scripts/predict.py --model=runs/mine cat.jpg dog.jpg
+    python scripts/predict.py --model=imagenet21k+imagenet2012:B/16 --json photos/*.jpg
+
+Images are squashed to the resolution that the model's positions were trained at (224 for a ResNet), as in evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from vit_jax.main import EXIT_USER_ERROR, prepare_process
+from vit_jax.types import UserError
+
+
+def predict(model: str, files: list[str], *, weights: str = "raw", top: int = 5) -> list[dict[str, Any]]:
+    """[{file, classes: [(name, probability), ...]}] of each file, best class first.
+
+    Raises:
+      UserError: a file that is no image, or a model without a trained head.
+    """
+    import jax
+    import numpy as np
+
+    from vit_jax.convert.load import check_head, load, pixels_of
+    from vit_jax.data import ops
+    from vit_jax.data.preprocess import make_transform
+    from vit_jax.models.build import make_forward
+
+    images, errors = [], []
+    for file in files:
+        try:
+            images.append(ops.decode(Path(file).read_bytes()))
+        except (OSError, ValueError) as error:
+            errors.append(f"  {file}: {error}")
+    if errors:
+        raise UserError("these files cannot be read as images:\n" + "\n".join(errors))
+    loaded = load(model, weights=weights)
+    check_head(loaded)
+    transform = make_transform("eval", pixels_of(loaded.settings, loaded.grid))
+    names = loaded.source.meta.get("class_names") or []
+    forward = jax.jit(make_forward(loaded.module))
+    found = []
+    for file, image in zip(files, images, strict=True):
+        logits = forward(loaded.params, transform(image, np.random.default_rng(0))[None]).logits[0]
+        shares = np.asarray(jax.nn.softmax(logits))
+        best = np.argsort(-shares)[:top]
+        classes = [(names[i] if i < len(names) else f"class {i}", round(float(shares[i]), 4)) for i in best]
+        found.append({"file": file, "classes": classes})
+    return found
+
+
+def main() -> int:
+    """Runs; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("--model", required=True, help="checkpoint: file, folder, workdir or released name")
+    parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
+    parser.add_argument("--json", action="store_true", help="one line of JSON per file")
+    parser.add_argument("files", nargs="+", help="images")
+    flags = parser.parse_args()
+    try:
+        prepare_process()
+        found = predict(flags.model, flags.files, weights=flags.weights)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    for entry in found:
+        if flags.json:
+            print(json.dumps(entry))
+        else:
+            print(f"{entry['file']}: " + ", ".join(f"{name} {share:.1%}" for name, share in entry["classes"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
