@@ -6,6 +6,7 @@ Parameters are a flat dictionary under the raw names of the released npz files.
 import math
 
 import numpy as np
+import scipy.special
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 
@@ -126,11 +127,15 @@ def attention(queries, inputs, p, name):
     return sum(heads) + p[f"{name}/out/bias"]
 
 
-def mlp(x, p, name):
-    x = gelu(x @ p[f"{name}/Dense_0/kernel"] + p[f"{name}/Dense_0/bias"])
-    return x @ p[f"{name}/Dense_1/kernel"] + p[f"{name}/Dense_1/bias"]
-
-
 def gelu(x):
     """The tanh approximation."""
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def exact_gelu(x):
+    return 0.5 * x * (1 + scipy.special.erf(x / math.sqrt(2)))
+
+
+def mlp(x, p, name, gelu=gelu):
+    x = gelu(x @ p[f"{name}/Dense_0/kernel"] + p[f"{name}/Dense_0/bias"])
+    return x @ p[f"{name}/Dense_1/kernel"] + p[f"{name}/Dense_1/bias"]

@@ -107,8 +107,7 @@ def encode(z, p, block, grid, cls, gelu, eps):
     y, weights = attend(numpy_vit.layer_norm(z, p, f"{block}/LayerNorm_0", eps), p, block, grid, cls, eps)
     z = z + y * p.get(f"{block}/LayerScale_0/scale", 1.0)
     y = numpy_vit.layer_norm(z, p, f"{block}/LayerNorm_2", eps)
-    hidden = gelu(y @ p[f"{block}/MlpBlock_3/Dense_0/kernel"] + p[f"{block}/MlpBlock_3/Dense_0/bias"])
-    y = hidden @ p[f"{block}/MlpBlock_3/Dense_1/kernel"] + p[f"{block}/MlpBlock_3/Dense_1/bias"]
+    y = numpy_vit.mlp(y, p, f"{block}/MlpBlock_3", gelu)
     return z + y * p.get(f"{block}/LayerScale_1/scale", 1.0), weights
 
 

@@ -1,14 +1,11 @@
 """The encoder's options against numpy; without them, the tree is the released one."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy_options
 import numpy_vit
 import pytest
-import scipy.special
 from tiny import model_shapes, random_images, run, shapes, tiny_vit
 
 from vit_jax.models import build
@@ -187,19 +184,17 @@ def test_axial_blocks_mix_rows_and_then_columns():
     assert apart(expected, numpy_options.forward(turned, random_images(w=18), pool="gap", grid=(2, 3)))
 
 
-def exact_gelu(x):
-    return x * 0.5 * (1 + scipy.special.erf(x / math.sqrt(2)))
-
-
 def test_the_exact_gelu():
     x = np.linspace(-6, 6, 201)
-    np.testing.assert_allclose(gelu(jnp.asarray(x, jnp.float32), "erf"), exact_gelu(x), atol=1e-6)
+    np.testing.assert_allclose(gelu(jnp.asarray(x, jnp.float32), "erf"), numpy_vit.exact_gelu(x), atol=1e-6)
     assert gelu(jnp.float32(2.0), "erf") == pytest.approx(1.954500, abs=1e-6)  # 2 Phi(2); the approximation: 1.954598
     # In the model: the two differ by up to 4.7e-4 where |x| is near 2.7, and biases put every hidden unit there.
     params = draw()
     params = {name: x * 0 + 2.7 if name.endswith("Dense_0/bias") else x for name, x in params.items()}
     images = random_images()
-    right, wrong = (numpy_options.forward(params, images, gelu=f)["logits"] for f in (exact_gelu, numpy_vit.gelu))
+    right, wrong = (
+        numpy_options.forward(params, images, gelu=f)["logits"] for f in (numpy_vit.exact_gelu, numpy_vit.gelu)
+    )
     logits = run(tiny_vit(gelu="erf"), params, images).logits
     assert np.abs(logits - right).max() < 0.02 * np.abs(wrong - right).max()
 
@@ -234,4 +229,4 @@ def test_options_go_together():
     more = {"Transformer/registers": (1, 2, 8), "fc_norm/scale": (8,), "fc_norm/bias": (8,)}
     options = {"pool": "gap", "class_token": "yes", "registers": 2, "qk_norm": True, "layer_scale": 0.1, "gelu": "erf"}
     params = draw({**scales, **norms, **more}, leave_out=["encoder_norm"])
-    same(tiny_vit(norm_after_pool=True, **options), params, pool="gap", norm_pooled=True, gelu=exact_gelu)
+    same(tiny_vit(norm_after_pool=True, **options), params, pool="gap", norm_pooled=True, gelu=numpy_vit.exact_gelu)
