@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 
 def commands(start: str) -> list[list[str]]:
     """The command lines of the README's code blocks that begin with `start`, continuation lines joined."""
-    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines if line.startswith(start)]
 
@@ -56,8 +57,41 @@ def test_every_run_in_the_readme_resolves(folder, monkeypatch):
         overrides = [(k.removeprefix("config."), v) for k, v in flags.items() if k.startswith("config.")]
         resolve(config, overrides)
         for key, value in overrides:
-            section, name = key.split(".")
+            section, _, name = key.partition(".")
+            if section == "init":
+                assert config.init[name or "path"] == value
+                continue
             assert str(config[section][name]) in (value, str((int(value),) * 2 if value.isdigit() else ""))
+
+
+def test_every_config_in_the_table_resolves():
+    found = re.findall(r"^\| `(configs/[^`]+)`", README, re.MULTILINE)
+    assert len(found) >= 10
+    for spec in found:
+        resolve(configs.load(str(ROOT / spec)))
+
+
+def test_every_script_in_the_readme_takes_the_options_it_is_shown_with():
+    found = commands("python scripts/")
+    assert {Path(command[1]).name for command in found} >= {
+        "predict.py",
+        "evaluate.py",
+        "convert_checkpoint.py",
+        "plan.py",
+    }
+    for command in found:
+        text = (ROOT / command[1]).read_text()
+        for option in re.findall(r"--[\w-]+", " ".join(command[2:])):
+            assert f'"{option}"' in text, (command, option)
+
+
+def test_the_model_from_python_is_as_the_readme_says():
+    block = README.split("```python")[1].split("```")[0]
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
+    names = {"images": jnp.asarray(images)}
+    exec(block.replace("ViT-B_16.npz", str(ROOT / "tests" / "golden" / "timm_token")), names)
+    assert names["logits"].shape == (2, 7)
+    assert [x.shape for x in names["outputs"].attention] == [(2, 3, 17, 17)] * 2
 
 
 def test_the_map_of_the_house_names_what_is_there():
@@ -100,6 +134,12 @@ def test_a_folder_of_jpegs_is_fine_tuned_from_the_command_line_alone(folder, tmp
         "pretrain.py:variant=B/16,dataset=imagenet21k,smoke",
         "pretrain.py:variant=H/14,dataset=jft,smoke",
         "finetune.py:variant=B/16,dataset=cifar10,smoke",
+        "finetune.py:variant=R50+B/16,dataset=cifar10,smoke",
+        "hybrid.py:variant=R50+B/16,dataset=imagenet21k,smoke",
+        "bit.py:variant=R50x1,dataset=imagenet21k,optimizer=sgd,smoke",
+        "pretrain.py:variant=Mixer-B/16,dataset=imagenet21k,smoke",
+        "ablation_posemb.py:positions=relative,smoke",
+        "ablation_axial.py:variant=B/32,smoke",
         "quickstart.py:finetune,smoke",
     ],
 )

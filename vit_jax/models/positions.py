@@ -52,7 +52,7 @@ class PositionEmbedding(nn.Module):
         _, n, d = tokens.shape
         normal = initializers.normal(stddev=0.02)
         if self.kind == "learned_1d":
-            return self.param("pos_embedding", normal, (1, n, d), jnp.float32).astype(self.dtype)
+            return jnp.asarray(self.param("pos_embedding", normal, (1, n, d), jnp.float32), self.dtype)
         gh, gw = self.grid
         if self.kind == "learned_2d":
             if d % 2:
