@@ -107,6 +107,8 @@ def _fit_tensor(
     value = np.asarray(source.tensors[name])
     if not np.issubdtype(value.dtype, np.floating) and value.dtype.name != "bfloat16":
         raise UserError(f"not floating point: {name} is {value.dtype}")
+    if value.dtype.itemsize > start.dtype.itemsize and np.abs(value).max() > np.finfo(start.dtype).max:
+        raise UserError(f"too large for {start.dtype}: {name} holds {np.abs(value).max():.3g}")
     value = value.astype(start.dtype)
     was = f", from {source.origin[name]}" if source.origin.get(name, name) != name else ""
     if resized := _resize(source, name, value, start, new_grid, resize):

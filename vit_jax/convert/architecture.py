@@ -21,6 +21,13 @@ from vit_jax.types import UserError
 # Heads of the published widths, for files that hold no shape with heads in it.
 HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
 
+# Axes of the tensors whose sizes are read here, by the end of their names.
+RANKS = (
+    (r"(embedding|stem|conv_root)/kernel", 4),
+    (r"(head|pre_logits)/kernel|MixerBlock_\d+/\w+_mixing/Dense_0/kernel", 2),
+    (r"Transformer/registers|(.*/)?pos_embedding(_x|_y)?|.*/rel_embedding", 3),
+)
+
 
 def infer_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The model section of a checkpoint: `name` and every key that its tensors determine.
@@ -31,23 +38,24 @@ def infer_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     Raises:
       UserError: the tensors are no model of ours, with what such a model would have.
     """
+    _check_ranks(tensors)
     if "stem/kernel" in tensors:
         return _mixer(tensors)
-    if "gn_final/scale" in tensors and "Transformer/encoder_norm/scale" not in tensors:
+    if {"gn_final/scale", "conv_root/kernel"} <= set(tensors) and "Transformer/encoder_norm/scale" not in tensors:
         return _resnet(tensors)
-    if _rank(tensors, "embedding/kernel") == 4 and _count(tensors, r"Transformer/encoderblock_(\d+)/"):
+    if "embedding/kernel" in tensors and _count(tensors, r"Transformer/encoderblock_(\d+)/"):
         return _vit(tensors)
     some = ", ".join(sorted(tensors)[:4]) or "none"
     raise UserError(
         f"these tensors are no model known here: expected embedding/kernel of 4 axes and Transformer/encoderblock_0/... "
-        f"(ViT), stem/kernel (Mixer) or gn_final/scale (ResNet); found {len(tensors)} tensors: {some}, ..."
+        f"(ViT), stem/kernel (Mixer) or conv_root/kernel with gn_final/scale (ResNet); found {len(tensors)} tensors: {some}, ..."
     )
 
 
 def infer_grid(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> tuple[int, int] | None:
     """(gh, gw) that a model was trained at, if its tensors tell: X and Y tables do, else a square number of patches does."""
     for name, x in tensors.items():
-        if name.endswith("pos_embedding_y"):
+        if name.endswith("pos_embedding_y") and name[:-1] + "x" in tensors:
             return x.shape[1], tensors[name[:-1] + "x"].shape[1]
     entries = count_positions(tensors, settings)
     side = math.isqrt(max(entries, 0))
@@ -156,23 +164,33 @@ def _resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {
         "name": "resnet",
         "depths": _stages(tensors),
-        "width_factor": tensors["conv_root/kernel"].shape[-1] // 64 if "conv_root/kernel" in tensors else 1,
+        "width_factor": tensors["conv_root/kernel"].shape[-1] // 64,
         "num_classes": 0 if head is None else int(head.shape[-1]),
     }
 
 
 def _stages(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    units = [re.match(r"block(\d+)/unit(\d+)/", name) for name in tensors]
-    depths: dict[int, int] = {}
-    for match in filter(None, units):
-        depths[int(match[1])] = max(depths.get(int(match[1]), 0), int(match[2]))
-    return tuple(depths.get(stage, 0) for stage in range(1, max(depths, default=0) + 1))
+    """Units per stage, counted as in `_count`."""
+    units: dict[str, set[str]] = {}
+    for match in filter(None, (re.match(r"block(\d+)/unit(\d+)/", name) for name in tensors)):
+        units.setdefault(match[1], set()).add(match[2])
+    return tuple(len(units.get(str(stage), ())) for stage in range(1, len(units) + 1))
 
 
 def _count(tensors: Mapping[str, np.ndarray], pattern: str) -> int:
-    """One more than the highest number in the names; absurd numbers count as no model's."""
-    found = [int(match[1]) for match in (re.match(pattern, name) for name in tensors) if match and len(match[1]) < 5]
-    return max(found, default=-1) + 1
+    """How many numbers are in the names; of a gap or an absurd number, the report of the fit tells."""
+    return len({match[1] for match in (re.match(pattern, name) for name in tensors) if match})
+
+
+def _check_ranks(tensors: Mapping[str, np.ndarray]) -> None:
+    wrong = [
+        f"  {name} is {_shape(tensors, name) or 'a scalar'}; expected {rank} axes"
+        for pattern, rank in RANKS
+        for name in tensors
+        if re.fullmatch(pattern, name) and _rank(tensors, name) != rank
+    ]
+    if wrong:
+        raise UserError("tensors of the wrong rank (nothing was loaded):\n" + "\n".join(wrong))
 
 
 def _rank(tensors: Mapping[str, np.ndarray], name: str) -> int:

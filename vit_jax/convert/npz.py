@@ -6,8 +6,8 @@ Called by: convert.source, convert.save.
 from __future__ import annotations
 
 import math
+import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -52,7 +52,9 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
                         tensors[name] = _read_array(data, member.file_size)
                 except ValueError as error:
                     refused.append(f"  {name}: {error}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged zip raises a dozen types, struct.error and UnicodeDecodeError among them
         raise UserError(
             f"{path} cannot be read as npz ({error}); expected the parameters of a model "
             f"({Path(path).name} has {place.stat().length} bytes). Download or copy it again"
@@ -91,9 +93,16 @@ def _read_array(data: IO[bytes], stored_bytes: int) -> np.ndarray:
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in read_header:
         raise ValueError(f"not an array of an .npy version known here: {version}")
-    shape, fortran_order, dtype = read_header[version](data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Python 2 wrote it, which does not matter
+            shape, fortran_order, dtype = read_header[version](data)
+    except Exception as error:  # what Python's tokenizer and parser raise at nonsense, besides ValueError
+        raise ValueError(f"its header cannot be read ({error})") from error
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded: they are pickles")
+    if min(shape, default=1) < 1 or not dtype.itemsize:
+        raise ValueError(f"its shape is {shape} of {dtype}: it holds no values")
     expected = math.prod(shape) * dtype.itemsize
     if not 0 <= stored_bytes - expected <= 2**16:
         raise ValueError(f"its header says {shape} of {dtype}, {expected:,} bytes, and it holds about {stored_bytes:,}")

@@ -6,6 +6,7 @@ Called by: convert.source, convert.save.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,18 +45,20 @@ def read_safetensors(path: str) -> dict[str, np.ndarray]:
         return _read_file(place)
     if not (place / INDEX).exists():
         return _read_file(place / "model.safetensors")
-    try:
-        files = sorted(set(json.loads((place / INDEX).read_text())["weight_map"].values()))
-    except (json.JSONDecodeError, KeyError, AttributeError) as error:
-        raise UserError(f"{place / INDEX} is no index of shards ({error}); download it again") from error
-    if outside := [name for name in files if "/" in name or name.startswith(".")]:
-        raise UserError(f"{place / INDEX} points outside its folder, at {outside[0]}; nothing was read")
+    weight_map = read_json(place / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise UserError(f"{place / INDEX} is no index of shards: it has no weight_map; download it again")
+    files = sorted(set(weight_map.values()))
+    if outside := [name for name in files if not re.fullmatch(r"[\w-][\w.-]*", name)]:
+        raise UserError(f"{place / INDEX} points outside its folder, at {outside[0]!r}; nothing was read")
     tensors: dict[str, np.ndarray] = {}
     for name in files:
         shard = _read_file(place / name)
         if twice := sorted(set(shard) & set(tensors)):
             raise UserError(f"{place}: {twice[0]} stands in two shards; download the folder again")
         tensors |= shard
+    if absent := sorted(set(weight_map) - set(tensors)):
+        raise UserError(f"{place}: {absent[0]} is in none of the shards; download the folder again")
     return tensors
 
 
@@ -65,17 +68,20 @@ def _read_file(place: epath.Path) -> dict[str, np.ndarray]:
     try:
         # Checked by the library: offsets in range and in order, sizes as dtype and shape say, header below 100 MB.
         entries = safetensors.deserialize(place.read_bytes())
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"{place} cannot be read as safetensors ({error}); download or copy it again") from error
     tensors, refused = {}, []
     for name, entry in entries:
         if entry["dtype"] not in DTYPES:
             refused.append(f"  {name}: {entry['dtype']}")
             continue
+        if 0 in entry["shape"]:
+            refused.append(f"  {name}: shape {entry['shape']}, which holds no values")
+            continue
         tensors[name] = np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
     if refused:
         known = ", ".join(DTYPES)
-        raise UserError(f"{place} holds tensors of types unknown here (known: {known}):\n" + "\n".join(refused))
+        raise UserError(f"{place} holds tensors that are not read here (known types: {known}):\n" + "\n".join(refused))
     return tensors
 
 
@@ -92,7 +98,7 @@ def read_json(path: epath.Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path} is not JSON ({error}); download or copy it again") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds {type(value).__name__}; expected a JSON object")
