@@ -6,16 +6,16 @@ Called by: notebooks, scripts, tools.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vit_jax.convert import architecture
+from vit_jax.convert import architecture, claims
 from vit_jax.convert.adapt import Fate, fit_params
-from vit_jax.convert.source import Source, open_source
+from vit_jax.convert.source import Source, Weights, open_source
 from vit_jax.models import build
 from vit_jax.models.positions import Method
 from vit_jax.types import UserError
@@ -79,24 +79,24 @@ def load(
     **fields: Any,
 ) -> Loaded:
     """As `load_model`, with the report and all that is known of the checkpoint."""
-    source = open_source(path, num_heads=int(fields.get("num_heads", 0)), weights=weights)
+    _check_options(grid, resolution, resize, channels, weights, fields.get("num_heads"))
+    source = open_source(str(path), num_heads=fields.get("num_heads", 0), weights=weights, grid=grid)
     settings = _override(source, fields)
-    source = dataclasses.replace(source, settings=settings, grid=grid or source.grid)
+    source = dataclasses.replace(source, settings=settings)
     if fields.get("num_classes") == 0:
         source.aside.update(dict.fromkeys((n for n in source.tensors if n.startswith("head/")), "num_classes=0"))
         source.tensors = {name: x for name, x in source.tensors.items() if not name.startswith("head/")}
-    if grid is None and source.grid is None and settings["name"] == "vit" and settings.get("positions") != "none":
+    has_grid = settings["name"] == "mixer" or (settings["name"] == "vit" and settings.get("positions") != "none")
+    if source.grid is None and has_grid:
         count = architecture.count_positions(source.tensors, settings)
-        raise UserError(f"{path} has {count} positions, which is no square grid; give grid=(gh, gw)")
+        what = "patches" if settings["name"] == "mixer" else "positions"
+        raise UserError(f"{path} has {count} {what}, which is no square grid; give grid=(gh, gw)")
     module = build.MODELS[settings["name"]](**{key: x for key, x in settings.items() if key != "name"})
-    first = next(
-        source.tensors[n] for n in ("embedding/kernel", "stem/kernel", "conv_root/kernel") if n in source.tensors
-    )
-    if "conv_root/kernel" in source.tensors:
-        first = source.tensors["conv_root/kernel"]
+    first = next(n for n in ("conv_root/kernel", "embedding/kernel", "stem/kernel") if n in source.tensors)
+    channels = channels or source.tensors[first].shape[2]
     resolution = resolution or pixels_of(settings, source.grid)
     looped = module.clone(scan=False) if getattr(module, "scan", False) else module
-    shapes = flatten_dict(build.abstract_params(looped, resolution, channels or first.shape[2]), sep="/")
+    shapes = flatten_dict(build.abstract_params(looped, resolution, channels), sep="/")
     fresh = {name: _Start(x.shape, x.dtype) for name, x in shapes.items()}
     new_grid = build.token_grid(module, resolution)
     params, report = fit_params(source, fresh, head="keep", new_grid=new_grid, resize=resize)  # type: ignore[arg-type]
@@ -112,16 +112,33 @@ class _Start:
         self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
 
 
+def _check_options(grid: Any, resolution: Any, resize: Any, channels: Any, weights: Any, num_heads: Any) -> None:
+    """Raises UserError for overrides, other than the model's own, that make no sense; lists all."""
+    pairs = {"grid": grid, "resolution": resolution}
+    wrong = [f"{key}={x!r}; expected (h, w)" for key, x in pairs.items() if x is not None and not claims.is_pair(x)]
+    counts = {"channels": channels, "num_heads": num_heads}
+    wrong += [
+        f"{key}={x!r}; expected 1 or more"
+        for key, x in counts.items()
+        if x is not None and (type(x) is not int or x < 1)
+    ]
+    for key, value, known in (("resize", resize, get_args(Method)), ("weights", weights, get_args(Weights))):
+        if value not in known:
+            wrong.append(f"{key}={value!r}; expected one of {', '.join(known)}")
+    if wrong:
+        raise UserError("\n".join(wrong))
+
+
 def _override(source: Source, fields: dict[str, Any]) -> dict[str, Any]:
     """The model section with the caller's wishes in it."""
-    fn = build.MODELS[source.settings["name"]]
-    known = {field.name for field in dataclasses.fields(fn)} - {"parent", "name"}
-    if unknown := sorted(set(fields) - known):
+    known = claims.fields_of(source.settings["name"])
+    if unknown := sorted(set(fields) - set(known)):
         others = "grid, resolution, resize, channels, weights"
         raise UserError(f"load_model has no {', '.join(unknown)}; expected one of {', '.join(sorted(known))}, {others}")
     settings = {key: x for key, x in source.settings.items() if key in known or key == "name"}
     if fields.get("pool") == "unpooled" and "class_token" not in fields:
         settings["class_token"] = "yes" if "cls" in source.tensors else "no"
+    claims.check_settings(settings | fields)
     return settings | fields
 
 

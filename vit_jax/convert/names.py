@@ -9,11 +9,12 @@ Called by: convert.source, convert.save (BiT).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from vit_jax.models.build import unstack_layers
+from vit_jax.types import UserError
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 
@@ -59,14 +60,45 @@ def native_names(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarra
       (the arrays under names such as `Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel`, layers unstacked and
       GroupNorms squeezed; {stored name: why} of tensors that belong to no model of images). Names that no rule knows are
       kept, so that the report can name them.
+
+    Raises:
+      UserError: two tensors stand for one of ours.
     """
     tensors, aside = _strip_prefix(dict(tensors))
     if any("standardized_conv2d" in name for name in tensors):
         return _from_bit(tensors), aside
-    tensors = {_block_name(name): _squeeze_group_norm(name, x) for name, x in unstack_layers(tensors).items()}
-    if "pos_embedding" in tensors:
-        tensors[POSITIONS] = with_class_position(tensors.pop("pos_embedding"), "cls" in tensors)
+    stacked, apart = (any(re.search(rf"Transformer/encoderblock{x}/", n) for n in tensors) for x in ("", r"_\d+"))
+    if stacked and apart:
+        raise UserError(
+            "it holds layers both stacked (Transformer/encoderblock/) and apart (Transformer/encoderblock_0/)"
+        )
+    tensors = rename(unstack_layers(tensors), _block_name)
+    tensors = {name: _squeeze_group_norm(name, x) for name, x in tensors.items()}
+    if "pos_embedding" in tensors and tensors["pos_embedding"].ndim == 3:
+        added = with_class_position(tensors.pop("pos_embedding"), "cls" in tensors)
+        if POSITIONS in tensors:
+            raise UserError(f"pos_embedding and {POSITIONS} are both in the file, and stand for one tensor")
+        tensors[POSITIONS] = added
     return tensors, aside
+
+
+def rename(tensors: Mapping[str, np.ndarray], new_name: Callable[[str], str]) -> dict[str, np.ndarray]:
+    """Tensors under new names.
+
+    Raises:
+      UserError: two would get the same name, and one of them would be lost.
+    """
+    out: dict[str, np.ndarray] = {}
+    origin: dict[str, str] = {}
+    errors = []
+    for name, x in tensors.items():
+        new = new_name(name)
+        if new in out:
+            errors.append(f"  {origin[new]} and {name}")
+        out[new], origin[new] = x, name
+    if errors:
+        raise UserError("these tensors stand for one and the same:\n" + "\n".join(errors))
+    return out
 
 
 def with_class_position(positions: np.ndarray, has_class_token: bool) -> np.ndarray:
@@ -101,16 +133,17 @@ def _squeeze_group_norm(name: str, x: np.ndarray) -> np.ndarray:
 
 
 def _from_bit(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    out = {}
-    for name, x in tensors.items():
+    def ours(name: str) -> str:
         plain = name.removeprefix("resnet/")
-        for pattern, ours in BIT:
+        for pattern, native in BIT:
             if re.fullmatch(pattern, plain):
-                plain = re.sub(pattern, ours, plain)
-                break
-        if plain == "head/kernel" and x.ndim == 4:
-            x = x.reshape(x.shape[-2:])
-        out[plain] = _squeeze_group_norm(plain, x)
+                return re.sub(pattern, native, plain)
+        return plain
+
+    out = {name: _squeeze_group_norm(name, x) for name, x in rename(tensors, ours).items()}
+    head = out.get("head/kernel")
+    if head is not None and head.ndim == 4 and head.shape[:2] == (1, 1):
+        out["head/kernel"] = head[0, 0]
     return out
 
 

@@ -17,11 +17,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.convert import torch_names
 from vit_jax.convert.architecture import has_class_token
+from vit_jax.convert.claims import OWN_SECTION
 from vit_jax.convert.load import Loaded, pixels_of
 from vit_jax.convert.names import POSITIONS, bit_names
 from vit_jax.convert.npz import write_npz
 from vit_jax.convert.safetensor import write_safetensors
-from vit_jax.convert.source import OWN_SECTION
 from vit_jax.models.build import unstack_layers
 from vit_jax.train.checkpoint import write_params
 from vit_jax.types import UserError

@@ -17,20 +17,14 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from vit_jax.convert import architecture, released, torch_names
-from vit_jax.convert.names import POSITIONS, native_names, with_class_position
+from vit_jax.convert import architecture, claims, released, torch_names
+from vit_jax.convert.names import POSITIONS, native_names, rename, with_class_position
 from vit_jax.convert.npz import read_npz
 from vit_jax.convert.safetensor import INDEX, read_json, read_safetensors
 from vit_jax.train.checkpoint import read_params, run_folder
 from vit_jax.types import UserError
 
 Weights = Literal["raw", "average"]
-
-# What our own files say of themselves inside a foreign format's config, or beside an npz.
-OWN_SECTION = "vit_jax"
-
-HUGGING_FACE_GELU = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu_fast": "tanh"}
-TIMM_GELU = {"gelu": "erf", "gelu_tanh": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
 @dataclasses.dataclass
@@ -58,28 +52,43 @@ class Source:
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def open_source(path: str, *, num_heads: int = 0, weights: Weights = "raw") -> Source:
+def open_source(
+    path: str, *, num_heads: int = 0, weights: Weights = "raw", grid: tuple[int, int] | None = None
+) -> Source:
     """Reads a checkpoint of any format.
 
     Args:
       path: file, folder, or the name of a released model such as `augreg:B/16`.
       num_heads: attention heads, for a PyTorch file without a config, whose shapes do not tell.
       weights: of our own runs, the raw parameters or their Polyak average.
+      grid: (gh, gw) that the positions were trained at, for a file that does not tell.
 
     Raises:
       UserError: nothing there, no such format, damaged, or no model of ours.
     """
     if released.is_name(path):
         found = released.find(path)
-        source = open_source(str(released.fetch(found)), num_heads=num_heads)
+        source = open_source(str(released.fetch(found)), num_heads=num_heads, grid=grid)
         return dataclasses.replace(source, path=path)
+    try:
+        source = _open(path, num_heads, weights, grid)
+        if source.format != "run":
+            claims.check_settings(source.settings)
+    except UserError as error:
+        if path in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from error
+    return source if grid is None else dataclasses.replace(source, grid=grid)
+
+
+def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | None) -> Source:
     place = epath.Path(path).expanduser()
     if folder := run_folder(path):
         return _open_run(path, folder, weights)
     if weights == "average":
         raise UserError(f"{path} is no run of ours, so it holds no averaged weights; use init.weights=raw")
     if place.is_dir():
-        return _open_folder(path, place, num_heads)
+        return _open_folder(path, place, num_heads, grid)
     if not place.is_file():
         raise UserError(
             f"{path} is neither a file nor a folder; expected an npz or safetensors file, a Hugging Face or timm folder, "
@@ -89,13 +98,13 @@ def open_source(path: str, *, num_heads: int = 0, weights: Weights = "raw") -> S
         start = file.read(9)
     if start.startswith(b"PK"):
         return _open_zip(path, place)
-    if start.startswith(b"\x80") and start[1:2] in b"\x02\x03\x04\x05":
+    if start.startswith(b"\x80") and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         raise UserError(
             f"{path} is a Python pickle (an old PyTorch file), which can run any program and is not read here; in PyTorch "
             f"load it with weights_only=True and save it with safetensors.torch.save_file"
         )
     if start[8:9] == b"{":
-        return _open_torch(path, read_safetensors(path), {}, num_heads)
+        return _open_torch(path, read_safetensors(path), {}, num_heads, grid)
     raise UserError(
         f"{path} begins with {start[:8]!r}, which is neither npz (PK) nor safetensors; if it was downloaded, it may be an "
         f"error page: look into it and download it again"
@@ -103,19 +112,27 @@ def open_source(path: str, *, num_heads: int = 0, weights: Weights = "raw") -> S
 
 
 def _open_run(path: str, folder: epath.Path, weights: Weights) -> Source:
-    tensors, meta = read_params(folder, average=weights == "average")
+    try:
+        tensors, meta = read_params(folder, average=weights == "average")
+        settings = {
+            k: tuple(x) if isinstance(x, list) else x for k, x in meta.get("config", {}).get("model", {}).items()
+        }
+        grid = tuple(meta["grid"])
+    except UserError:
+        raise
+    except Exception as error:  # whatever Orbax makes of a damaged folder: the remedy is the same
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UserError(f"{folder} cannot be read as a checkpoint of ours ({reason}); copy it again") from error
     native, aside = native_names(tensors)
-    settings = dict(meta.get("config", {}).get("model", {})) or architecture.infer_settings(native)
-    settings = {key: tuple(x) if isinstance(x, list) else x for key, x in settings.items()}
-    return Source(path, "run", native, settings, tuple(meta["grid"]), aside=aside, meta=meta)
+    return Source(path, "run", native, settings or architecture.infer_settings(native), grid, aside=aside, meta=meta)
 
 
 def _open_zip(path: str, place: epath.Path) -> Source:
     with place.open("rb") as file:
         try:
             members = zipfile.ZipFile(file).namelist()
-        except zipfile.BadZipFile:
-            members = []  # read_npz says what is wrong
+        except Exception:  # whatever a damaged zip raises: read_npz says what is wrong
+            members = []
     if any(name.endswith(("data.pkl", ".pkl")) for name in members):
         raise UserError(
             f"{path} is a PyTorch file (a pickle in a zip), which can run any program and is not read here; in PyTorch load "
@@ -137,17 +154,10 @@ def _open_zip(path: str, place: epath.Path) -> Source:
 def _read_sidecar(place: epath.Path) -> dict[str, Any]:
     """What `convert.save` wrote beside an npz of ours, which has no place for a config."""
     beside = place.with_suffix(".json")
-    own = read_json(beside).get(OWN_SECTION, {}) if beside.exists() else {}
-    return _tuples(own)
+    return claims.own_section(read_json(beside)) if beside != place and beside.exists() else {}
 
 
-def _tuples(own: dict[str, Any]) -> dict[str, Any]:
-    if "model" in own:
-        own = own | {"model": {k: tuple(x) if isinstance(x, list) else x for k, x in own["model"].items()}}
-    return own
-
-
-def _open_folder(path: str, place: epath.Path, num_heads: int) -> Source:
+def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, int] | None) -> Source:
     if not any((place / name).exists() for name in ("model.safetensors", INDEX)):
         there = ", ".join(sorted(p.name for p in place.iterdir())[:8]) or "nothing"
         pickled = "; pytorch_model.bin is a pickle, which is not read here" if "pytorch_model" in there else ""
@@ -155,11 +165,17 @@ def _open_folder(path: str, place: epath.Path, num_heads: int) -> Source:
             f"{path} holds {there}{pickled}; expected checkpoints/ (a run of ours) or model.safetensors (Hugging Face, timm)"
         )
     config = read_json(place / "config.json") if (place / "config.json").exists() else {}
-    return _open_torch(path, read_safetensors(path), config, num_heads)
+    return _open_torch(path, read_safetensors(path), config, num_heads, grid)
 
 
-def _open_torch(path: str, stored: dict[str, np.ndarray], config: dict[str, Any], num_heads: int) -> Source:
-    hub = torch_names.hub_names(stored)
+def _open_torch(
+    path: str,
+    stored: dict[str, np.ndarray],
+    config: dict[str, Any],
+    num_heads: int,
+    grid: tuple[int, int] | None,
+) -> Source:
+    hub = rename(stored, torch_names.hub_name)
     is_timm = "patch_embed.proj.weight" in stored
     if not is_timm and "embeddings.patch_embeddings.projection.weight" not in hub:
         some = ", ".join(sorted(stored)[:4]) or "none"
@@ -167,7 +183,7 @@ def _open_torch(path: str, stored: dict[str, np.ndarray], config: dict[str, Any]
             f"{path} is neither transformers' ViT (vit.embeddings.patch_embeddings.projection.weight) nor timm's "
             f"(patch_embed.proj.weight): {len(stored)} tensors, {some}, ..."
         )
-    found = _timm_settings(path, config) if is_timm else _hugging_face_settings(path, config)
+    found = claims.timm_settings(config) if is_timm else claims.hugging_face_settings(config)
     kernel = stored["patch_embed.proj.weight"] if is_timm else hub["embeddings.patch_embeddings.projection.weight"]
     width = kernel.shape[0] if kernel.ndim else 0
     heads = num_heads or found.pop("num_heads", 0) or architecture.HEADS_OF_WIDTH.get(width, 0)
@@ -179,62 +195,26 @@ def _open_torch(path: str, stored: dict[str, np.ndarray], config: dict[str, Any]
     rules = torch_names.TIMM if is_timm else torch_names.HUGGING_FACE
     native, origin = torch_names.to_native(stored if is_timm else hub, rules, heads)
     if not is_timm:
-        whole = {name.removeprefix("vit."): name for name in stored}
+        whole = {torch_names.hub_name(name): name for name in stored}
         origin = {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
     found.pop("num_heads", None)
     aside = {}
     for name in ("embeddings.mask_token", "decoder.0.weight", "decoder.0.bias"):
-        if name in native:
-            aside[name] = "of the masked image model, not of the encoder"
-            del native[name]
+        if native.pop(name, None) is not None:
+            aside[origin.pop(name)] = "of the masked image model, not of the encoder"
     _add_absent_biases(native, origin)
-    own = _tuples(config.get(OWN_SECTION, {}))
-    settings = architecture.infer_settings(native) | found | own.get("model", {})
-    grid = tuple(own["grid"]) if own.get("grid") else _grid_of_config(config, settings)
-    grid = _place_positions(path, native, settings, grid)
-    meta = {"class_names": _class_names(config)} | {k: v for k, v in own.items() if k not in ("model", "grid")}
-    return Source(path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta)  # type: ignore[arg-type]
-
-
-def _hugging_face_settings(path: str, config: dict[str, Any]) -> dict[str, Any]:
-    kind, act = config.get("model_type", "vit"), config.get("hidden_act", "gelu")
-    if kind != "vit":
-        raise UserError(f"{path}: config.json says model_type {kind!r}; expected 'vit'")
-    if act not in HUGGING_FACE_GELU:
-        raise UserError(f"{path}: hidden_act {act!r} is not known here; expected one of {', '.join(HUGGING_FACE_GELU)}")
-    return {
-        "gelu": HUGGING_FACE_GELU[act],
-        "norm_eps": float(config.get("layer_norm_eps", 1e-12)),
-        "num_heads": int(config.get("num_attention_heads", 0)),
-    }
-
-
-def _timm_settings(path: str, config: dict[str, Any]) -> dict[str, Any]:
-    args = config.get("model_args") or {}
-    act = args.get("act_layer", "gelu")
-    if act not in TIMM_GELU:
-        raise UserError(f"{path}: act_layer {act!r} is not known here; expected one of {', '.join(TIMM_GELU)}")
-    settings = {"gelu": TIMM_GELU[act], "norm_eps": 1e-6, "num_heads": int(args.get("num_heads", 0))}
-    pool = args.get("global_pool", config.get("global_pool"))
-    known = {"token": "token", "avg": "gap", "": "unpooled"}
-    if pool is not None and pool not in known:
-        raise UserError(f"{path}: global_pool {pool!r} is not known here; expected token, avg or none")
-    return settings | ({"pool": known[pool]} if pool is not None else {})
-
-
-def _grid_of_config(config: dict[str, Any], settings: Mapping[str, Any]) -> tuple[int, int] | None:
-    size = config.get("image_size") or (config.get("model_args") or {}).get("img_size")
-    if size is None:
-        return None
-    h, w = (size, size) if isinstance(size, int) else size
-    return h // settings["patch_size"][0], w // settings["patch_size"][1]
-
-
-def _class_names(config: dict[str, Any]) -> list[str] | None:
-    labels = config.get("id2label")
-    if labels:
-        return [labels[key] for key in sorted(labels, key=int)]
-    return config.get("label_names")
+    own = claims.own_section(config)
+    inferred = architecture.infer_settings(native)
+    if inferred["name"] != "vit":
+        raise UserError(
+            f"{path} names its tensors as PyTorch does, and holds those of a {inferred['name']} of ours beside them"
+        )
+    settings = inferred | found | own["model"]
+    grid = grid or (tuple(own["grid"]) if own.get("grid") else claims.grid_of_config(config, inferred["patch_size"]))
+    grid = _place_positions(path, native, settings, grid) if is_timm else grid
+    grid = grid or architecture.infer_grid(native, settings)
+    meta = {"class_names": claims.class_names(config)} | {k: v for k, v in own.items() if k not in ("model", "grid")}
+    return Source(path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta)
 
 
 def _add_absent_biases(native: dict[str, np.ndarray], origin: dict[str, str]) -> None:
@@ -254,11 +234,13 @@ def _place_positions(
     timm gives an entry to every prefix token (class token, registers) or to none. Which it was is told by the grid, or by
     which of the two counts is square.
     """
-    positions = native.get(POSITIONS)
-    if positions is None or positions.ndim != 3:
+    positions, table = native.get(POSITIONS), native.get("Transformer/registers")
+    if positions is None:
         return grid
     has_class = architecture.has_class_token(settings)
-    registers = int(settings.get("registers", 0))
+    registers = 0 if table is None else table.shape[1]
+    if table is not None and (positions.shape[0], positions.shape[2]) != (table.shape[0], table.shape[2]):
+        return grid  # refused where they are fitted
     entries, prefix = positions.shape[1], has_class + registers
 
     def square(n: int) -> tuple[int, int] | None:
@@ -282,7 +264,7 @@ def _place_positions(
         native[POSITIONS] = with_class_position(positions, has_class)
     elif registers:
         first = int(has_class)
-        native["Transformer/registers"] = native["Transformer/registers"] + positions[:, first : first + registers]
+        native["Transformer/registers"] = table + positions[:, first : first + registers]
         native[POSITIONS] = np.concatenate([positions[:, :first], positions[:, first + registers :]], axis=1)
     return grid
 

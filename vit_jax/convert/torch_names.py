@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vit_jax.types import UserError
+
 BLOCK = "Transformer/encoderblock_{i}"
 ATTENTION = f"{BLOCK}/MultiHeadDotProductAttention_1"
 
@@ -77,12 +79,13 @@ class Layout(NamedTuple):
     weight_back: Callable[[np.ndarray], np.ndarray]
     bias: Callable[[np.ndarray, int], np.ndarray] = lambda x, heads: x
     bias_back: Callable[[np.ndarray], np.ndarray] = lambda x: x
+    rank: int = 2
 
 
 LAYOUTS = {
-    "norm": Layout("scale", lambda x, heads: x, lambda x: x),
+    "norm": Layout("scale", lambda x, heads: x, lambda x: x, rank=1),
     "dense": Layout("kernel", lambda x, heads: x.T, lambda x: x.T),
-    "conv": Layout("kernel", lambda x, heads: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
+    "conv": Layout("kernel", lambda x, heads: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1), rank=4),
     "to_heads": Layout(
         "kernel",
         lambda x, heads: x.T.reshape(x.shape[1], heads, -1),
@@ -102,6 +105,7 @@ class Entry(NamedTuple):
     ours: tuple[str, ...]
     to_native: Callable[[np.ndarray, int], np.ndarray]
     to_foreign: Callable[[np.ndarray], np.ndarray]
+    rank: int | None = None  # of the foreign tensor; None where ours is the same tensor
 
 
 def expand(rules: tuple[tuple[str, str, str], ...], depth: int) -> dict[str, Entry]:
@@ -117,15 +121,15 @@ def expand(rules: tuple[tuple[str, str, str], ...], depth: int) -> dict[str, Ent
             first, *others = native.split("|")
             layers = [first, *(f"{first.rpartition('/')[0]}/{other}" for other in others)]
             kernels = tuple(f"{layer}/{layout.weight_name}" for layer in layers)
-            entries[f"{theirs}.weight"] = Entry(kernels, layout.weight, layout.weight_back)
-            entries[f"{theirs}.bias"] = Entry(tuple(f"{x}/bias" for x in layers), layout.bias, layout.bias_back)
+            entries[f"{theirs}.weight"] = Entry(kernels, layout.weight, layout.weight_back, layout.rank)
+            entries[f"{theirs}.bias"] = Entry(tuple(f"{x}/bias" for x in layers), layout.bias, layout.bias_back, 1)
     return entries
 
 
 def count_layers(names: Mapping[str, np.ndarray] | set[str]) -> int:
-    """Number of blocks that a foreign file's names speak of."""
+    """Number of blocks that a foreign file's names speak of; an absurd number in one is one more, not that many."""
     found = (re.search(r"(?:^|\.)(?:blocks|layers?)\.(\d+)\.", name) for name in names)
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
+    return len({match[1] for match in found if match})
 
 
 def to_native(
@@ -141,6 +145,9 @@ def to_native(
     Returns:
       (tensors under our names; those that no rule knows, or whose rank is not the rule's, keep their foreign names),
       {our name: foreign name}).
+
+    Raises:
+      UserError: two tensors stand for one of ours.
     """
     entries = expand(rules, count_layers(tensors))
     out: dict[str, np.ndarray] = {}
@@ -148,15 +155,16 @@ def to_native(
     for name, x in tensors.items():
         entry = entries.get(name)
         try:
-            if entry is None or x.shape[0] % len(entry.ours):
+            if entry is None or x.shape[0] % len(entry.ours) or entry.rank not in (None, x.ndim):
                 raise ValueError
             parts = {
                 ours: entry.to_native(part, num_heads)
                 for ours, part in zip(entry.ours, np.split(x, len(entry.ours)), strict=True)
             }
         except (ValueError, IndexError):
-            out[name], origin[name] = x, name
-            continue
+            parts = {name: x}
+        if twice := sorted(set(parts) & set(out)):
+            raise UserError(f"{origin[twice[0]]} and {name} stand for one and the same tensor, {twice[0]}")
         out |= parts
         origin |= dict.fromkeys(parts, name)
     return out, origin
@@ -174,17 +182,11 @@ def to_foreign(
     return out, sorted(left)
 
 
-def hub_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A transformers file under the hub's names: `vit.` stripped, version 5's names for blocks undone."""
-    renames = [
-        (re.compile(re.escape(new).replace(r"\{i\}", r"(\d+)") + r"\.(weight|bias)"), old)
-        for new, old in HUGGING_FACE_5
-    ]
-    out = {}
-    for name, x in tensors.items():
-        plain = name.removeprefix("vit.")
-        for pattern, old in renames:
-            if match := pattern.fullmatch(plain):
-                plain = f"{old.format(i=match[1])}.{match[2]}"
-        out[plain] = x
-    return out
+def hub_name(name: str) -> str:
+    """A transformers tensor's name on the hub: `vit.` stripped, version 5's names for blocks undone."""
+    plain = name.removeprefix("vit.")
+    for new, old in HUGGING_FACE_5:
+        pattern = re.escape(new).replace(r"\{i\}", r"(\d+)") + r"\.(weight|bias)"
+        if match := re.fullmatch(pattern, plain):
+            return f"{old.format(i=match[1])}.{match[2]}"
+    return plain

@@ -1,0 +1,182 @@
+"""What the JSON beside a checkpoint's tensors says of its model, checked before it is believed.
+
+Tensors tell most of a model; the activation, epsilons, heads and the grid are said by a Hugging Face or timm config.json,
+or by the section of ours that `convert.save` writes. A value that makes no sense is an error and never a guess.
+
+Called by: convert.source, convert.load.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from vit_jax.models import build
+from vit_jax.types import UserError
+
+# What our own files say of themselves inside a foreign format's config, or beside an npz.
+OWN_SECTION = "vit_jax"
+
+HUGGING_FACE_GELU = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu_fast": "tanh"}
+TIMM_GELU = {"gelu": "erf", "gelu_tanh": "tanh", "gelu_pytorch_tanh": "tanh"}
+TIMM_POOL = {"token": "token", "avg": "gap", "": "unpooled"}
+
+# No published model is a tenth as deep, and one that is so by mistake takes minutes to refuse.
+MAX_DEPTH = 1000
+
+
+def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`gelu`, `norm_eps` and, if it is said, `num_heads` of a transformers config.
+
+    Raises:
+      UserError: the config is another model's, or a value makes no sense.
+    """
+    kind, act, pooler = (
+        config.get(key, default)
+        for key, default in (("model_type", "vit"), ("hidden_act", "gelu"), ("pooler_act", "tanh"))
+    )
+    if kind != "vit":
+        raise UserError(f"config.json says model_type {kind!r}; expected 'vit'")
+    if pooler != "tanh":
+        raise UserError(f"config.json says pooler_act {pooler!r}; expected 'tanh', as the representation layer has it")
+    eps = config.get("layer_norm_eps", 1e-12)
+    if not fits(eps, float) or not 0 <= eps < 1:
+        raise UserError(f"config.json says layer_norm_eps {eps!r}; expected a number of at least 0 and below 1")
+    settings = {"gelu": _known(act, HUGGING_FACE_GELU, "hidden_act"), "norm_eps": float(eps)}
+    return settings | _heads(config, "num_attention_heads")
+
+
+def timm_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`gelu`, `norm_eps` and, if they are said, `num_heads` and `pool` of a timm config; errors as above."""
+    args = _model_args(config)
+    settings = {"gelu": _known(args.get("act_layer", "gelu"), TIMM_GELU, "act_layer"), "norm_eps": 1e-6}
+    pool = args.get("global_pool", config.get("global_pool"))
+    if pool is not None:
+        settings["pool"] = _known(pool, TIMM_POOL, "global_pool")
+    return settings | _heads(args, "num_heads")
+
+
+def grid_of_config(config: Mapping[str, Any], patch_size: tuple[int, int]) -> tuple[int, int] | None:
+    """(gh, gw) of the images that a foreign config speaks of; None if it speaks of none."""
+    size = config.get("image_size") or _model_args(config).get("img_size")
+    if size is None:
+        return None
+    pair = (size, size) if fits(size, int) else size
+    if not is_pair(pair) or pair[0] < patch_size[0] or pair[1] < patch_size[1]:
+        raise UserError(
+            f"config.json says images of {size!r}; expected pixels, at least the patch of {patch_size[0]}x{patch_size[1]}"
+        )
+    return pair[0] // patch_size[0], pair[1] // patch_size[1]
+
+
+def class_names(config: Mapping[str, Any]) -> list[str] | None:
+    """Names of the head's outputs, in order, if a foreign config has them."""
+    labels = config.get("id2label")
+    if not labels:
+        names = config.get("label_names")
+        if names is not None and not _is_names(names):
+            raise UserError("config.json: label_names is no list of names")
+        return names
+    if not isinstance(labels, dict) or set(labels) != {str(i) for i in range(len(labels))}:
+        raise UserError("config.json: id2label is no object with keys 0, 1, ... and the names of the classes")
+    return [str(labels[str(i)]) for i in range(len(labels))]
+
+
+def own_section(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """What `convert.save` wrote under our key, lists made tuples; empty if it wrote nothing.
+
+    Raises:
+      UserError: it has not the form in which we write it.
+    """
+    own = holder.get(OWN_SECTION, {})
+    model = own.get("model", {}) if isinstance(own, dict) else None
+    if not isinstance(model, dict):
+        raise UserError(
+            f"its section {OWN_SECTION!r} is not as this program writes it: expected an object with a model"
+        )
+    if own.get("grid") is not None and not is_pair(own["grid"]):
+        raise UserError(f"its section {OWN_SECTION!r} says grid {own['grid']!r}; expected [gh, gw]")
+    if own.get("class_names") is not None and not _is_names(own["class_names"]):
+        raise UserError(f"its section {OWN_SECTION!r}: class_names is no list of names")
+    model = {key: tuple(x) if isinstance(x, list) else x for key, x in model.items()}
+    if model:
+        check_settings(model)
+    return dict(own) | {"model": model}
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Checks a model section against the fields of its class.
+
+    Raises:
+      UserError: no such model, keys that it has not, values of the wrong type; all listed.
+    """
+    schema = fields_of(settings.get("name"))
+    errors = [] if "num_classes" in settings else ["  model.num_classes is not said"]
+    for key, value in settings.items():
+        if key not in schema and key != "name":
+            errors.append(f"  model.{key} is no option of {settings['name']}; it has {', '.join(sorted(schema))}")
+        elif key in schema and not fits(value, schema[key]):
+            errors.append(f"  model.{key} is {value!r}; expected {_describe(schema[key])}")
+    if not errors and settings.get("depth", 0) > MAX_DEPTH:
+        errors.append(f"  model.depth is {settings['depth']:,}; expected at most {MAX_DEPTH:,}")
+    if errors:
+        raise UserError("these settings are no model's:\n" + "\n".join(errors))
+
+
+def fields_of(name: Any) -> dict[str, Any]:
+    """{option: type} of a model's class; UserError if there is no such model."""
+    if not isinstance(name, str) or name not in build.MODELS:
+        raise UserError(f"there is no model {name!r}; expected one of {', '.join(build.MODELS)}")
+    hints = typing.get_type_hints(build.MODELS[name])
+    return {key: hint for key, hint in hints.items() if key not in ("parent", "name")}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value has a type: int, float (finite, an int will do), bool, a Literal, or a tuple of ints."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return isinstance(value, str) and value in args
+    if typing.get_origin(hint) is tuple:
+        same_length = args[-1] is Ellipsis or (isinstance(value, tuple | list) and len(value) == len(args))
+        return isinstance(value, tuple | list) and same_length and all(fits(x, int) for x in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is hint
+
+
+def is_pair(value: Any) -> bool:
+    """Whether a value is two positive ints."""
+    return fits(value, tuple[int, int]) and min(value) > 0
+
+
+def _describe(hint: Any) -> str:
+    choices = typing.get_args(hint)
+    return " or ".join(choices) if typing.get_origin(hint) is typing.Literal else getattr(hint, "__name__", str(hint))
+
+
+def _model_args(config: Mapping[str, Any]) -> dict[str, Any]:
+    args = config.get("model_args") or {}
+    if not isinstance(args, dict):
+        raise UserError(f"config.json: model_args is {type(args).__name__}; expected an object")
+    return args
+
+
+def _known(value: Any, table: Mapping[str, str], key: str) -> str:
+    if not isinstance(value, str) or value not in table:
+        expected = ", ".join(name or "''" for name in table)
+        raise UserError(f"{key} {value!r} is not known here; expected one of {expected}")
+    return table[value]
+
+
+def _heads(config: Mapping[str, Any], key: str) -> dict[str, int]:
+    if key not in config:
+        return {}
+    if not fits(config[key], int) or config[key] < 1:
+        raise UserError(f"config.json says {key} {config[key]!r}; expected 1 or more")
+    return {"num_heads": config[key]}
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
