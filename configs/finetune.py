@@ -23,7 +23,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from vit_jax.config import nearest, parse_arg
+from vit_jax.config import parse_arg
+from vit_jax.data.vtab import find_task
 from vit_jax.models.variants import any_variant
 from vit_jax.types import UserError
 
@@ -39,20 +40,12 @@ ROWS = {
 OWN = (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test")  # any other TFDS name: the row of the small data sets
 VTAB = (2_500, (0.01,), 0, 200, "")  # 2,500 steps at 0.01; 200 development examples
 
-# VTAB-1k tasks whose label is the stored one: TFDS name, (train800, val200, test). arXiv 1910.04867.
-VTAB_TASKS = {
-    "caltech101": ("caltech101", ("train[:800]", "train[2754:2954]", "test")),
-    "cifar100": ("cifar100", ("train[:800]", "train[45000:45200]", "test")),
-    "dtd": ("dtd", ("train[:800]", "validation[:200]", "test")),
-    "flowers102": ("oxford_flowers102", ("train[:800]", "validation[:200]", "test")),
-    "pets": ("oxford_iiit_pet", ("train[:800]", "train[2944:3144]", "test")),
-    "svhn": ("svhn_cropped", ("train[:800]", "train[65931:66131]", "test")),
-    "sun397": ("sun397/tfds", ("train[:800]", "validation[:200]", "test")),
-    "camelyon": ("patch_camelyon", ("train[:800]", "validation[:200]", "test")),
-    "eurosat": ("eurosat/rgb", ("train[:800]", "train[16200:16400]", "train[21600:]")),
-    "resisc45": ("resisc45", ("train[:800]", "train[18900:19100]", "train[25200:]")),
-    "retinopathy": ("diabetic_retinopathy_detection/btgraham-300", ("train[:800]", "validation[:200]", "test")),
-    "dmlab": ("dmlab", ("train[:800]", "validation[:200]", "test")),
+# What a VTAB task's training may do to an image: (recipe, flip).
+VTAB_RECIPES = {
+    "crop_flip": ("finetune", True),
+    "crop": ("finetune", False),
+    "flip": ("resize_flip", True),
+    "none": ("eval", False),
 }
 
 
@@ -107,6 +100,8 @@ def get_config(text: str | None = None) -> ConfigDict:
     }
     config.init = {"path": arg.init, "head": "zeros", "architecture": "config" if arg.variant else "source"}
     config.seed = 0
+    if dataset.startswith("vtab/"):
+        config.data.recipe, config.data.flip = VTAB_RECIPES[find_task(dataset).augmentation]
     if Path(dataset).expanduser().is_dir():
         own_folder(config, patch)
     return smoke(config, patch) if arg.smoke else config
@@ -125,11 +120,8 @@ def own_folder(config: ConfigDict, patch: tuple[int, int]) -> None:
 def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:
     """(TFDS name or folder, row of table 4, (training split, scored split))."""
     if dataset.startswith("vtab/"):
-        task = dataset.removeprefix("vtab/")
-        if task not in VTAB_TASKS:
-            raise UserError(f"no VTAB task {task!r} here; {nearest(task, VTAB_TASKS)}")
-        name, (train, val, test) = VTAB_TASKS[task]
-        return name, VTAB, (train, val) if dev else (f"{train}+{val}", test)
+        find_task(dataset)
+        return dataset, VTAB, ("train800", "val200") if dev else ("train800val200", "test")
     row = ROWS.get(dataset, OWN)
     _, _, percent, _, test = row
     held_out = f"train[{100 - percent}%:]"

@@ -31,7 +31,14 @@ MAY_IMPORT = {
     "run": {"types", "config", "record", "initial", "assemble", *ROOMS},
     "main": {"types", "config", "partition", "run", "train.loop"},
 }
-CONFIGS_MAY_IMPORT = {"ml_collections", "vit_jax.config", "vit_jax.types", "vit_jax.models.variants"}
+# Configs read two tables: of variants and of VTAB's tasks.
+CONFIGS_MAY_IMPORT = {
+    "ml_collections",
+    "vit_jax.config",
+    "vit_jax.types",
+    "vit_jax.models.variants",
+    "vit_jax.data.vtab",
+}
 HOMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base_utils"}
 
 

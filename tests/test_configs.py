@@ -10,6 +10,7 @@ import pytest
 
 from vit_jax import config as configs
 from vit_jax.assemble import build_model, grid_of, resolve
+from vit_jax.data import vtab
 from vit_jax.models.build import abstract_params, count_params
 from vit_jax.types import UserError
 
@@ -53,7 +54,8 @@ TABLE_4 = {
     "oxford_flowers102": (500, (0.001, 0.003, 0.01, 0.03), 10),
 }
 
-# VTAB-1k: the 800 + 200 training examples and the test split of every task whose label is the stored one.
+# VTAB-1k: data set, the 800 + 200 training examples, the test split, and how training may change an image
+# (recipe, flip): the transfers of arXiv 2106.04560.
 VTAB = {
     "caltech101": ("caltech101", "train[:800]", "train[2754:2954]", "test"),
     "cifar100": ("cifar100", "train[:800]", "train[45000:45200]", "test"),
@@ -67,7 +69,16 @@ VTAB = {
     "resisc45": ("resisc45", "train[:800]", "train[18900:19100]", "train[25200:]"),
     "retinopathy": ("diabetic_retinopathy_detection/btgraham-300", "train[:800]", "validation[:200]", "test"),
     "dmlab": ("dmlab", "train[:800]", "validation[:200]", "test"),
+    "clevr_count": ("clevr", "train[:800]", "train[63000:63200]", "validation"),
+    "clevr_dist": ("clevr", "train[:800]", "train[63000:63200]", "validation"),
+    "dsprites_loc": ("dsprites", "train[:800]", "train[589824:590024]", "train[663552:]"),
+    "dsprites_ori": ("dsprites", "train[:800]", "train[589824:590024]", "train[663552:]"),
+    "kitti": ("kitti", "train[:800]", "validation[:200]", "test"),
+    "smallnorb_azim": ("smallnorb", "train[:800]", "test[:200]", "test[50%:]"),
+    "smallnorb_elev": ("smallnorb", "train[:800]", "test[:200]", "test[50%:]"),
 }
+NO_CROP = {"clevr_count", "clevr_dist", "dmlab", "kitti", "dsprites_loc"}
+NO_FLIP = {"dsprites_loc", "dsprites_ori", "smallnorb_azim"}
 
 
 def load(name, arguments=""):
@@ -505,18 +516,26 @@ def test_the_rates_swept_are_table_4s_and_no_other(dataset):
 @pytest.mark.parametrize("task", VTAB)
 def test_vtab_tasks_train_on_a_thousand_examples(task):
     name, train, val, test = VTAB[task]
+    table = vtab.TASKS[task]
+    assert (table.dataset, table.train800, table.val200, table.test) == (name, train, val, test)
     config = load("finetune", f"dataset=vtab/{task}")
-    assert config.data.dataset == name
-    assert config.data.split == f"{train}+{val}"
-    assert config.evals.test.split == test
+    assert some(config.data, "dataset", "split") == (f"vtab/{task}", "train800val200")
+    assert config.evals.test.split == "test"
     assert (config.optim.lr, config.data.resolution) == (0.01, (384, 384))
     assert steps_of(config, lambda c: c.train.duration) == 2500
+    assert (config.data.recipe == "finetune") == (task not in NO_CROP)
+    assert (config.data.flip and config.data.recipe != "eval") == (task not in NO_FLIP)
     config = load("finetune", f"dataset=vtab/{task},dev")
-    assert (config.data.split, config.evals.dev.split) == (train, val)
+    assert (config.data.split, config.evals.dev.split) == ("train800", "val200")
+
+
+def test_vtab_has_its_nineteen_tasks():
+    assert set(vtab.TASKS) == set(VTAB)
+    assert len(VTAB) == 19
 
 
 def test_a_misspelt_vtab_task_names_the_nearest():
-    with pytest.raises(UserError, match=r"no VTAB task 'eurosad' here; did you mean 'eurosat'\?"):
+    with pytest.raises(UserError, match=r"no VTAB task 'eurosad'; did you mean 'eurosat'\?"):
         load("finetune", "dataset=vtab/eurosad")
 
 

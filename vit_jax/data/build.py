@@ -20,8 +20,8 @@ class TrainData:
     """Training data.
 
     Args:
-      dataset: TFDS name, or a folder that holds `train/CLASS/*.jpg|png`.
-      split: in TFDS's syntax, `train[:98%]`; for a folder too.
+      dataset: TFDS name, a folder that holds `train/CLASS/*.jpg|png`, or `vtab/TASK`.
+      split: in TFDS's syntax, `train[:98%]`; for a folder too; of a VTAB task train800, val200, train800val200 or test.
       resolution: (h, w) of the images the model sees, pixels.
       batch_size: global: examples per optimizer step over all devices, processes and accumulation steps.
       recipe: augmentation, see `data.preprocess`.
@@ -38,7 +38,7 @@ class TrainData:
     split: str
     resolution: tuple[int, int]
     batch_size: int
-    recipe: Literal["pretrain", "finetune", "eval"]
+    recipe: Literal["pretrain", "finetune", "resize_flip", "eval"]
     crop_area: tuple[float, float] = (0.05, 1.0)
     flip: bool = True
     data_dir: str = ""

@@ -12,7 +12,7 @@ import numpy as np
 from vit_jax.data import ops
 from vit_jax.types import UserError
 
-RecipeName = Literal["pretrain", "finetune", "eval", "fewshot"]
+RecipeName = Literal["pretrain", "finetune", "resize_flip", "eval", "fewshot"]
 
 
 class Recipe(NamedTuple):
@@ -34,6 +34,7 @@ class Recipe(NamedTuple):
 RECIPES: dict[str, Recipe] = {
     "pretrain": Recipe(None, "inception", True, "arXiv 2010.11929, appendix B.1; the release"),
     "finetune": Recipe(7 / 6, "random", True, "big_vision transfer: 448 -> 384"),
+    "resize_flip": Recipe(1.0, "none", True, "VTAB tasks whose label a crop would change"),
     "eval": Recipe(1.0, "none", False, "the release"),
     "fewshot": Recipe(8 / 7, "central", False, "big_vision few-shot: 256 -> 224"),
 }
@@ -87,10 +88,11 @@ def make_transform(
     """Makes the preprocessing of one phase.
 
     Args:
-      recipe: `pretrain`, `finetune`, `eval` or `fewshot`; see RECIPES.
+      recipe: `pretrain`, `finetune`, `resize_flip`, `eval` or `fewshot`; see RECIPES.
       resolution: (h, w) of the result, pixels.
       crop_area: least and largest share of the image that an Inception crop keeps, in (0, 1]; `pretrain` only.
-      flip: False where a mirror image is another class (digits, text); `pretrain` and `finetune` only.
+      flip: False where a mirror image is another class (digits, text); `pretrain`, `finetune` and
+        `resize_flip` only.
 
     Returns:
       A picklable callable (image uint8 (h, w, 3), rng) -> uint8 (resolution[0], resolution[1], 3).

@@ -38,6 +38,7 @@ class BatchReader:
     def __init__(self, source: Source, transform: Transform, seed: int, replace: bool, max_corrupt: int):
         self._source, self._transform = source, transform
         self._seed, self._replace, self._max_corrupt = seed, replace, max_corrupt
+        self._decode = getattr(source, "decode", decode)
         self._shape = transform(np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0)).shape
 
     def __call__(self, keys: np.ndarray) -> Element:
@@ -88,7 +89,7 @@ class BatchReader:
                 return f"{name} has label {label}, expected 0 to {classes - 1}: this split has no (or other) labels"
             batch.label[row] = label
             try:
-                image = decode(data)
+                image = self._decode(data)
             except CorruptImage as error:
                 corrupt.append((name, str(error)))
                 continue

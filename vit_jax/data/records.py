@@ -24,11 +24,13 @@ class TfdsSource:
       spec: what was asked for and what it holds.
       folder: of one version of one config, `.../cifar10/3.0.2`.
       keys: names of the features that hold the image and the label.
+      stored: the split in terms of the prepared ones, where `spec.split` has a name of its own.
     """
 
-    def __init__(self, spec: DatasetSpec, folder: str, keys: tuple[str, str]):
+    def __init__(self, spec: DatasetSpec, folder: str, keys: tuple[str, str], stored: str = ""):
         self.spec = spec
         self.folder = folder
+        self.stored = stored or spec.split
         self._keys = keys
         self._records = self._open()
 
@@ -38,7 +40,7 @@ class TfdsSource:
         builder = tfds.builder_from_directory(self.folder)
         # Encoded bytes: TFDS's own decoder keeps alpha and 16 bits, and neither checks for damage nor for size.
         decoders = {self._keys[0]: tfds.decode.SkipDecoding()}
-        return builder.as_data_source(self.spec.split, decoders=decoders)
+        return builder.as_data_source(self.stored, decoders=decoders)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}
@@ -76,16 +78,8 @@ def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
     Raises:
       UserError: not prepared, prepared as TFRecord, unknown name or split, or not a classification data set.
     """
-    root = prepare.find_data_dir(data_dir)
-    builder = _find_builder(dataset, root)
-    if builder is None and _base_name(dataset) in prepare.OWN_BUILDERS:
-        prepare.prepare(dataset, data_dir=root)
-        builder = _find_builder(dataset, root)
-    if builder is None:
-        raise UserError(_explain_missing(dataset, root, data_dir))
+    builder = open_builder(dataset, data_dir)
     info = builder.info
-    if "array_record" not in {f.value for f in info.available_file_formats()}:
-        raise UserError(prepare.tfrecord_message(info.full_name, str(builder.data_dir)))
     slices = parse_split(dataset, split, {name: s.num_examples for name, s in info.splits.items()})
     image, label = _find_keys(dataset, info)
     shape = info.features[image].shape
@@ -98,6 +92,24 @@ def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
         image_shape=(shape[0], shape[1], shape[2]),
     )
     return TfdsSource(spec, str(builder.data_dir), (image, label))
+
+
+def open_builder(dataset: str, data_dir: str) -> Any:
+    """The TFDS builder of a prepared data set; `digits` is prepared if it is not.
+
+    Raises:
+      UserError: not prepared, prepared as TFRecord, or an unknown name.
+    """
+    root = prepare.find_data_dir(data_dir)
+    builder = _find_builder(dataset, root)
+    if builder is None and _base_name(dataset) in prepare.OWN_BUILDERS:
+        prepare.prepare(dataset, data_dir=root)
+        builder = _find_builder(dataset, root)
+    if builder is None:
+        raise UserError(_explain_missing(dataset, root, data_dir))
+    if "array_record" not in {f.value for f in builder.info.available_file_formats()}:
+        raise UserError(prepare.tfrecord_message(builder.info.full_name, str(builder.data_dir)))
+    return builder
 
 
 def _base_name(dataset: str) -> str:

@@ -11,13 +11,16 @@ from etils import epath
 from vit_jax.data.folders import open_folder
 from vit_jax.data.prepare import OWN_BUILDERS, find_data_dir
 from vit_jax.data.records import PRIVATE, open_tfds
+from vit_jax.data.tasks import open_task
+from vit_jax.data.vtab import PREFIX
 from vit_jax.types import DatasetSpec
 
 
 class Source(Protocol):
     """Encoded examples by index; picklable, so that worker processes get their own. A class that has these three is one.
 
-    A `read_many(indices)` that returns a list of what `read` returns is used where it is there.
+    A `read_many(indices)` that returns a list of what `read` returns is used where it is there; so is a `decode(data)`, in
+    place of `ops.decode`.
     """
 
     spec: DatasetSpec
@@ -36,8 +39,8 @@ def open_source(dataset: str, split: str, data_dir: str = "") -> Source:
 
     Args:
       dataset: a folder that contains train/<class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
-        `.`, `~`, `gs://`), or a TFDS name: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`. `digits` ships with scikit-learn
-        and is prepared on first use.
+        `.`, `~`, `gs://`), a TFDS name: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`, or `vtab/TASK`. `digits` ships with
+        scikit-learn and is prepared on first use.
       split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`.
       data_dir: where TFDS's data sets are; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
 
@@ -47,6 +50,8 @@ def open_source(dataset: str, split: str, data_dir: str = "") -> Source:
     Raises:
       UserError: it is not there, not prepared, or not laid out as expected; the message says what to do.
     """
+    if dataset.startswith(PREFIX) and not os.path.isdir(dataset):
+        return open_task(dataset, split, data_dir)
     if _is_folder(dataset, data_dir):
         return open_folder(dataset, split)
     return open_tfds(dataset, split, data_dir)

@@ -1,0 +1,89 @@
+"""A VTAB task's split as a source: TFDS's records, with the task's label. Called by: data.sources."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from vit_jax.data import ops, prepare
+from vit_jax.data.records import TfdsSource, open_builder
+from vit_jax.data.splits import parse_split
+from vit_jax.data.vtab import PREFIX, TASKS, Task, find_task, stored_split
+from vit_jax.types import DatasetSpec, UserError
+
+
+class TaskSource(TfdsSource):
+    """A task's split: the label is a function of the example, and dSprites' 0 and 1 become 0 and 255."""
+
+    def __init__(self, spec: DatasetSpec, folder: str, keys: tuple[str, str], task_name: str):
+        self._task_name = task_name
+        super().__init__(spec, folder, keys, stored_split(TASKS[task_name], spec.split))
+
+    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
+        """As `TfdsSource.read_many`."""
+        label = TASKS[self._task_name].label
+        examples = self._records.__getitems__([int(i) for i in indices])
+        names = (f"{self.spec.name}:{self.spec.split}#{i}" for i in indices)
+        found = []
+        for example, name in zip(examples, names, strict=True):
+            value = label(example) if callable(label) else int(example[label])
+            found.append((bytes(example["image"]), value, name))
+        return found
+
+    def decode(self, data: bytes) -> ops.Image:
+        """Decodes an image; gray is repeated to three channels."""
+        image = ops.decode(data)
+        return image * np.uint8(255) if TASKS[self._task_name].dataset == "dsprites" else image
+
+
+def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
+    """Opens a split of a task.
+
+    Args:
+      dataset: `vtab/TASK`.
+      split: train800, val200, train800val200 or test.
+      data_dir: folder of prepared data sets; empty for the default.
+
+    Raises:
+      UserError: no such task or split, or its data set is not prepared.
+    """
+    task = find_task(dataset)
+    stored = stored_split(task, split)
+    builder = open_builder(task.dataset, data_dir)
+    info = builder.info
+    slices = parse_split(dataset, stored, {name: s.num_examples for name, s in info.splits.items()})
+    _check_version(dataset, task, str(info.version))
+    names = tuple(map(str, range(task.classes)))
+    if isinstance(task.label, str):
+        feature = info.features[task.label]
+        if feature.num_classes != task.classes:
+            raise UserError(
+                f"{dataset}: {info.full_name} has {feature.num_classes} classes; expected {task.classes}. Prepare version "
+                f"{task.version}: `{prepare.COMMAND} {task.dataset}`"
+            )
+        names = tuple(feature.names)
+    shape = info.features["image"].shape
+    spec = DatasetSpec(
+        name=dataset,
+        split=split,
+        num_examples=sum(s.stop - s.start for s in slices),
+        num_classes=task.classes,
+        class_names=names,
+        image_shape=(shape[0], shape[1], shape[2]),
+    )
+    return TaskSource(spec, str(builder.data_dir), ("image", ""), dataset.removeprefix(PREFIX))
+
+
+def _check_version(dataset: str, task: Task, found: str) -> None:
+    wanted = task.version.split(".")
+    if any(w not in ("*", f) for w, f in zip(wanted, found.split("."), strict=True)):
+        logging.getLogger(__name__).warning(
+            "%s is %s %s; the benchmark pins %s: another version may order, and so choose, its 1,000 examples otherwise",
+            dataset,
+            os.path.basename(task.dataset),
+            found,
+            task.version,
+        )
