@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from tiny import model_shapes, run
 
 from vit_jax import partition
 from vit_jax.models import build
@@ -226,14 +227,12 @@ def added(scan, train):
     Every parameter is zero but the biases at the ends of the branches: 1 for attention and 100 for the MLP.
     """
     model = VisionTransformer(3, (2, 2), 4, 3, 4, 2, stochastic_depth=RATES[-1], scan=scan)
-    shapes = traverse_util.flatten_dict(build.abstract_params(model, (2, 2)), sep="/")
-    params = {name: np.zeros(x.shape, x.dtype) for name, x in shapes.items()}
+    params = {name: np.zeros(shape, np.float32) for name, shape in model_shapes(model, (2, 2)).items()}
     for name, x in params.items():
         x += name.endswith("out/bias") + 100 * name.endswith("MlpBlock_3/Dense_1/bias")
-    params = traverse_util.unflatten_dict(params, sep="/")
     rngs = {"dropout": jax.random.key(1)} if train else {}
-    run = jax.jit(lambda params, x: model.apply({"params": params}, x, train=train, capture=("layers",), rngs=rngs))
-    layers = np.stack(run(params, jnp.zeros((4096, 2, 2, 3))).layers)
+    images = np.zeros((4096, 2, 2, 3), np.uint8)
+    layers = np.stack(run(model, params, images, train=train, capture=("layers",), rngs=rngs).layers)
     assert np.array_equal(layers, np.broadcast_to(layers[:, :, :1, :1], layers.shape))
     return np.diff(layers[:, :, 0, 0], axis=0, prepend=0)
 

@@ -9,7 +9,7 @@ import numpy_resnet
 import numpy_vit
 import pytest
 from flax import traverse_util
-from tiny import flat, model_shapes, nested, random_images, run, shapes, tiny_vit
+from tiny import QUICK, flat, model_shapes, nested, random_images, run, shapes, tiny_vit
 
 from vit_jax.models import build
 from vit_jax.models.resnet import PreActivationUnit, ResidualUnit, ResNet, StdConv, resnet_stem
@@ -29,7 +29,7 @@ def double(params):
 
 
 def apply(module, params, x):
-    return np.asarray(jax.jit(module.apply)({"params": nested(params)}, jnp.asarray(x)))
+    return np.asarray(jax.jit(module.apply, compiler_options=QUICK)({"params": nested(params)}, jnp.asarray(x)))
 
 
 # Standardised convolutions
@@ -227,20 +227,24 @@ def test_where_all_is_negative_the_border_of_bits_max_pool_is_zero():
     # pool's first row and column see the border.
     root = np.zeros((7, 7, 3, 64), np.float32)
     root[3, 3, 0] = -1
-    seen = []
+    params = nested(bit_params((1,)) | {"conv_root/kernel": root})
 
-    def note(call, args, kwargs, context):
-        if isinstance(context.module, PreActivationUnit):
-            seen.append(np.asarray(args[0]))
-        return call(*args, **kwargs)
+    def pooled(images):
+        seen = []
 
-    params = bit_params((1,)) | {"conv_root/kernel": root}
-    images = np.ones((1, 8, 8, 3), np.float32) * np.array([1, 0, 0], np.float32)
-    with nn.intercept_methods(note):
-        ResNet(5, (1,)).apply({"params": nested(params)}, jnp.asarray(images))
-    assert [x.shape for x in seen] == [(1, 2, 2, 64)]
-    expected = np.array([[0, 0], [0, -98 / np.sqrt(146)]])
-    np.testing.assert_allclose(seen[0][0, :, :, 0], expected, atol=1e-5)
+        def note(call, args, kwargs, context):
+            if isinstance(context.module, PreActivationUnit):
+                seen.append(args[0])
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(note):
+            ResNet(5, (1,)).apply({"params": params}, images)
+        return seen[0]
+
+    images = jnp.ones((1, 8, 8, 3)) * jnp.array([1.0, 0.0, 0.0])[None, None, None]
+    found = jax.jit(pooled, compiler_options=QUICK)(images)
+    assert found.shape == (1, 2, 2, 64)
+    np.testing.assert_allclose(found[0, :, :, 0], [[0, 0], [0, -98 / np.sqrt(146)]], atol=1e-5)
 
 
 def test_bits_epsilons_are_the_releases():
@@ -250,7 +254,8 @@ def test_bits_epsilons_are_the_releases():
         lambda **eps: numpy_resnet.bit(double(params), x.astype(np.float64), (1,), **eps), BIT_EPS, STEM_EPS
     )
     scale = np.abs(right).max()
-    tokens = jax.jit(lambda p, x: ResNet(5, (1,)).apply({"params": p}, x).tokens)(nested(params), jnp.asarray(x))
+    features = jax.jit(lambda params: ResNet(5, (1,)).apply({"params": params}, jnp.asarray(x)), compiler_options=QUICK)
+    tokens = features(nested(params)).tokens
     np.testing.assert_allclose(tokens, right.reshape(tokens.shape), rtol=0, atol=1e-4 * scale)
     assert all(np.abs(wrong - right).max() > 0.01 * scale for wrong in wrongs)
 

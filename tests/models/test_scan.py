@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import flat, model_shapes, nested, random_images, run, shapes, tiny_vit
+from tiny import QUICK, flat, model_shapes, nested, random_images, run, shapes, tiny_vit
 
 from vit_jax.models import build
 
@@ -48,7 +48,7 @@ def gradients(model, params):
         logits = build.make_forward(model)(params, jnp.asarray(random_images())).logits
         return jnp.sum(logits * logits)
 
-    return flat(jax.jit(jax.grad(loss))(nested(params)))
+    return flat(jax.jit(jax.grad(loss), compiler_options=QUICK)(nested(params)))
 
 
 def test_scanned_blocks_have_the_looped_blocks_gradients():
