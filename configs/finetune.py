@@ -8,17 +8,19 @@
     python -m vit_jax.main --config=configs/finetune.py:variant=B/16,dataset=cifar10,smoke --workdir=/tmp/smoke
 
 Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; left out, the model is the one
-that `init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, or a folder that holds
-`train/CLASS/*.jpg`; `init` where the weights come from; `lr` one of the row's sweep (default its third value, 0.01 for
-CIFAR, 0.03 for ImageNet); `dev` trains on the training set less the row's development split and scores that (to choose
-the LR), without it the whole training set is used and the test split is scored; `table2` ImageNet at 512 (518 for patch
-14) pixels with Polyak averaging 0.9999; `smoke` a minute on any CPU, on digits (or your folder). A folder trains for 20
-epochs of batches of 64 at 224 pixels; any of it can be set, `--config.data.resolution=384 --config.data.batch_size=512`.
+that `init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
+`train/CLASS/*.jpg`, a list of `path,label`, or what scripts/prepare_data.py packed from either; `init` where the weights
+come from; `lr` one of the row's sweep (default its third value, 0.01 for CIFAR, 0.03 for ImageNet); `dev` trains on the
+training set less the row's development split and scores that (to choose the LR), without it the whole training set is used
+and the test split is scored; `table2` ImageNet at 512 (518 for patch 14) pixels with Polyak averaging 0.9999; `smoke` a
+minute on any CPU, on digits (or your images). Images of your own train for 20 epochs of batches of 64 at 224 pixels; any of
+it can be set, `--config.data.resolution=384 --config.data.batch_size=512`.
 
 Expected from ImageNet-21k weights (table 5): B/16 CIFAR-10 98.95, CIFAR-100 91.67, ImageNet 83.97, Flowers 99.38, Pets
 94.43; L/16 99.16, 93.44, 85.15, 99.61, 94.73. Mean of three seeds; spread below 0.1 but for Pets and Flowers.
 """
 
+import json
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -102,13 +104,31 @@ def get_config(text: str | None = None) -> ConfigDict:
     config.seed = 0
     if dataset.startswith("vtab/"):
         config.data.recipe, config.data.flip = VTAB_RECIPES[find_task(dataset).augmentation]
-    if Path(dataset).expanduser().is_dir():
-        own_folder(config, patch)
+    if is_own(dataset):
+        own_images(config, patch)
     return smoke(config, patch) if arg.smoke else config
 
 
-def own_folder(config: ConfigDict, patch: tuple[int, int]) -> None:
-    """Table 4 for a folder of anyone's: fewer pixels and a smaller batch, so that it starts on a laptop too."""
+def is_own(dataset: str) -> bool:
+    """Whether a data set is a folder, a list or a packed folder of the user's, and not a name."""
+    return Path(dataset).expanduser().exists()
+
+
+def own_splits(dataset: str) -> set[str]:
+    """Names of the splits that the user's images have."""
+    place = Path(dataset).expanduser()
+    packed = place / "dataset_info.json"
+    if packed.exists():
+        return {split["name"] for split in json.loads(packed.read_text())["splits"]}
+    if place.is_dir():
+        return {p.name for p in place.iterdir() if p.is_dir()}
+    return {
+        fields[2].strip() for fields in (line.split(",") for line in place.read_text().splitlines()) if len(fields) == 3
+    }
+
+
+def own_images(config: ConfigDict, patch: tuple[int, int]) -> None:
+    """Table 4 for images of anyone's: fewer pixels and a smaller batch, so that it starts on a laptop too."""
     config.data.update({"resolution": tuple(224 // p * p for p in patch), "batch_size": 64})
     config.optim.warmup = "10%"
     config.train.update({"duration": "20 epochs", "log_every": "10 steps"})
@@ -125,9 +145,8 @@ def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:
     row = ROWS.get(dataset, OWN)
     _, _, percent, _, test = row
     held_out = f"train[{100 - percent}%:]"
-    folder = Path(dataset).expanduser()
-    if folder.is_dir():
-        test = next((s for s in ("test", "validation", "val") if (folder / s).is_dir()), held_out)
+    if is_own(dataset):
+        test = next((s for s in ("test", "validation", "val") if s in own_splits(dataset)), held_out)
     if dev or test == held_out:
         return dataset, row, (f"train[:{100 - percent}%]", held_out)
     # Flowers keeps half of its 2,040 training images in a split of their own; the paper's training set is both.
@@ -151,7 +170,7 @@ def smoke(config: ConfigDict, patch: tuple[int, int]) -> ConfigDict:
     if config.model.get("stem") == "resnet":
         config.model.stem_depths, side = (1,) * len(config.model.stem_depths), (64, 64)
     config.data.update({"resolution": side, "batch_size": 64})
-    if not Path(config.data.dataset).expanduser().is_dir():  # a folder is at hand; other data may not be
+    if not is_own(config.data.dataset):  # the user's images are at hand; other data may not be
         config.data.update({"dataset": "digits", "split": "train"})
         config.evals = {"test": {"name": "classification", "split": "test"}}
     for section in config.evals.values():

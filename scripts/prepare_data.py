@@ -1,13 +1,18 @@
-"""Prepares a data set for training: `python scripts/prepare_data.py NAME [--source=FOLDER] [--data-dir=DIR]`.
+"""Prepares data sets for training.
 
-digits                          scikit-learn's handwritten digits; nothing to download
-fashion_mnist, mnist, kmnist    from local idx files: --source=/usr/share/datasets/fashion-mnist
-any TFDS name                   by TFDS itself: wants a network, and for most data sets TensorFlow
+    python scripts/prepare_data.py cifar10 eurosat/rgb            by TFDS: wants a network, and for most TensorFlow
+    python scripts/prepare_data.py digits                         scikit-learn's handwritten digits; nothing to download
+    python scripts/prepare_data.py fashion_mnist --source=DIR     from local idx files; mnist, kmnist too
+    python scripts/prepare_data.py FOLDER --to=DIR                packs train/<class>/*.jpg into ArrayRecord
+    python scripts/prepare_data.py images.csv --to=DIR            the same, of a list of `path,label`
+
+A set that fails does not stop the others; the exit code is then 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,23 +22,50 @@ from vit_jax.data import prepare
 from vit_jax.types import UserError
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 after printing what the user should do."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="digits, fashion_mnist, ... or any TFDS name such as eurosat/rgb")
-    parser.add_argument("--source", default="", help="folder of idx files, or of files fetched by hand")
-    parser.add_argument("--data-dir", default="", help="where to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
-    args = parser.parse_args(argv)
-    try:
-        result = prepare.prepare(args.name, args.source, args.data_dir)
-    except UserError as error:
-        print(f"prepare_data: {error}", file=sys.stderr)
-        return 2
+def prepare_one(name: str, source: str, data_dir: str) -> None:
+    """Prepares a data set by name and prints what is on disk."""
+    result = prepare.prepare(name, source, data_dir)
     counts = ", ".join(f"{split} {count:,}" for split, count in result.splits.items())
     print(f"{result.name} {'was already prepared' if result.existed else 'prepared'}: {counts}; in {result.folder}")
     for note in result.notes:
         print(f"note: {note}")
-    return 0
+
+
+def pack_one(dataset: str, to: str) -> None:
+    """Packs a folder or list and prints what was written and left out."""
+    from vit_jax.data.pack import CORRUPT_LIST, pack
+
+    packed = pack(dataset, to, threads=os.cpu_count() or 2)
+    counts = ", ".join(f"{split} {count:,}" for split, count in packed.splits.items())
+    print(f"{dataset} packed: {counts}; train on it with dataset={packed.folder}")
+    if packed.corrupt:
+        print(f"{len(packed.corrupt)} corrupt images were left out, listed in {packed.folder}/{CORRUPT_LIST}:")
+        print("\n".join(f"  {line}" for line in packed.corrupt[:10]))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns 0, or 2 after printing what the user should do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", help="digits, fashion_mnist, any TFDS name; or with --to a folder or list")
+    parser.add_argument("--source", default="", help="folder of idx files, or of files fetched by hand")
+    parser.add_argument("--data-dir", default="", help="where to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+    parser.add_argument("--to", default="", help="new folder to pack your own images into")
+    args = parser.parse_args(argv)
+    failed = False
+    for name in args.names:
+        try:
+            if args.to and len(args.names) > 1:
+                raise UserError(f"--to={args.to} takes one folder or list at a time, found {len(args.names)}")
+            if args.to:
+                pack_one(name, args.to)
+            else:
+                prepare_one(name, args.source, args.data_dir)
+        except UserError as error:
+            print(f"prepare_data: {error}", file=sys.stderr)
+            failed = True
+            if args.to:
+                break
+    return 2 if failed else 0
 
 
 if __name__ == "__main__":

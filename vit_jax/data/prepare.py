@@ -132,7 +132,7 @@ def unknown_name_message(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without TFDS's progress bars and its announcement of sizes it does not know."""
     import tensorflow_datasets as tfds
 
@@ -154,7 +154,7 @@ def _quietly() -> Iterator[None]:
 def _write(builder: Any, quiet: bool, **options: Any) -> None:
     """Runs TFDS's own preparation. Two processes may do so at once: the second to finish finds the folder taken."""
     try:
-        with _quietly() if quiet else contextlib.nullcontext():
+        with quietly() if quiet else contextlib.nullcontext():
             builder.download_and_prepare(file_format="array_record", **options)
     except OSError as error:
         taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY

@@ -78,7 +78,18 @@ def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
     Raises:
       UserError: not prepared, prepared as TFRecord, unknown name or split, or not a classification data set.
     """
-    builder = open_builder(dataset, data_dir)
+    return source_of(open_builder(dataset, data_dir), dataset, split)
+
+
+def open_packed(dataset: str, split: str) -> TfdsSource:
+    """Opens a folder that holds one prepared data set itself, `dataset_info.json` and shards: what `data.pack` writes."""
+    import tensorflow_datasets as tfds
+
+    return source_of(tfds.builder_from_directory(os.path.expanduser(dataset)), dataset, split)
+
+
+def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
+    """A split of a prepared data set whose features are an image and its class; `dataset` is how the user named it."""
     info = builder.info
     slices = parse_split(dataset, split, {name: s.num_examples for name, s in info.splits.items()})
     image, label = _find_keys(dataset, info)

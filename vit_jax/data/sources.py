@@ -9,8 +9,10 @@ from typing import Protocol
 from etils import epath
 
 from vit_jax.data.folders import open_folder
+from vit_jax.data.lists import is_list, open_list
+from vit_jax.data.pack import is_packed
 from vit_jax.data.prepare import OWN_BUILDERS, find_data_dir
-from vit_jax.data.records import PRIVATE, open_tfds
+from vit_jax.data.records import PRIVATE, open_packed, open_tfds
 from vit_jax.data.tasks import open_task
 from vit_jax.data.vtab import PREFIX
 from vit_jax.types import DatasetSpec
@@ -38,7 +40,8 @@ def open_source(dataset: str, split: str, data_dir: str = "") -> Source:
     """Opens one split of a data set.
 
     Args:
-      dataset: a folder that contains train/<class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
+      dataset: a list of `path,label` (.csv, .tsv, .txt); a folder that `data.pack` wrote, or one that contains
+        train/<class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
         `.`, `~`, `gs://`), a TFDS name: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`, or `vtab/TASK`. `digits` ships with
         scikit-learn and is prepared on first use.
       split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`.
@@ -52,6 +55,10 @@ def open_source(dataset: str, split: str, data_dir: str = "") -> Source:
     """
     if dataset.startswith(PREFIX) and not os.path.isdir(dataset):
         return open_task(dataset, split, data_dir)
+    if is_list(dataset):
+        return open_list(dataset, split)
+    if is_packed(dataset):
+        return open_packed(dataset, split)
     if _is_folder(dataset, data_dir):
         return open_folder(dataset, split)
     return open_tfds(dataset, split, data_dir)
