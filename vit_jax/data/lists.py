@@ -66,7 +66,9 @@ def read_list(place: epath.Path) -> list[tuple[str, str, str]]:
         raise UserError(f"image list {place} is not UTF-8 text ({error}); expected {LAYOUT}") from error
     lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     separator = next((s for s in (",", "\t") if lines and s in lines[0][1]), " ")
-    rows, wrong, seen = [], [], {}
+    rows: list[tuple[str, str, str]] = []
+    wrong: list[str] = []
+    seen: dict[str, int] = {}
     for i, line in lines:
         if separator == " ":
             fields = line.strip().rsplit(None, 1)

@@ -89,7 +89,7 @@ def _make_builder(sources: dict[str, FolderSource], data_dir: str, corrupt: list
 
     names = next(iter(sources.values())).spec.class_names
 
-    class Packing(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Packing(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
         """A user's own images."""
 
         VERSION = tfds.core.Version("1.0.0")
