@@ -21,7 +21,7 @@ def save_npz(path, tensors):
 
 
 def save_safetensors(path, tensors):
-    save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path)
+    save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, path)
     return str(path)
 
 

@@ -6,6 +6,7 @@ Called by: convert.source, convert.save.
 from __future__ import annotations
 
 import math
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
     try:
         with place.open("rb") as file, zipfile.ZipFile(file) as archive:
             _check_expansion(archive, place)
+            _check_count(archive, file)
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 if name in tensors:
@@ -82,6 +84,16 @@ def _check_expansion(archive: zipfile.ZipFile, place: epath.Path) -> None:
             f"{place} has {packed:,} bytes and would unpack to {unpacked:,}; expected weights, which hardly compress. "
             f"Nothing was read; if the file is yours, save it uncompressed"
         )
+
+
+def _check_count(archive: zipfile.ZipFile, file: IO[bytes]) -> None:
+    """Python believes the table of members; where an entry's damaged length swallows the next, only the count tells."""
+    end = file.seek(0, 2)
+    file.seek(max(end - 2**16 - 22, 0))
+    tail = file.read()
+    (count,) = struct.unpack_from("<H", tail, tail.rfind(b"PK\5\6") + 10)
+    if count not in (len(archive.infolist()), 2**16 - 1):
+        raise zipfile.BadZipFile(f"its table lists {len(archive.infolist())} of {count} members")
 
 
 def _read_array(data: IO[bytes], stored_bytes: int) -> np.ndarray:
