@@ -22,8 +22,8 @@ from vit_jax.types import UserError
 
 # Replaced as a whole by the head policy "zeros": the linear head and the representation layer before it.
 HEAD = ("head/", "pre_logits/")
-# The first layer of each family: the only kernels that see the image's channels.
-FIRST_KERNELS = ("embedding/kernel", "stem/kernel", "conv_root/kernel")
+# The first layer of each family: the only kernels that see the image's channels. A hybrid's is its root convolution.
+FIRST_KERNELS = ("conv_root/kernel", "embedding/kernel", "stem/kernel")
 
 HeadPolicy = Literal["zeros", "keep"]
 
@@ -114,7 +114,11 @@ def _fit_tensor(
     if resized := _resize(source, name, value, start, new_grid, resize):
         value, sizes = resized
         fate = Fate(name, "resized", f"{sizes}, {resize}{was}")
-    elif name in FIRST_KERNELS and value.ndim == 4 and value.shape[2] != start.shape[2]:
+    elif (
+        name == next((n for n in FIRST_KERNELS if n in source.tensors), "")
+        and value.ndim == 4
+        and value.shape[2] != start.shape[2]
+    ):
         fate = Fate(name, "summed", f"{value.shape[2]} -> {start.shape[2]} channels{was}")
         value = adapt_channels(value, start.shape[2])
     else:
@@ -154,14 +158,15 @@ def _resize(
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     """A first layer's kernel (h, w, in, out) for images of another number of channels.
 
-    One channel gets the sum over the old ones, which is what a grey image repeated on them would have given; any other
-    number repeats them in turn, scaled so that a constant image gives what it gave.
+    More channels repeat the old ones in turn, each share divided among its copies: an image that repeats its channels gives
+    what it gave. Fewer keep the first and add the others to them in equal parts, so one channel gets their sum. In both, an
+    image whose channels are all equal gives what it gave. (A standardised kernel, of a hybrid or ResNet, sets its own scale.)
     """
     old = kernel.shape[2]
-    if channels == 1:
-        return kernel.sum(axis=2, keepdims=True)
-    repeated = kernel[:, :, np.arange(channels) % old]
-    return (repeated * (old / channels)).astype(kernel.dtype)
+    if channels < old:
+        return kernel[:, :, :channels] + kernel[:, :, channels:].sum(axis=2, keepdims=True) / np.float32(channels)
+    turn = np.arange(channels) % old
+    return kernel[:, :, turn] / np.bincount(turn)[turn].astype(kernel.dtype)[:, None]
 
 
 def _reasons(source: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray]) -> list[str]:

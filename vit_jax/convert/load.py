@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.convert import architecture, claims
-from vit_jax.convert.adapt import Fate, fit_params
+from vit_jax.convert.adapt import FIRST_KERNELS, Fate, fit_params
 from vit_jax.convert.source import Source, Weights, open_source
 from vit_jax.models import build
 from vit_jax.models.positions import Method
@@ -86,15 +86,11 @@ def load(
     if fields.get("num_classes") == 0:
         source.aside.update(dict.fromkeys((n for n in source.tensors if n.startswith("head/")), "num_classes=0"))
         source.tensors = {name: x for name, x in source.tensors.items() if not name.startswith("head/")}
-    has_grid = settings["name"] == "mixer" or (settings["name"] == "vit" and settings.get("positions") != "none")
-    if source.grid is None and has_grid:
-        count = architecture.count_positions(source.tensors, settings)
-        what = "patches" if settings["name"] == "mixer" else "positions"
-        raise UserError(f"{path} has {count} {what}, which is no square grid; give grid=(gh, gw)")
+    shown = source.grid or _stand_in(source, settings)
     module = build.MODELS[settings["name"]](**{key: x for key, x in settings.items() if key != "name"})
-    first = next(n for n in ("conv_root/kernel", "embedding/kernel", "stem/kernel") if n in source.tensors)
+    first = next(n for n in FIRST_KERNELS if n in source.tensors)
     channels = channels or source.tensors[first].shape[2]
-    resolution = resolution or pixels_of(settings, source.grid)
+    resolution = resolution or pixels_of(settings, shown)
     looped = module.clone(scan=False) if getattr(module, "scan", False) else module
     shapes = flatten_dict(build.abstract_params(looped, resolution, channels), sep="/")
     fresh = {name: _Start(x.shape, x.dtype) for name, x in shapes.items()}
@@ -103,6 +99,21 @@ def load(
     if getattr(module, "scan", False):
         params = build.stack_layers(params)
     return Loaded(module, unflatten_dict(params, sep="/"), source, settings, new_grid, report)
+
+
+def _stand_in(source: Source, settings: dict[str, Any]) -> tuple[int, int] | None:
+    """For positions of an unknown grid, one of as many patches: the fit says that it is unknown, beside all that is wrong.
+
+    Raises:
+      UserError: no tensor would be in the way of loading at a wrong grid.
+    """
+    if settings["name"] == "resnet" or settings.get("positions") == "none":
+        return None
+    count = architecture.count_positions(source.tensors, settings)
+    if settings["name"] == "mixer" or count < 1:
+        what = "patches" if settings["name"] == "mixer" else "positions"
+        raise UserError(f"{source.path} has {count} {what}, which is no square grid; give grid=(gh, gw)")
+    return 1, count
 
 
 class _Start:
