@@ -4,6 +4,7 @@
     python -m vit_jax.main --config=configs/pretrain.py:variant=L/16,dataset=jft,epochs=14 --workdir=runs/l16_jft
     python -m vit_jax.main --config=configs/pretrain.py:variant=B/32,dataset=imagenet2012 --workdir=runs/b32_i1k
     python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,fewshot --workdir=runs/b16_5shot
+    python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,augreg=medium1 --workdir=runs/augreg
     python -m vit_jax.main --config=configs/pretrain.py:variant=R50+B/16,dataset=jft --workdir=runs/r50_b16_jft
     python -m vit_jax.main --config=configs/pretrain.py:variant=R50x2,dataset=jft --workdir=runs/r50x2_jft
     python -m vit_jax.main --config=configs/pretrain.py:variant=Mixer-B/16,dataset=imagenet2012 --workdir=runs/mixer_b16
@@ -12,7 +13,8 @@
 
 Arguments: `variant` SIZE/PATCH for a ViT, or a hybrid, ResNet or Mixer as above; `dataset` imagenet21k, jft, imagenet2012,
 fashion_mnist, digits, or your own TFDS name or image folder (then the ImageNet row applies, with softmax); `epochs` one of
-the row's values; `fewshot` scores 5-shot linear ImageNet accuracy as well, the paper's running metric (section 4.1);
+the row's values; `augreg` none, light1, light2, medium1, medium2, strong1 or strong2 adds that RandAugment and mixup of
+arXiv 2106.10270; `fewshot` scores 5-shot linear ImageNet accuracy as well, the paper's running metric (section 4.1);
 `smoke` the row's loss, head, optimizer and model family in a minute on any CPU, on digits.
 
 Table 3 has ViTs on every data set, hybrids and ResNets on JFT only. Elsewhere a hybrid takes the row of the ViT of its
@@ -26,7 +28,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from vit_jax.config import parse_arg
+from vit_jax.config import nearest, parse_arg
 from vit_jax.models.variants import any_variant
 from vit_jax.types import UserError
 
@@ -97,10 +99,25 @@ TINY: dict[str, dict] = {
 }
 
 
+# arXiv 2106.10270, section 3.4: RandAugment (layers, magnitude), mixup.
+AUGREG = {
+    "none": ((0, 0), 0.0),
+    "light1": ((2, 0), 0.0),
+    "light2": ((2, 10), 0.2),
+    "medium1": ((2, 15), 0.2),
+    "medium2": ((2, 15), 0.5),
+    "strong1": ((2, 20), 0.5),
+    "strong2": ((2, 20), 0.8),
+}
+
+
 def get_config(text: str | None = None) -> ConfigDict:
     """One row of table 3; see the module."""
-    arg = parse_arg(text, variant="B/16", dataset="imagenet21k", epochs=0, fewshot=False, smoke=False)
+    arg = parse_arg(text, variant="B/16", dataset="imagenet21k", epochs=0, augreg="none", fewshot=False, smoke=False)
     config = small_config(arg) if arg.dataset in SMALL else paper_config(arg)
+    if arg.augreg not in AUGREG:
+        raise UserError(f"augreg={arg.augreg}: {nearest(arg.augreg, AUGREG)}")
+    config.data.randaugment, config.train.mixup = AUGREG[arg.augreg]
     if arg.fewshot:
         config.evals.fewshot = FEWSHOT
     return smoke(config) if arg.smoke else config

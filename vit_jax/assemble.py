@@ -25,6 +25,7 @@ from vit_jax.tools.flops import count_flops
 from vit_jax.train import step as steps
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import TrainSettings
+from vit_jax.train.mixing import make_mix
 from vit_jax.train.objectives import OBJECTIVES
 from vit_jax.train.optim import make_optimizer
 from vit_jax.types import Batch, DatasetSpec, TrainState, UserError
@@ -185,6 +186,7 @@ def build_parts(config: ml_collections.ConfigDict, total_steps: int, to_steps: C
         mesh=mesh,
         accumulation=settings.accumulation,
         average_decay=settings.average_decay,
+        mix=make_mix(settings.mixup, settings.cutmix),
     )
     rng = jax.random.fold_in(jax.random.key(config.seed), 1)
     shapes = models.abstract_params(model, config.data.resolution)

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from vit_jax.data.augment import check_strengths
 from vit_jax.data.loader import TrainLoader, train_batches
 from vit_jax.data.preprocess import describe_transform, make_transform
 from vit_jax.data.sources import Source, open_source
@@ -27,6 +28,9 @@ class TrainData:
       recipe: augmentation, see `data.preprocess`.
       crop_area: smallest and largest area of an inception crop, as shares of the image.
       flip: mirror half of the images left to right.
+      randaugment: (layers, magnitude) of RandAugment, after crop and flip; (0, 0) for none.
+      color_jitter: brightness, contrast and saturation change by up to this share.
+      random_erasing: probability that a rectangle becomes noise.
       data_dir: where TFDS data sets lie; "" for $TFDS_DATA_DIR or ~/tensorflow_datasets.
       workers: processes that prepare batches; 0 prepares them in threads of this process.
       threads: threads that read and decode, in each process.
@@ -41,6 +45,9 @@ class TrainData:
     recipe: Literal["pretrain", "finetune", "resize_flip", "eval"]
     crop_area: tuple[float, float] = (0.05, 1.0)
     flip: bool = True
+    randaugment: tuple[int, int] = (0, 0)
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
     data_dir: str = ""
     workers: int = 0
     threads: int = 2
@@ -58,6 +65,7 @@ class TrainData:
             low.append(f"data.resolution is {self.resolution}; expected (h, w) in pixels")
         if low:
             raise UserError("\n".join(low))
+        check_strengths(self.randaugment, self.color_jitter, self.random_erasing)
 
     def open(self) -> Source:
         """Opens the split; raises UserError where it is missing."""
@@ -74,7 +82,15 @@ class TrainData:
         corrupt: Iterable[str],
     ) -> TrainLoader:
         """This process's share of the global batches from `start_step` on, for ever."""
-        transform = make_transform(self.recipe, self.resolution, crop_area=self.crop_area, flip=self.flip)
+        transform = make_transform(
+            self.recipe,
+            self.resolution,
+            crop_area=self.crop_area,
+            flip=self.flip,
+            randaugment=self.randaugment,
+            color_jitter=self.color_jitter,
+            random_erasing=self.random_erasing,
+        )
         return train_batches(
             source,
             transform,

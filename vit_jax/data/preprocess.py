@@ -9,26 +9,28 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vit_jax.data import ops
+from vit_jax.data import augment, ops
 from vit_jax.types import UserError
 
-RecipeName = Literal["pretrain", "finetune", "resize_flip", "eval", "fewshot"]
+RecipeName = Literal["pretrain", "finetune", "resize_flip", "eval", "eval_crop", "fewshot"]
 
 
 class Recipe(NamedTuple):
     """One row of RECIPES.
 
     Args:
-      resize: the image is first squashed to `resolution` times this; None leaves it as it is.
+      resize: the image is first resized to `resolution` times this; None leaves it as it is.
       crop: how `resolution` is cut out of that.
       may_flip: mirrored one time in two, unless the caller says flip=False.
       source: whose recipe it is.
+      keep_aspect: the shorter side gets that size and the other follows; else both do, and the image is squashed.
     """
 
     resize: float | None
     crop: Literal["inception", "random", "central", "none"]
     may_flip: bool
     source: str
+    keep_aspect: bool = False
 
 
 RECIPES: dict[str, Recipe] = {
@@ -36,6 +38,7 @@ RECIPES: dict[str, Recipe] = {
     "finetune": Recipe(7 / 6, "random", True, "big_vision transfer: 448 -> 384"),
     "resize_flip": Recipe(1.0, "none", True, "VTAB tasks whose label a crop would change"),
     "eval": Recipe(1.0, "none", False, "the release"),
+    "eval_crop": Recipe(8 / 7, "central", False, "big_vision: shorter side 256 -> 224", keep_aspect=True),
     "fewshot": Recipe(8 / 7, "central", False, "big_vision few-shot: 256 -> 224"),
 }
 
@@ -49,16 +52,20 @@ class Transform:
       resolution: (h, w) of the result.
       crop_area: range of the Inception crop's share of the image's area.
       flip: whether recipes that may flip do.
+      randaugment, color_jitter, random_erasing: what follows, see `data.augment`.
     """
 
     recipe: str
     resolution: tuple[int, int]
     crop_area: tuple[float, float]
     flip: bool
+    randaugment: tuple[int, int] = (0, 0)
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
 
     @property
     def resized(self) -> tuple[int, int] | None:
-        """(h, w) that the image is squashed to before the crop, or None."""
+        """(h, w) that the image is resized to before the crop (covers, where the aspect is kept), or None."""
         factor = RECIPES[self.recipe].resize
         return None if factor is None else (round(self.resolution[0] * factor), round(self.resolution[1] * factor))
 
@@ -66,7 +73,7 @@ class Transform:
         """uint8 (h, w, 3) -> uint8 (resolution[0], resolution[1], 3); all randomness comes from `rng`."""
         recipe = RECIPES[self.recipe]
         if self.resized is not None:
-            image = ops.resize(image, self.resized)
+            image = ops.resize_small(image, self.resized) if recipe.keep_aspect else ops.resize(image, self.resized)
         if recipe.crop == "inception":
             image = ops.inception_crop(image, rng, self.resolution, self.crop_area)
         elif recipe.crop == "random":
@@ -75,6 +82,12 @@ class Transform:
             image = ops.central_crop(image, self.resolution)
         if recipe.may_flip and self.flip:
             image = ops.random_flip(image, rng)
+        if self.randaugment[0]:
+            image = augment.rand_augment(np.ascontiguousarray(image), rng, *self.randaugment)
+        if self.color_jitter:
+            image = augment.color_jitter(np.ascontiguousarray(image), rng, self.color_jitter)
+        if self.random_erasing:
+            image = augment.random_erasing(image, rng, self.random_erasing)
         return np.ascontiguousarray(image)
 
 
@@ -84,6 +97,9 @@ def make_transform(
     *,
     crop_area: tuple[float, float] = (0.05, 1.0),
     flip: bool = True,
+    randaugment: tuple[int, int] = (0, 0),
+    color_jitter: float = 0.0,
+    random_erasing: float = 0.0,
 ) -> Transform:
     """Makes the preprocessing of one phase.
 
@@ -93,6 +109,9 @@ def make_transform(
       crop_area: least and largest share of the image that an Inception crop keeps, in (0, 1]; `pretrain` only.
       flip: False where a mirror image is another class (digits, text); `pretrain`, `finetune` and
         `resize_flip` only.
+      randaugment: (layers, magnitude); (0, 0) for none.
+      color_jitter: strength, 0 to 1.
+      random_erasing: probability.
 
     Returns:
       A picklable callable (image uint8 (h, w, 3), rng) -> uint8 (resolution[0], resolution[1], 3).
@@ -110,7 +129,9 @@ def make_transform(
     area = tuple(float(x) for x in crop_area)
     if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
         raise UserError(f"crop_area must be (least, largest) share with 0 < least <= largest <= 1, found {crop_area!r}")
-    return Transform(recipe, (int(size[0]), int(size[1])), (area[0], area[1]), bool(flip))
+    augment.check_strengths(randaugment, color_jitter, random_erasing)
+    shape, layers = (int(size[0]), int(size[1])), (int(randaugment[0]), int(randaugment[1]))
+    return Transform(recipe, shape, (area[0], area[1]), bool(flip), layers, color_jitter, random_erasing)
 
 
 def describe_transform(transform: Transform) -> dict[str, Any]:
@@ -131,8 +152,9 @@ def describe_transform(transform: Transform) -> dict[str, Any]:
         "crop": recipe.crop,
         "crop_area": list(transform.crop_area) if recipe.crop == "inception" else None,
         "flip": recipe.may_flip and transform.flip,
-        "kernel": "bilinear",
-        "antialias": False,
+        "kernel": "area when shrinking, else bilinear" if recipe.keep_aspect else "bilinear",
+        "keep_aspect": recipe.keep_aspect,
+        "antialias": recipe.keep_aspect,
         "corner_rule": "half-pixel centers",
         "channels": "RGB",
         "value_range": [0, 255],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,8 @@ class Classification:
     Args:
       split: what to score, in TFDS's syntax.
       dataset, data_dir: as in the data section; "" for the training set's.
-      resolution: (h, w) pixels; images are squashed to it, as in the release. (0, 0) for the training resolution.
+      resolution: (h, w) pixels; (0, 0) for the training resolution.
+      recipe: `eval` squashes images to it, as in the release; `eval_crop` keeps their aspect and crops the middle.
       batch_size: global.
       every: how often; the last step is always scored.
       max_corrupt: images that may fail to decode: they are left out of num_examples and named; more stop the run.
@@ -38,6 +39,7 @@ class Classification:
     dataset: str = ""
     data_dir: str = ""
     resolution: tuple[int, int] = (0, 0)
+    recipe: Literal["eval", "eval_crop"] = "eval"
     batch_size: int = 512
     every: Duration = "10%"
     max_corrupt: int = 100
@@ -62,7 +64,7 @@ class Classification:
         sums: dict[str, list[float]] = {}
         batches = read_split(
             self._source,
-            recipe="eval",
+            recipe=self.recipe,
             resolution=self.resolution,
             batch_size=self.batch_size,
             mesh=mesh,

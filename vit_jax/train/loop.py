@@ -34,6 +34,8 @@ class TrainSettings:
       log_every: how often training metrics are written; they are means over the steps since the last time.
       accumulation: micro-batches per step (the global batch is unchanged: 4096 = 8 devices x 128 x 4).
       average_decay: factor of the Polyak average per step, 0.9999 in table 2; 0 keeps none.
+      mixup: alpha of mixup's Beta distribution, 0.2 to 0.8 in AugReg; 0 for none.
+      cutmix: alpha of CutMix's; with both, each step takes one of them.
       fsdp: devices over which parameters and optimizer state are split.
     """
 
@@ -41,6 +43,8 @@ class TrainSettings:
     log_every: Duration = 50
     accumulation: int = 1
     average_decay: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     fsdp: int = 1
 
     def __post_init__(self) -> None:

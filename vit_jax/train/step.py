@@ -14,6 +14,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vit_jax import partition
+from vit_jax.train.mixing import Mixed, mixed_values
 from vit_jax.train.objectives import Objective
 from vit_jax.types import Batch, TrainState
 
@@ -29,6 +30,7 @@ def make_train_step(
     mesh: Mesh,
     accumulation: int = 1,
     average_decay: float = 0.0,
+    mix: Callable[[Batch, jax.Array], Mixed] | None = None,
 ) -> TrainStep:
     """Builds `train_step(state, batch) -> (state, metrics)`; the caller jits it (`jit_train_step`).
 
@@ -39,11 +41,16 @@ def make_train_step(
       mesh: where it runs.
       accumulation: micro-batches a global batch is cut into, one after another; same numbers, less memory.
       average_decay: factor d of the Polyak average, a <- d a + (1 - d) w after each step (section 4.1: 0.9999); 0 is off.
+      mix: mixup or CutMix, from `mixing.make_mix`; examples are mixed within a micro-batch.
     """
 
     def loss(params: Any, batch: Batch, rng: jax.Array, weight: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """This micro-batch's part of the global mean; summed over micro-batches it is the mean over the whole batch."""
-        values = objective(forward(params, batch.image, rng), batch)
+        if mix is None:
+            values = objective(forward(params, batch.image, rng), batch)
+        else:
+            mixed = mix(batch, jax.random.fold_in(rng, 1))
+            values = mixed_values(objective, forward(params, mixed.image, rng), batch, mixed.share)
         parts = {name: jnp.sum(value * batch.mask) / weight for name, value in values.items()}
         return parts["loss"], parts
 
