@@ -1,9 +1,14 @@
-"""Times training or inference of a config on random images of its real shape; no data set is opened.
+"""Times training or inference of a config on random images of its real shape, without its data set; or its input pipeline.
 
     python scripts/benchmark.py --mode=train --config=configs/pretrain.py:variant=S/16,dataset=imagenet2012 --batch=8 --json
     python scripts/benchmark.py --mode=infer --config=configs/finetune.py:variant=B/16,dataset=cifar10 --batch=32
+    python scripts/benchmark.py --mode=data --config=configs/pretrain.py:dataset=imagenet2012 --batch=256 --json
+    python scripts/benchmark.py --mode=data --config=configs/pretrain.py:dataset=imagenet2012 --batch=64 --jpegs=2000
 
-Prints median and quartile step time, images/s, time to the first step (from the config; and from the start of the
+`--mode=data` reads, decodes, augments and batches the config's training split (or `--jpegs` photographs of 500x375, cut from
+two that scikit-learn ships) and prints images/s, images per CPU-second, time to the first batch and memory.
+
+The other modes print median and quartile step time, images/s, time to the first step (from the config; and from the start of the
 process), peak memory, FLOPs per image, and on a known accelerator in bf16 the share of its peak. Config overrides as in
 vit_jax.main: `--config.model.dtype=float32`, `--config.data.resolution=224`.
 """
@@ -14,7 +19,9 @@ import argparse
 import concurrent.futures
 import functools
 import json
+import logging
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -137,20 +144,58 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
     }
 
 
+def measure_data(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder: str) -> dict[str, Any]:
+    """Runs the input pipeline of a config, and nothing else."""
+    from vit_jax.assemble import resolve
+    from vit_jax.data.build import TrainData
+    from vit_jax.tools.throughput import measure_batches, write_photographs
+
+    config = configs.load(flags.config)
+    resolve(config, overrides)
+    with config.unlocked():
+        config.data.batch_size = flags.batch
+        if flags.jpegs:
+            write_photographs(Path(folder), flags.jpegs)
+            config.data.update({"dataset": folder, "split": "train"})
+    began = time.perf_counter()
+    data = configs.build(TrainData, config.data)
+    source = data.open()
+    loader = data.batches(source, seed=0, start_step=0, process_index=0, process_count=1, corrupt=())
+    try:
+        found = measure_batches(loader, batch_size=flags.batch, batches=flags.steps, began=began)
+    finally:
+        loader.close()
+    described = {"mode": "data", "config": flags.config, "overrides": dict(overrides), "dataset": config.data.dataset}
+    if flags.jpegs:
+        described["dataset"] = f"{flags.jpegs} photographs of 500x375"
+    shape = {"recipe": config.data.recipe, "resolution": list(config.data.resolution), "batch_size": flags.batch}
+    threads = {"workers": config.data.workers, "threads": config.data.threads}
+    return described | shape | threads | found
+
+
 def main() -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--mode", choices=("train", "infer"), required=True)
+    parser.add_argument("--mode", choices=("train", "infer", "data"), required=True)
     parser.add_argument("--config", required=True, help="config file and its arguments")
     parser.add_argument("--batch", type=int, required=True, help="global batch size")
     parser.add_argument("--steps", type=int, default=20, help="timed steps, at least 10")
+    parser.add_argument("--jpegs", type=int, default=0, help="with --mode=data: photographs to make and read instead")
     parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
     try:
         flags, overrides = parse_command_line(sys.argv[1:], parser)
         if flags.steps < 10:
             raise UserError(f"--steps={flags.steps}: quartiles need at least 10 timed steps")
-        prepare_process()
-        result = measure(flags, overrides)
+        if flags.jpegs and flags.mode != "data":
+            raise UserError(f"--jpegs={flags.jpegs} goes with --mode=data; {flags.mode} makes its images in memory")
+        if flags.mode == "data":
+            with tempfile.TemporaryDirectory(prefix="vit_jax_jpegs_") as folder:
+                result = measure_data(flags, overrides, folder)
+                # Readers are a few batches ahead and will find the folder gone.
+                logging.getLogger("vit_jax.data.folders").setLevel(logging.CRITICAL)
+        else:
+            prepare_process()
+            result = measure(flags, overrides)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

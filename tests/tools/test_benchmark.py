@@ -99,3 +99,35 @@ def test_the_age_of_the_process_is_counted_from_its_start(monkeypatch):
     broken = types.SimpleNamespace(read_text=lambda: "nothing")
     monkeypatch.setattr(benchmark, "Path", lambda _: broken)
     assert benchmark.process_age_s() > 0
+
+
+def test_an_input_pipeline_is_measured_per_second_of_cpu_time(tmp_path):
+    import itertools
+    import time
+
+    from vit_jax.tools.throughput import measure_batches
+
+    def batches():
+        for _ in itertools.count():
+            time.sleep(0.02)  # waiting costs wall-clock time and no CPU time
+            yield None
+
+    found = measure_batches(batches(), batch_size=10, batches=10, began=time.perf_counter())
+    assert found["images"] == 100
+    assert 200 < found["images_per_s"] <= 500
+    assert found["images_per_cpu_s"] > 3 * found["images_per_s"]
+    assert 0.02 <= found["time_to_first_batch_s"] < 1
+
+
+def test_photographs_are_of_the_size_said_and_the_same_each_time(tmp_path):
+    import PIL.Image
+
+    from vit_jax.tools.throughput import write_photographs
+
+    for name in ("a", "b"):
+        write_photographs(tmp_path / name, 4)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.jpg"))
+    assert [str(f) for f in files] == [f"train/{i % 2}/{i:06}.jpg" for i in (0, 2, 1, 3)]
+    for file in files:
+        assert PIL.Image.open(tmp_path / "a" / file).size == (500, 375)
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
