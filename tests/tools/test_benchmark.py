@@ -129,5 +129,6 @@ def test_photographs_are_of_the_size_said_and_the_same_each_time(tmp_path):
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.jpg"))
     assert [str(f) for f in files] == [f"train/{i % 2}/{i:06}.jpg" for i in (0, 2, 1, 3)]
     for file in files:
-        assert PIL.Image.open(tmp_path / "a" / file).size == (500, 375)
+        with PIL.Image.open(tmp_path / "a" / file) as picture:
+            assert picture.size == (500, 375)
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
