@@ -92,7 +92,7 @@ def test_an_npz_with_a_flipped_bit_is_refused_or_unharmed(tmp_path, compressed):
     # Values are guarded by their sums; what is not guarded are the tables of the zip, most of all the one at the end.
     table = whole.index(b"PK\x01\x02")
     rng = random.Random(2)
-    places = [rng.randrange(len(whole)) for _ in range(60)] + [rng.randrange(table, len(whole)) for _ in range(100)]
+    places = [rng.randrange(len(whole)) for _ in range(30)] + [rng.randrange(table, len(whole)) for _ in range(80)]
     refused = 0
     for place in places:
         flipped = bytearray(whole)
@@ -172,7 +172,7 @@ def test_ranks_of_pytorchs_tensors_are_never_guessed(tmp_path, golden):
     for i, (name, x) in enumerate(sorted(tensors.items())):
         if ".1." in name:
             continue  # as .0.
-        for wrong in rng.sample(wrong_shapes(x), 2):
+        for wrong in rng.sample(wrong_shapes(x), 1):
             path = save_safetensors(tmp_path / f"{i}", tensors | {name: wrong})
             assert attempt(path, {}, num_heads=3), (name, wrong.shape)
 
@@ -274,7 +274,7 @@ def test_absurd_layer_numbers_cost_nothing_and_are_named(tmp_path):
         extra = f"Transformer/encoderblock_{number}/LayerNorm_0/scale"
         message = attempt(save_npz(tmp_path / f"{i}.npz", TENSORS | {extra: np.ones(8, np.float32)}), TENSORS)
         assert extra in message
-    stacked = {"Transformer/encoderblock/LayerNorm_0/scale": np.ones((200_000,), np.float32)}
+    stacked = {"Transformer/encoderblock/LayerNorm_0/scale": np.ones((50_000,), np.float32)}
     rest = {name: x for name, x in TENSORS.items() if "encoderblock" not in name}
     assert attempt(save_npz(tmp_path / "stacked.npz", rest | stacked), TENSORS)
     for golden, name in (
@@ -425,7 +425,7 @@ def test_a_flipped_bit_in_a_safetensors_header_is_refused_or_unharmed(tmp_path):
     expected = flat(load(str(tmp_path / "whole"), num_heads=3))
     end = 8 + struct.unpack("<Q", whole[:8])[0]
     rng = random.Random(7)
-    for place in [*range(9), *(rng.randrange(8, end) for _ in range(150))]:
+    for place in [*range(9), *(rng.randrange(8, end) for _ in range(100))]:
         flipped = bytearray(whole)
         flipped[place] ^= 1 << rng.randrange(8)
         (tmp_path / "flipped").write_bytes(flipped)

@@ -105,6 +105,7 @@ def _fit_tensor(
       UserError: it does not fit.
     """
     value = np.asarray(source.tensors[name])
+    first = next((n for n in FIRST_KERNELS if n in source.tensors), None)
     if not np.issubdtype(value.dtype, np.floating) and value.dtype.name != "bfloat16":
         raise UserError(f"not floating point: {name} is {value.dtype}")
     if value.dtype.itemsize > start.dtype.itemsize and np.abs(value).max() > np.finfo(start.dtype).max:
@@ -114,11 +115,7 @@ def _fit_tensor(
     if resized := _resize(source, name, value, start, new_grid, resize):
         value, sizes = resized
         fate = Fate(name, "resized", f"{sizes}, {resize}{was}")
-    elif (
-        name == next((n for n in FIRST_KERNELS if n in source.tensors), "")
-        and value.ndim == 4
-        and value.shape[2] != start.shape[2]
-    ):
+    elif name == first and value.ndim == 4 and value.shape[2] != start.shape[2]:
         fate = Fate(name, "summed", f"{value.shape[2]} -> {start.shape[2]} channels{was}")
         value = adapt_channels(value, start.shape[2])
     else:

@@ -262,9 +262,10 @@ def _place_positions(
         grid = with_prefix if is_prefixed else without
     if not is_prefixed:
         native[POSITIONS] = with_class_position(positions, has_class)
-    elif registers:
+    elif table is not None:
         first = int(has_class)
-        native["Transformer/registers"] = table + positions[:, first : first + registers]
+        own = positions[:, first : first + registers]
+        native["Transformer/registers"] = table + own if own.any() else table  # a sum with 0 would turn -0 into 0
         native[POSITIONS] = np.concatenate([positions[:, :first], positions[:, first + registers :]], axis=1)
     return grid
 
