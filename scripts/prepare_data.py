@@ -5,6 +5,8 @@
     python scripts/prepare_data.py fashion_mnist --source=DIR     from local idx files; mnist, kmnist too
     python scripts/prepare_data.py FOLDER --to=DIR                packs train/<class>/*.jpg into ArrayRecord
     python scripts/prepare_data.py images.csv --to=DIR            the same, of a list of `path,label`
+    python scripts/prepare_data.py --check                        what of the paper's data is here, and how to get the rest
+    python scripts/prepare_data.py --check cifar10 vtab/kitti     the same, of these
 
 A set that fails does not stop the others; the exit code is then 2.
 """
@@ -43,14 +45,35 @@ def pack_one(dataset: str, to: str) -> None:
         print("\n".join(f"  {line}" for line in packed.corrupt[:10]))
 
 
+def check_all(names: list[str], data_dir: str) -> bool:
+    """Prints a line or two for each data set; returns whether all of them are ready."""
+    from vit_jax.data.check import KNOWN, check
+
+    findings = [check(name, data_dir) for name in names or KNOWN]
+    width = max(len(finding.name) for finding in findings)
+    print(f"looked in {prepare.find_data_dir(data_dir)}")
+    for finding in findings:
+        print(f"{finding.name:<{width}}  {finding.state:<8} {finding.detail}")
+        if finding.action:
+            print(f"{'':<{width}}  {'':<8} -> {finding.action}")
+    ready = sum(finding.state == "ready" for finding in findings)
+    print(f"{ready} of {len(findings)} are ready")
+    return ready == len(findings)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 after printing what the user should do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", help="digits, fashion_mnist, any TFDS name; or with --to a folder or list")
+    parser.add_argument("names", nargs="*", help="digits, fashion_mnist, any TFDS name; or with --to a folder or list")
     parser.add_argument("--source", default="", help="folder of idx files, or of files fetched by hand")
     parser.add_argument("--data-dir", default="", help="where to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     parser.add_argument("--to", default="", help="new folder to pack your own images into")
+    parser.add_argument("--check", action="store_true", help="only look, and say what is missing")
     args = parser.parse_args(argv)
+    if args.check:
+        return 0 if check_all(args.names, args.data_dir) else 2
+    if not args.names:
+        parser.error("name a data set, or --check")
     failed = False
     for name in args.names:
         try:

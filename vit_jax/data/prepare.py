@@ -116,6 +116,14 @@ def _make_builder(name: str, data_dir: str) -> Any:
         raise UserError(f"cannot open TFDS data set {name!r}: {str(error).splitlines()[0]}") from error
 
 
+def is_known(name: str) -> bool:
+    """Whether TFDS has a builder of that name, or we have."""
+    import tensorflow_datasets as tfds
+
+    base = name.split(":")[0].split("/")[0]
+    return base in OWN_BUILDERS or base in tfds.list_builders(with_community_datasets=False)
+
+
 def unknown_name_message(name: str) -> str:
     """Names the nearest TFDS data set."""
     import tensorflow_datasets as tfds

@@ -112,10 +112,10 @@ def open_builder(dataset: str, data_dir: str) -> Any:
       UserError: not prepared, prepared as TFRecord, or an unknown name.
     """
     root = prepare.find_data_dir(data_dir)
-    builder = _find_builder(dataset, root)
+    builder = find_builder(dataset, root)
     if builder is None and _base_name(dataset) in prepare.OWN_BUILDERS:
         prepare.prepare(dataset, data_dir=root)
-        builder = _find_builder(dataset, root)
+        builder = find_builder(dataset, root)
     if builder is None:
         raise UserError(_explain_missing(dataset, root, data_dir))
     if "array_record" not in {f.value for f in builder.info.available_file_formats()}:
@@ -127,7 +127,7 @@ def _base_name(dataset: str) -> str:
     return dataset.split(":")[0].split("/")[0]
 
 
-def _find_builder(dataset: str, root: str) -> Any:
+def find_builder(dataset: str, root: str) -> Any:
     """The builder restored from what is on disk, or None. It needs no builder code, so private data sets work too."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import read_only_builder
