@@ -159,8 +159,6 @@ def interpolation_matrix(old: int, new: int, method: Method = "bilinear_corners"
         at = rows * ((old - 1) / (new - 1)) if new > 1 else np.zeros(1)
     else:
         at = (rows + 0.5) * (old / new) - 0.5
-        if method == "bilinear":
-            at = np.clip(at, 0, old - 1)
     low = np.floor(at).astype(int)
     if method == "bicubic":
         taps = [(tap, cubic_kernel(at - low - tap, -0.75)) for tap in (-1, 0, 1, 2)]
