@@ -11,29 +11,13 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax.main import EXIT_USER_ERROR
 from vit_jax.types import UserError
-
-
-def parse_settings(assignments: list[str]) -> dict[str, Any]:
-    """{"grid": (4, 6)} of ["grid=4,6"]."""
-    settings = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise UserError(f"--set {assignment}: expected key=value")
-        try:
-            settings[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            settings[key] = text
-    return settings
 
 
 def main() -> int:
@@ -47,16 +31,18 @@ def main() -> int:
     flags = parser.parse_args()
     try:
         from vit_jax.convert.adapt import format_report
-        from vit_jax.convert.load import load, num_params
+        from vit_jax.convert.load import load, num_params, parse_overrides
         from vit_jax.convert.save import save_model
         from vit_jax.convert.source import describe_settings
 
-        loaded = load(flags.source, **parse_settings(flags.set))
+        loaded = load(flags.source, **parse_overrides(flags.set))
         print(f"{flags.source} ({loaded.source.format}), {num_params(loaded):,} parameters")
         print(describe_settings(loaded.settings))
         print(format_report(loaded.report, every_leaf=flags.report))
         for file in save_model(loaded, flags.to, flags.format):
             print(f"wrote {file}")
+        if flags.format == "npz":
+            print("the npz has no place for settings: keep the .json beside it")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

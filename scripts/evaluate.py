@@ -28,17 +28,18 @@ def evaluate(flags: argparse.Namespace) -> dict[str, Any]:
       UserError: no such data or checkpoint, a head that was never trained or has another number of classes.
     """
     from vit_jax import partition
-    from vit_jax.convert.load import check_head, load, pixels_of
+    from vit_jax.convert.load import check_head, load, parse_overrides, resolution_of
     from vit_jax.evals.classification import Classification
     from vit_jax.models.build import make_forward
     from vit_jax.train.objectives import softmax_cross_entropy
 
     size = (flags.resolution, flags.resolution) if flags.resolution else None
-    loaded = load(flags.model, weights=flags.weights, resolution=size)
+    options = {"channels": 3, "resolution": size, **parse_overrides(flags.set)}
+    loaded = load(flags.model, weights=flags.weights, stored_pixels=True, **options)
     check_head(loaded)
     mesh = partition.make_mesh(1)
     partition.check_batch_size(flags.batch, mesh, path="--batch")
-    resolution = size or pixels_of(loaded.settings, loaded.grid)
+    resolution = size or resolution_of(loaded)
     evaluator = Classification(
         split=flags.split,
         dataset=flags.dataset,
@@ -68,6 +69,7 @@ def main() -> int:
     parser.add_argument("--data-dir", default="", help="where TFDS data sets are")
     parser.add_argument("--resolution", type=int, default=0, help="pixels per side; default: the checkpoint's own")
     parser.add_argument("--batch", type=int, default=64, help="global batch size")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as convert_checkpoint's")
     parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
     flags = parser.parse_args()
     try:

@@ -20,7 +20,9 @@ from vit_jax.main import EXIT_USER_ERROR, prepare_process
 from vit_jax.types import UserError
 
 
-def predict(model: str, files: list[str], *, weights: str = "raw", top: int = 5) -> list[dict[str, Any]]:
+def predict(
+    model: str, files: list[str], *, weights: str = "raw", overrides: list[str] | None = None, top: int = 5
+) -> list[dict[str, Any]]:
     """[{file, classes: [(name, probability), ...]}] of each file, best class first.
 
     Raises:
@@ -29,7 +31,7 @@ def predict(model: str, files: list[str], *, weights: str = "raw", top: int = 5)
     import jax
     import numpy as np
 
-    from vit_jax.convert.load import check_head, load, pixels_of
+    from vit_jax.convert.load import check_head, load, parse_overrides, resolution_of
     from vit_jax.data import ops
     from vit_jax.data.preprocess import make_transform
     from vit_jax.models.build import make_forward
@@ -39,12 +41,13 @@ def predict(model: str, files: list[str], *, weights: str = "raw", top: int = 5)
         try:
             images.append(ops.decode(Path(file).read_bytes()))
         except (OSError, ValueError) as error:
-            errors.append(f"  {file}: {error}")
+            errors.append(f"  {file}: {type(error).__name__}: {str(error).partition(' <')[0]}")
     if errors:
         raise UserError("these files cannot be read as images:\n" + "\n".join(errors))
-    loaded = load(model, weights=weights)
+    options = {"channels": 3, **parse_overrides(overrides or [])}
+    loaded = load(model, weights=weights, stored_pixels=True, **options)
     check_head(loaded)
-    transform = make_transform("eval", pixels_of(loaded.settings, loaded.grid))
+    transform = make_transform("eval", resolution_of(loaded))
     names = loaded.source.meta.get("class_names") or []
     forward = jax.jit(make_forward(loaded.module))
     found = []
@@ -62,12 +65,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--model", required=True, help="checkpoint: file, folder, workdir or released name")
     parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as convert_checkpoint's")
     parser.add_argument("--json", action="store_true", help="one line of JSON per file")
     parser.add_argument("files", nargs="+", help="images")
     flags = parser.parse_args()
     try:
         prepare_process()
-        found = predict(flags.model, flags.files, weights=flags.weights)
+        found = predict(flags.model, flags.files, weights=flags.weights, overrides=flags.set)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

@@ -95,21 +95,24 @@ def follow_init(
     config: ml_collections.ConfigDict,
     overrides: list[tuple[str, str]] | None = None,
     resumed: dict[str, Any] | None = None,
-) -> None:
+) -> Any:
     """Lets a resolved config's model follow the checkpoint of `init`, if it names one: see `initial.adopt_source`.
 
     Args:
       config: resolved, changed in place.
-      overrides: those given to `resolve`; keys of the model section among them stay.
+      overrides: those given to `resolve`; what they set stays.
       resumed: the config saved with a run that goes on, which then does not need the checkpoint any more.
+
+    Returns:
+      The checkpoint as it was opened (a `convert.source.Source`), or None.
 
     Raises:
       UserError: the checkpoint cannot be read, or its model contradicts the config.
     """
-    chosen = {path.removeprefix("model.") for path, _ in overrides or () if path.startswith("model.")}
-    adopt_source(config, chosen, resumed)
+    source = adopt_source(config, {path for path, _ in overrides or ()}, resumed)
     if errors := complete(config):
         raise UserError("\n".join(errors))
+    return source
 
 
 def _suit_device(config: ml_collections.ConfigDict) -> None:

@@ -6,7 +6,6 @@ Called by: assemble (the `init` section, `adopt_source`), run (`initial_params`)
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, Literal
 
 import jax
@@ -15,10 +14,11 @@ import numpy as np
 from flax import traverse_util
 
 from vit_jax import config as configs
-from vit_jax.convert.adapt import Fate, HeadPolicy, fit_params
+from vit_jax.convert.adapt import Fate, HeadPolicy, fit_params, fold_pixels
 from vit_jax.convert.source import Source, Weights, open_source
 from vit_jax.models import build as models
 from vit_jax.models.positions import Method
+from vit_jax.types import UserError
 
 # What training chooses and no checkpoint decides; with head=keep the head is the checkpoint's too.
 TRAINING_KEYS = {"dropout", "attention_dropout", "stochastic_depth", "head_bias", "dtype", "scan", "remat"}
@@ -38,6 +38,7 @@ class Init:
       weights: of our own checkpoints, the raw parameters or their Polyak average.
       architecture: `config` takes the model's sizes from the config, and the checkpoint must fit; `source` takes them
         from the checkpoint. GELU and LayerNorm epsilon follow the checkpoint in both.
+      grid: (gh, gw) that the checkpoint's positions were trained at, for a file that does not tell; (0, 0) if it does.
       resize: how positions are brought to another grid: `bilinear_corners` as the release, `bilinear`, `bicubic` (Hugging
         Face) or `bicubic_antialias` (timm).
     """
@@ -46,58 +47,89 @@ class Init:
     head: HeadPolicy = "zeros"
     weights: Weights = "raw"
     architecture: Literal["config", "source"] = "config"
+    grid: tuple[int, int] = (0, 0)
     resize: Method = "bilinear_corners"
 
 
-@functools.lru_cache(maxsize=1)
-def _opened(path: str, weights: Weights, num_heads: int) -> Source:
-    """The checkpoint, read once although the config and the parameters both ask for it."""
-    return open_source(path, weights=weights, num_heads=num_heads)
-
-
-def _open(config: ml_collections.ConfigDict) -> Source:
-    init = configs.build(Init, config.init)
-    heads = 0 if init.architecture == "source" else int(config.model.get("num_heads", 0))
-    return _opened(init.path, init.weights, heads)
-
-
-def adopt_source(config: ml_collections.ConfigDict, chosen: set[str], resumed: dict[str, Any] | None) -> None:
+def adopt_source(config: ml_collections.ConfigDict, chosen: set[str], resumed: dict[str, Any] | None) -> Source | None:
     """Writes what the checkpoint of `init` says of its model into the model section, in place.
 
     Args:
-      config: completed, overrides applied.
-      chosen: keys of the model section that the user set by hand; they stay.
+      config: resolved.
+      chosen: keys that the user set by hand, `model.num_heads`; they stay.
       resumed: the config saved with a run that goes on; then the checkpoint is not opened.
 
+    Returns:
+      The checkpoint, if it was opened.
+
     Raises:
-      UserError: the checkpoint cannot be read.
+      UserError: the checkpoint cannot be read, or its patches do not divide a resolution set by hand.
     """
     init = configs.build(Init, config.init)
     if not init.path:
-        return
+        return None
     whole = init.architecture == "source"
+    source = None
     if resumed is not None and resumed.get("init", {}).get("path") == init.path:
         found: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in resumed["model"].items()}
     else:
-        found = _open(config).settings
-    family = str(found["name"])
-    skip = chosen | TRAINING_KEYS | (HEAD_KEYS if init.head == "zeros" else set())
-    adopted = {key: x for key, x in found.items() if key not in skip and (whole or key in ALWAYS)}
+        told = not whole or "model.num_heads" in chosen
+        source = open_source(
+            init.path,
+            weights=init.weights,
+            num_heads=int(config.model.get("num_heads", 0)) if told else 0,
+            grid=init.grid if all(init.grid) else None,
+        )
+        found = source.settings
+    skip = TRAINING_KEYS | (HEAD_KEYS if init.head == "zeros" else set())
+    adopted = {
+        key: x
+        for key, x in found.items()
+        if key not in skip and f"model.{key}" not in chosen and (whole or key in ALWAYS)
+    }
     with config.unlocked(), config.ignore_type():
         if whole:
-            known = {"name", *configs.hints(models.MODELS[family])}
+            known = {"name", *configs.hints(models.MODELS[str(found["name"])])}
             for key in [key for key in config.model if key not in known]:
                 del config.model[key]
         for key, value in adopted.items():
             if whole or key in config.model:
                 config.model[key] = value
-        if whole and "patch_size" in config.model and config.model.get("stem", "none") == "none":
-            sides = zip(config.data.resolution, config.model.patch_size, strict=True)
-            config.data.resolution = tuple(max(side // patch, 1) * patch for side, patch in sides)
+        if whole:
+            _suit_resolution(config, source, by_hand="data.resolution" in chosen)
+    return source
 
 
-def initial_params(config: ml_collections.ConfigDict, model: Any) -> tuple[Any, list[Fate]]:
+def _suit_resolution(config: ml_collections.ConfigDict, source: Source | None, *, by_hand: bool) -> None:
+    """Makes the images' size one that the adopted model takes: a multiple of its patch, or a Mixer's only one."""
+    old, model = tuple(config.data.resolution), config.model
+    if "patch_size" not in model or model.get("stem", "none") != "none":
+        return
+    patch = tuple(model.patch_size)
+    if model.name == "mixer" and source is not None and source.grid:
+        new = source.grid[0] * patch[0], source.grid[1] * patch[1]
+    else:
+        new = tuple(max(side // p, 1) * p for side, p in zip(old, patch, strict=True))
+    if new != old and by_hand:
+        raise UserError(
+            f"config.data.resolution is {old[0]}x{old[1]}, and the model of {config.init.path} with patches of "
+            f"{patch[0]}x{patch[1]} takes {new[0]}x{new[1]}; set that, or leave it out"
+        )
+    config.data.resolution = new
+    for section in config.evals.values():
+        if tuple(section.get("resolution", ())) == old:
+            section.resolution = new
+
+
+def initial_params(
+    config: ml_collections.ConfigDict, model: Any, source: Source | None = None
+) -> tuple[Any, list[Fate]]:
     """Draws the parameters, or fits those of `config.init` to the model.
+
+    Args:
+      config: resolved.
+      model: of the config.
+      source: the checkpoint of `init`, if `adopt_source` opened it.
 
     Returns:
       (tree of host arrays, what became of every tensor; empty if they were drawn).
@@ -109,11 +141,15 @@ def initial_params(config: ml_collections.ConfigDict, model: Any) -> tuple[Any, 
     init = configs.build(Init, config.init)
     if not init.path:
         return drawn, []
+    if source is None:
+        grid = init.grid if all(init.grid) else None
+        heads = int(config.model.get("num_heads", 0))
+        source = open_source(init.path, weights=init.weights, num_heads=heads, grid=grid)
     fresh = {name: np.asarray(x) for name, x in traverse_util.flatten_dict(drawn, sep="/").items()}
     new_grid = models.token_grid(model, config.data.resolution)
+    source, folded = fold_pixels(source)
     fitted, fates = fit_params(
-        _open(config), models.unstack_layers(fresh), head=init.head, new_grid=new_grid, resize=init.resize
+        source, models.unstack_layers(fresh), head=init.head, new_grid=new_grid, resize=init.resize
     )
-    _opened.cache_clear()
     fitted = models.stack_layers(fitted) if getattr(model, "scan", False) else fitted
-    return traverse_util.unflatten_dict(fitted, sep="/"), fates
+    return traverse_util.unflatten_dict(fitted, sep="/"), folded + fates

@@ -66,6 +66,7 @@ class Job:
     total_steps: int
     steps_per_epoch: float
     to_steps: Callable[[int | str], int]
+    init_source: Any = None
 
     @property
     def batch_size(self) -> int:
@@ -84,7 +85,7 @@ def prepare(
       UserError: mistakes in the config, missing data, sizes that do not divide.
     """
     resolve(config, overrides)
-    follow_init(config, overrides, resumed)
+    init_source = follow_init(config, overrides, resumed)
     data, source, evaluators, specs = open_data(config)
     steps_per_epoch = specs[0].num_examples / config.data.batch_size
     total_steps = configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")
@@ -98,7 +99,12 @@ def prepare(
     known = tuple(f"{kind}/{name}/" for name in config.evals for kind in ("eval", "eval_average"))
     if best and not best.startswith(known):
         raise UserError(f"checkpoint.best_metric is {best!r}; expected METRIC after one of {', '.join(known)}")
-    return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps)
+    if config.init.path and config.init.head == "keep" and config.model.num_classes != specs[0].num_classes:
+        raise UserError(
+            f"config.init.head=keep keeps a head of {config.model.num_classes} classes, and {specs[0].name} has "
+            f"{specs[0].num_classes}; use zeros for a new head"
+        )
+    return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps, init_source)
 
 
 def run(
@@ -171,7 +177,9 @@ def _bring_up(job: Job, checkpointer: Checkpointer, start_step: int) -> Ready:
         if start_step:
             state, meta = checkpointer.restore(job.parts.abstract, start_step)
         else:
-            params, fates = initial_params(job.config, job.parts.model)
+            params, fates = initial_params(job.config, job.parts.model, job.init_source)
+            if job.init_source is not None:
+                job.init_source.tensors.clear()  # gigabytes, which the run no longer needs
             state = job.parts.draw_state(params)
         train_step, flops = compiling.result()
     return Ready(start_step, state, meta, fates, train_step, flops)

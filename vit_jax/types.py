@@ -36,7 +36,8 @@ class Outputs(NamedTuple):
       pre_logits: (b, r), the pooled vector after the optional tanh representation layer; what few-shot probes read.
       logits: float32 (b, c), or None for a model without a head.
       layers: (b, n, d) after each block, where `capture` asked for it; else None.
-      attention: (b, heads, n, n) weights of each block, query before key, where `capture` asked for it; else None.
+      attention: (b, heads, n, n) weights of each block, query before key, where `capture` asked for it; else None. Both
+        count registers among the n; of an axial block, attention is that of the rows, (b gh, heads, gw, gw).
     """
 
     tokens: Any

@@ -211,7 +211,7 @@ def test_a_first_kernel_meets_other_channels_with_the_same_sum(name, channels, e
     )
     np.testing.assert_allclose(params[name].ravel(), expected, rtol=1e-6)
     assert params[name].dtype == np.float32
-    assert report[0].action == ("loaded" if channels == 3 else "summed")
+    assert report[0].action == ("loaded" if channels == 3 else "channels")
 
 
 def test_only_the_first_kernel_of_a_hybrid_may_have_other_channels():

@@ -290,7 +290,7 @@ def test_without_a_config_a_file_has_its_librarys_defaults(tmp_path):
 def test_heads_that_nothing_tells_are_asked_for(tmp_path, name):
     path = save_safetensors(tmp_path / "alone.safetensors", golden_tensors(name))
     with pytest.raises(
-        UserError, match=r"does not tell its attention heads.*\n?.*give num_heads, or a folder with config"
+        UserError, match=r"does not tell its attention heads.*\n?.*give num_heads, or a folder whose config"
     ):
         load(path)
     with pytest.raises(UserError, match=r"5 heads divide its width 24; give num_heads"):

@@ -224,7 +224,7 @@ def test_a_grey_image_gives_what_its_three_copies_give(tmp_path):
     grey = images()[..., :1]
     expected = numpy_vit.forward(tensors, np.repeat(grey, 3, axis=-1))["logits"]
     agree(run(loaded, numpy_vit.pixels(grey).astype(np.float32)).logits, expected)
-    assert {f.detail for f in loaded.report if f.action == "summed"} == {"3 -> 1 channels"}
+    assert {f.detail for f in loaded.report if f.action == "channels"} == {"3 -> 1 channels"}
 
 
 @pytest.mark.parametrize("channels", [2, 4, 7])
@@ -235,7 +235,7 @@ def test_an_image_of_equal_channels_gives_the_same_with_any_number_of_them(tmp_p
     expected = numpy_vit.forward(tensors, np.repeat(grey, 3, axis=-1))["logits"]
     agree(run(loaded, np.repeat(numpy_vit.pixels(grey), channels, axis=-1).astype(np.float32)).logits, expected)
     (fate,) = (fate for fate in loaded.report if fate.action != "loaded")
-    assert fate == ("embedding/kernel", "summed", f"3 -> {channels} channels")
+    assert fate == ("embedding/kernel", "channels", f"3 -> {channels} channels")
 
 
 def test_repeated_channels_give_what_the_image_gave(tmp_path):

@@ -50,12 +50,19 @@ def test_a_model_travels_through_every_format_unchanged_to_the_bit(tmp_path):
 
 def test_what_tensors_do_not_say_travels_with_them(tmp_path):
     names = {str(i): name for i, name in enumerate(("ant", "bee", "cow", "dog", "elk", "fox", "gnu"))}
-    config = {"id2label": names, "layer_norm_eps": 1e-3, "hidden_act": "gelu_fast"}
+    config = {"id2label": names, "layer_norm_eps": 1e-7, "hidden_act": "gelu_fast"}
     start = load(copy_golden("hf_classifier", tmp_path / "hf", config=config))
     end = through(tmp_path, start, "npz", "timm", "hf", "orbax", "timm", "orbax", "npz", "hf")
-    assert (end.settings["gelu"], end.settings["norm_eps"], end.settings["num_heads"]) == ("tanh", 1e-3, 3)
+    assert (end.settings["gelu"], end.settings["norm_eps"], end.settings["num_heads"]) == ("tanh", 1e-7, 3)
     assert end.source.meta["class_names"] == list(names.values())
     same_bits(flat(end), flat(start))
+
+
+def test_an_epsilon_that_timm_does_not_have_is_refused_there(tmp_path):
+    loaded = load(copy_golden("hf_classifier", tmp_path / "hf", config={"layer_norm_eps": 1e-3}))
+    with pytest.raises(UserError, match=r"timm's LayerNorm epsilon is 1e-6, this model's 0\.001"):
+        save_model(loaded, str(tmp_path / "timm"), "timm")
+    assert not (tmp_path / "timm").exists()
 
 
 def test_a_grid_that_is_not_square_travels_with_the_positions(tmp_path):

@@ -572,7 +572,9 @@ def test_a_section_of_ours_that_says_little_or_nothing_is_fine(tmp_path):
     for own in ({}, {"vit_jax": {}}, {"vit_jax": {"grid": [2, 2]}}, {"accuracy": 0.5}):
         (tmp_path / "vit.json").write_text(json.dumps(own))
         assert attempt(path, TENSORS) == ""
-    (tmp_path / "vit.json").write_text("{")
+    (tmp_path / "vit.json").write_text("{ someone else's notes")
+    assert attempt(path, TENSORS) == ""
+    (tmp_path / "vit.json").write_text('{"vit_jax": {')
     assert "vit.json is not JSON" in attempt(path, TENSORS)
 
 

@@ -84,6 +84,31 @@ def test_a_run_resumes_without_the_checkpoint_it_began_from(folder, tmp_path):
     assert (config["model"]["gelu"], config["model"]["norm_eps"]) == ("erf", 1e-12)
 
 
+def test_a_checkpoint_whose_patch_does_not_divide_the_recipes_size_is_trained_and_scored_at_one_that_does(
+    folder, tmp_path
+):
+    sys.path.insert(0, str(ROOT / "tests"))
+    import numpy_vit
+
+    np.savez(tmp_path / "five.npz", **numpy_vit.draw_params(patch=(5, 5), grid=(3, 3), d=12, heads=2))
+    config = f"--config=configs/finetune.py:dataset={folder},smoke"
+    done = call("-m", "vit_jax.main", config, f"--config.init={tmp_path / 'five.npz'}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["data"]["resolution"] == saved["evals"]["test"]["resolution"] == [45, 45]  # of 48
+    by_hand = finetune(folder, tmp_path / "five.npz", tmp_path / "other")  # 24 x 24
+    assert by_hand.returncode == 2
+    assert "takes 20x20; set that, or leave it out" in by_hand.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_kept_head_must_have_the_datas_classes(folder, tmp_path):
+    done = finetune(folder, GOLDEN / "hf_classifier", tmp_path / "run", "--config.init.head=keep")
+    assert done.returncode == 2
+    assert "keeps a head of 7 classes" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_head_that_was_never_trained_is_not_scored(folder, tmp_path):
     with np.load(npz_of(tmp_path)) as stored:
         tensors = {name: np.zeros_like(x) if name == "head/kernel" else x for name, x in stored.items()}

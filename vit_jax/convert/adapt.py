@@ -8,6 +8,7 @@ Called by: assemble (`init`), convert.load.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -29,15 +30,16 @@ HeadPolicy = Literal["zeros", "keep"]
 
 
 class Fate(NamedTuple):
-    """What became of one tensor: `loaded`, `resized`, `summed` (over channels), `fresh` (this model's own start),
-    `dropped` (the file's, by the head policy) or `aside` (no part of a model of images)."""
+    """What became of one tensor: `loaded`, `resized`, `channels` (the first layer's, for another number of them), `folded`
+    (the source's pixel statistics), `fresh` (this model's own start), `dropped` (the file's, by the head policy) or `aside`
+    (no part of a model of images); or what was `assumed` for want of anything that tells."""
 
     name: str
     action: str
     detail: str
 
 
-ACTIONS = ("loaded", "resized", "summed", "fresh", "dropped", "aside")
+ACTIONS = ("loaded", "resized", "channels", "folded", "fresh", "dropped", "aside", "assumed")
 
 
 def fit_params(
@@ -66,7 +68,8 @@ def fit_params(
       UserError: tensors missing, unknown or of other shapes, all listed, after the reason where one is plain.
     """
     params: dict[str, np.ndarray] = {}
-    report = [Fate(name, "aside", why) for name, why in source.aside.items()]
+    report = [Fate("model", "assumed", what) for what in source.assumed]
+    report += [Fate(name, "aside", why) for name, why in source.aside.items()]
     errors: list[str] = []
     for name, start in fresh.items():
         if head == "zeros" and name.startswith(HEAD):
@@ -116,7 +119,7 @@ def _fit_tensor(
         value, sizes = resized
         fate = Fate(name, "resized", f"{sizes}, {resize}{was}")
     elif name == first and value.ndim == 4 and value.shape[2] != start.shape[2]:
-        fate = Fate(name, "summed", f"{value.shape[2]} -> {start.shape[2]} channels{was}")
+        fate = Fate(name, "channels", f"{value.shape[2]} -> {start.shape[2]} channels{was}")
         value = adapt_channels(value, start.shape[2])
     else:
         fate = Fate(name, "loaded", _shape(value) + was)
@@ -166,6 +169,35 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     return kernel[:, :, turn] / np.bincount(turn)[turn].astype(kernel.dtype)[:, None]
 
 
+def fold_pixels(source: Source) -> tuple[Source, list[Fate]]:
+    """A source for images in [-1, 1], as our forward pass makes them, where its own are normalised by other statistics.
+
+    (p - mean) / std of p in [0, 1] is (0.5 x + 0.5 - mean) / std of x = 2 p - 1: a factor and a constant per channel, which
+    the first layer takes in. Sources that say nothing, or 0.5 and 0.5, come back as they are.
+
+    Raises:
+      UserError: as many statistics as channels are expected.
+    """
+    mean, std = source.meta.get("pixel_mean"), source.meta.get("pixel_std")
+    if mean is None or std is None:
+        return source, []
+    kernel, bias = (np.asarray(source.tensors[f"embedding/{leaf}"], np.float64) for leaf in ("kernel", "bias"))
+    channels = kernel.shape[2]
+    if len(mean) not in (1, channels) or len(std) not in (1, channels):
+        raise UserError(f"{source.path} normalises by {mean} and {std}; expected one or {channels} of each")
+    factor = 0.5 / np.broadcast_to(np.asarray(std, np.float64), channels)
+    constant = (0.5 - np.asarray(mean, np.float64)) / np.asarray(std, np.float64)
+    folded = {
+        "embedding/bias": bias + np.einsum("hwcd,c->d", kernel, np.broadcast_to(constant, channels)),
+        "embedding/kernel": kernel * factor[:, None],
+    }
+    folded = {name: x.astype(np.float32) for name, x in folded.items()}
+    meta = {key: x for key, x in source.meta.items() if key not in ("pixel_mean", "pixel_std")}
+    said = f"the source's images have mean {mean} and std {std}; ours are in [-1, 1]"
+    fates = [Fate(name, "folded", said) for name in folded]
+    return dataclasses.replace(source, tensors=source.tensors | folded, meta=meta), fates
+
+
 def _reasons(source: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray]) -> list[str]:
     """What explains many mismatches at once."""
     reasons = []
@@ -182,6 +214,10 @@ def _reasons(source: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray]) 
     if ("fc_norm/scale" in source) != ("fc_norm/scale" in fresh):
         has = "checkpoint" if "fc_norm/scale" in source else "model"
         reasons.append(f"the {has} normalises after pooling, the other before it (model.norm_after_pool)")
+    mixing = "MixerBlock_0/token_mixing/Dense_0/kernel"
+    if mixing in source and mixing in fresh and np.shape(source[mixing]) != np.shape(fresh[mixing]):
+        side = round(np.shape(source[mixing])[0] ** 0.5)
+        reasons.append(f"a Mixer works at one resolution only, that of {side}x{side} patches (data.resolution)")
     return reasons
 
 

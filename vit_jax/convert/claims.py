@@ -48,6 +48,32 @@ def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings | _heads(config, "num_attention_heads")
 
 
+def pixel_statistics(config: Mapping[str, Any], processor: Mapping[str, Any]) -> dict[str, list[float]]:
+    """`pixel_mean` and `pixel_std`, per channel of pixels in [0, 1], that a source's images are normalised by.
+
+    Args:
+      config: a folder's config.json; timm's says it in `pretrained_cfg`.
+      processor: transformers' preprocessor_config.json.
+
+    Returns:
+      {} where nothing is said, or what is said is 0.5 and 0.5, the [-1, 1] of all released weights.
+    """
+    timm = config.get("pretrained_cfg")
+    timm = timm if isinstance(timm, Mapping) else {}
+    off = processor.get("do_normalize") is False
+    mean = [0.0] if off else processor.get("image_mean", timm.get("mean"))
+    std = [1.0] if off else processor.get("image_std", timm.get("std"))
+    if mean is None and std is None:
+        return {}
+    for key, value in (("mean", mean), ("std", std)):
+        is_list = isinstance(value, list | tuple) and value and all(fits(x, float) for x in value)
+        if not is_list or (key == "std" and min(value) <= 0):
+            raise UserError(f"the images' {key} is {value!r}; expected a list of numbers, one per channel")
+    if all(x == 0.5 for x in (*mean, *std)):
+        return {}
+    return {"pixel_mean": [float(x) for x in mean], "pixel_std": [float(x) for x in std]}
+
+
 def timm_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """`gelu`, `norm_eps` and, if they are said, `num_heads` and `pool` of a timm config; errors as above."""
     args = _model_args(config)

@@ -5,6 +5,7 @@ Called by: notebooks, scripts, tools.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.convert import architecture, claims
-from vit_jax.convert.adapt import FIRST_KERNELS, Fate, fit_params
+from vit_jax.convert.adapt import FIRST_KERNELS, Fate, fit_params, fold_pixels
 from vit_jax.convert.source import Source, Weights, open_source
 from vit_jax.models import build
 from vit_jax.models.positions import Method
@@ -76,13 +77,19 @@ def load(
     resize: Method = "bilinear_corners",
     channels: int | None = None,
     weights: Any = "raw",
+    stored_pixels: bool = False,
     **fields: Any,
 ) -> Loaded:
-    """As `load_model`, with the report and all that is known of the checkpoint."""
+    """As `load_model`, with the report and all that is known of the checkpoint.
+
+    With `stored_pixels` the model is for `models.build.make_forward`, which maps stored pixels to [-1, 1]: another range of
+    the source's is folded into its first layer.
+    """
     _check_options(grid, resolution, resize, channels, weights, fields.get("num_heads"))
     source = open_source(str(path), num_heads=fields.get("num_heads", 0), weights=weights, grid=grid)
     settings = _override(source, fields)
     source = dataclasses.replace(source, settings=settings)
+    source, folded = fold_pixels(source) if stored_pixels else (source, [])
     if fields.get("num_classes") == 0:
         source.aside.update(dict.fromkeys((n for n in source.tensors if n.startswith("head/")), "num_classes=0"))
         source.tensors = {name: x for name, x in source.tensors.items() if not name.startswith("head/")}
@@ -98,7 +105,7 @@ def load(
     params, report = fit_params(source, fresh, head="keep", new_grid=new_grid, resize=resize)  # type: ignore[arg-type]
     if getattr(module, "scan", False):
         params = build.stack_layers(params)
-    return Loaded(module, unflatten_dict(params, sep="/"), source, settings, new_grid, report)
+    return Loaded(module, unflatten_dict(params, sep="/"), source, settings, new_grid, folded + report)
 
 
 def _stand_in(source: Source, settings: dict[str, Any]) -> tuple[int, int] | None:
@@ -157,19 +164,46 @@ def pixels_of(settings: dict[str, Any], grid: tuple[int, int] | None) -> tuple[i
     """(h, w) of the images whose patches make a grid."""
     if settings["name"] == "resnet":
         return 224, 224  # any
-    if settings["name"] == "mixer" or grid is None:
-        grid = grid or (14, 14)
+    grid = grid or (14, 14)
     stride = 2 ** (2 + max(len(settings.get("stem_depths", ())) - 1, 0)) if settings.get("stem") == "resnet" else 1
     ph, pw = settings["patch_size"]
     return grid[0] * ph * stride, grid[1] * pw * stride
+
+
+def resolution_of(loaded: Loaded) -> tuple[int, int]:
+    """(h, w) in pixels that a model is evaluated at: a run's own; else that of the positions as loaded; 224 for a ResNet."""
+    trained = loaded.source.meta.get("config", {}).get("data", {}).get("resolution")
+    if trained and build.token_grid(loaded.module, tuple(trained)) == loaded.grid:
+        return tuple(trained)
+    return pixels_of(loaded.settings, loaded.grid)
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, Any]:
+    """Overrides written as text: {"grid": (4, 6), "pool": "gap"} of ["grid=4,6", "pool=gap"].
+
+    Raises:
+      UserError: one of them has no `=`.
+    """
+    overrides = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: expected key=value")
+        try:
+            overrides[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            overrides[key] = text
+    return overrides
 
 
 def check_head(loaded: Loaded) -> None:
     """Refuses a head that was never trained: its scores are equal, and an accuracy of it means nothing.
 
     Raises:
-      UserError: no head, or a kernel of zeros.
+      UserError: no head, a kernel of zeros, or scores per token.
     """
+    if loaded.settings.get("pool") == "unpooled":
+        raise UserError(f"{loaded.source.path} scores every token and no image; load it with pool=token, gap or map")
     head = flatten_dict(loaded.params, sep="/").get("head/kernel")
     if head is None:
         raise UserError(f"{loaded.source.path} has no head to classify with; fine-tune it first (configs/finetune.py)")

@@ -169,7 +169,7 @@ GROUPS = sorted({row.name.partition(":")[0] for row in TABLE})
 def is_name(path: str) -> bool:
     """Whether a path is written as a released model's name, `group:variant`, known or not."""
     match = re.fullmatch(r"([a-z][\w+-]+):(?!//)[^:]+", path)
-    return bool(match) and not Path(path).exists() and (match[1] in GROUPS or "/" not in match[1])  # type: ignore[index]
+    return bool(match) and not Path(path).exists()
 
 
 def examples() -> str:
@@ -211,7 +211,8 @@ def fetch(row: Released, folder: Path | None = None) -> Path:
         try:
             _download(url, place, f"{row.name} ({row.mib:,.0f} MiB)")
         except Exception as error:  # whatever the transport raises: the remedy is the same
-            reason = f"{type(error).__name__}: {error}"
+            cause = error.__cause__ or error
+            reason = f"{type(cause).__name__}: {cause}"
             raise UserError(
                 f"{row.name} could not be fetched from {url}: {reason}\nStart the same command again to go on where it "
                 f"stopped; or download the file elsewhere and put it at {place}"

@@ -29,6 +29,9 @@ from vit_jax.types import UserError
 Format = Literal["npz", "hf", "timm", "orbax"]
 FORMATS = ("npz", "hf", "timm", "orbax")
 
+# Below it, epsilons of 0, 1e-12 (Hugging Face) and 1e-6 (timm) make no difference that float32 shows.
+MAX_TIMM_EPS = 1e-5
+
 # What a model of ours may be for a PyTorch library to know it, by key of the model section: (values allowed there).
 PLAIN = {
     "name": ("vit",),
@@ -63,28 +66,34 @@ def save_model(loaded: Loaded, path: str, form: Format) -> list[str]:
     Raises:
       UserError: the format cannot hold this model, or the path exists.
     """
-    place = epath.Path(path).expanduser()
-    if place.exists():
-        raise UserError(f"{path} exists; give another --to, or remove it first")
-    tensors = {name: np.asarray(x) for name, x in flatten_dict(loaded.params, sep="/").items()}
-    tensors = unstack_layers(tensors)
-    if form == "npz":
-        return _save_npz(loaded, place, tensors)
-    if form == "hf":
-        return _save_hugging_face(loaded, place, tensors)
-    if form == "timm":
-        return _save_timm(loaded, place, tensors)
-    if form == "orbax":
-        meta = own_section(loaded) | {"config": {"model": _json(loaded.settings)}, "grid": list(loaded.grid or (1, 1))}
-        looped = loaded.settings | ({"scan": False} if "scan" in loaded.settings else {})
-        meta["config"]["model"] = _json(looped)
-        return [str(write_params(place, unflatten_dict(tensors, sep="/"), meta))]
-    raise UserError(f"--format={form}; expected one of {', '.join(FORMATS)}")
+    if form not in FORMATS:
+        raise UserError(f"--format={form}; expected one of {', '.join(FORMATS)}")
+    if not path:
+        raise UserError("--to is empty; expected a file or folder that does not exist")
+    try:
+        place = epath.Path(path).expanduser()
+        if place.exists():
+            raise UserError(f"{path} exists; give another --to, or remove it first")
+        tensors = {name: np.asarray(x) for name, x in flatten_dict(loaded.params, sep="/").items()}
+        write = {"npz": _save_npz, "hf": _save_hugging_face, "timm": _save_timm, "orbax": _save_orbax}[form]
+        return write(loaded, place, unstack_layers(tensors))
+    except (OSError, ImportError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{path} cannot be written ({reason}); give another --to, and remove what is there of it"
+        ) from error
+
+
+def _save_orbax(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:
+    looped = loaded.settings | ({"scan": False} if "scan" in loaded.settings else {})
+    meta = own_section(loaded) | {"config": {"model": _json(looped)}, "grid": list(loaded.grid or (1, 1))}
+    return [str(write_params(place, unflatten_dict(tensors, sep="/"), meta))]
 
 
 def own_section(loaded: Loaded) -> dict[str, Any]:
     """What every format carries for us, under a key of ours: model section, grid, class names, preprocessing."""
-    meta = {key: loaded.source.meta[key] for key in ("class_names", "preprocessing") if loaded.source.meta.get(key)}
+    kept = ("class_names", "preprocessing", "pixel_mean", "pixel_std")
+    meta = {key: loaded.source.meta[key] for key in kept if loaded.source.meta.get(key)}
     grid = {"grid": list(loaded.grid)} if loaded.grid else {}
     return {"model": _json(loaded.settings), **grid, **meta}
 
@@ -113,6 +122,7 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
         foreign = {name if name.startswith("classifier") else f"vit.{name}": x for name, x in foreign.items()}
     h, w = pixels_of(settings, loaded.grid)
     ph, pw = settings["patch_size"]
+    channels = int(tensors["embedding/kernel"].shape[2])
     names = loaded.source.meta.get("class_names") or [f"LABEL_{i}" for i in range(settings.get("num_classes", 0))]
     config = {
         "architectures": ["ViTForImageClassification" if has_head else "ViTModel"],
@@ -125,7 +135,7 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
         "layer_norm_eps": settings.get("norm_eps", 1e-6),
         "image_size": h if h == w else [h, w],
         "patch_size": ph if ph == pw else [ph, pw],
-        "num_channels": int(tensors["embedding/kernel"].shape[2]),
+        "num_channels": channels,
         "qkv_bias": True,
         OWN_SECTION: own_section(loaded),
     }
@@ -139,8 +149,8 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": [0.5] * 3,
-        "image_std": [0.5] * 3,
+        "image_mean": loaded.source.meta.get("pixel_mean", [0.5] * channels),
+        "image_std": loaded.source.meta.get("pixel_std", [0.5] * channels),
     }
     place.mkdir(parents=True)
     write_safetensors(place / "model.safetensors", foreign)
@@ -154,6 +164,10 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
 def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:
     _check_can("timm", loaded, TIMM_CAN)
     settings = loaded.settings
+    if settings.get("norm_eps", 1e-6) > MAX_TIMM_EPS:
+        raise UserError(
+            f"--format=timm: timm's LayerNorm epsilon is 1e-6, this model's {settings['norm_eps']}; use npz or hf"
+        )
     if POSITIONS in tensors and "Transformer/registers" in tensors:
         # timm gives every prefix token a position; ours give registers none.
         first = int(has_class_token(settings))
@@ -189,8 +203,8 @@ def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]
         "pretrained_cfg": {
             "input_size": [args["in_chans"], h, w],
             "num_classes": settings.get("num_classes", 0),
-            "mean": [0.5] * 3,
-            "std": [0.5] * 3,
+            "mean": loaded.source.meta.get("pixel_mean", [0.5] * args["in_chans"]),
+            "std": loaded.source.meta.get("pixel_std", [0.5] * args["in_chans"]),
             "interpolation": "bilinear",
             "crop_pct": 1.0,
             "fixed_input_size": True,

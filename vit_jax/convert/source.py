@@ -39,7 +39,9 @@ class Source:
       grid: (gh, gw) that the positions were trained at; None if nothing tells.
       origin: {our name: name in the file}, where they differ.
       aside: {name in the file: why no model of images has it}.
-      meta: class names and preprocessing, where the checkpoint keeps them.
+      meta: class names and preprocessing, where the checkpoint keeps them; `pixel_mean` and `pixel_std` where its images
+        are normalised by others than 0.5 and 0.5.
+      assumed: what nothing told and was taken for granted, a sentence each.
     """
 
     path: str
@@ -50,6 +52,7 @@ class Source:
     origin: dict[str, str] = dataclasses.field(default_factory=dict)
     aside: dict[str, str] = dataclasses.field(default_factory=dict)
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    assumed: list[str] = dataclasses.field(default_factory=list)
 
 
 def open_source(
@@ -68,7 +71,7 @@ def open_source(
     """
     if released.is_name(path):
         found = released.find(path)
-        source = open_source(str(released.fetch(found)), num_heads=num_heads, grid=grid)
+        source = open_source(str(released.fetch(found)), num_heads=num_heads, weights=weights, grid=grid)
         return dataclasses.replace(source, path=path)
     try:
         source = _open(path, num_heads, weights, grid)
@@ -78,6 +81,13 @@ def open_source(
         if path in str(error):
             raise
         raise UserError(f"{path}: {error}") from error
+    except (OSError, ImportError, KeyError) as error:
+        if isinstance(error, KeyError) and "://" not in path:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{path} cannot be reached ({reason}); give a local path, or gs:// with gcsfs installed"
+        ) from error
     return source if grid is None else dataclasses.replace(source, grid=grid)
 
 
@@ -104,7 +114,9 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
             f"load it with weights_only=True and save it with safetensors.torch.save_file"
         )
     if start[8:9] == b"{":
-        return _open_torch(path, read_safetensors(path), {}, num_heads, grid)
+        # Under the name it has in a folder of its library's, the file stands for that folder.
+        folder = place.parent if place.name == "model.safetensors" else None
+        return _open_torch(path, read_safetensors(path), folder, num_heads, grid)
     raise UserError(
         f"{path} begins with {start[:8]!r}, which is neither npz (PK) nor safetensors; if it was downloaded, it may be an "
         f"error page: look into it and download it again"
@@ -154,7 +166,10 @@ def _open_zip(path: str, place: epath.Path) -> Source:
 def _read_sidecar(place: epath.Path) -> dict[str, Any]:
     """What `convert.save` wrote beside an npz of ours, which has no place for a config."""
     beside = place.with_suffix(".json")
-    return claims.own_section(read_json(beside)) if beside != place and beside.exists() else {}
+    ours = f'"{claims.OWN_SECTION}"'.encode()
+    if beside == place or not beside.exists() or ours not in beside.read_bytes():
+        return {}
+    return claims.own_section(read_json(beside))
 
 
 def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, int] | None) -> Source:
@@ -164,17 +179,20 @@ def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, 
         raise UserError(
             f"{path} holds {there}{pickled}; expected checkpoints/ (a run of ours) or model.safetensors (Hugging Face, timm)"
         )
-    config = read_json(place / "config.json") if (place / "config.json").exists() else {}
-    return _open_torch(path, read_safetensors(path), config, num_heads, grid)
+    return _open_torch(path, read_safetensors(path), place, num_heads, grid)
 
 
 def _open_torch(
     path: str,
     stored: dict[str, np.ndarray],
-    config: dict[str, Any],
+    folder: epath.Path | None,
     num_heads: int,
     grid: tuple[int, int] | None,
 ) -> Source:
+    config, processor = (
+        read_json(folder / name) if folder and (folder / name).exists() else {}
+        for name in ("config.json", "preprocessor_config.json")
+    )
     hub = rename(stored, torch_names.hub_name)
     is_timm = "patch_embed.proj.weight" in stored
     if not is_timm and "embeddings.patch_embeddings.projection.weight" not in hub:
@@ -186,11 +204,12 @@ def _open_torch(
     found = claims.timm_settings(config) if is_timm else claims.hugging_face_settings(config)
     kernel = stored["patch_embed.proj.weight"] if is_timm else hub["embeddings.patch_embeddings.projection.weight"]
     width = kernel.shape[0] if kernel.ndim else 0
-    heads = num_heads or found.pop("num_heads", 0) or architecture.HEADS_OF_WIDTH.get(width, 0)
+    told = num_heads or found.pop("num_heads", 0)
+    heads = told or architecture.HEADS_OF_WIDTH.get(width, 0)
     if not heads or width % heads:
         raise UserError(
             f"{path} does not tell its attention heads, and {heads or 'no'} heads divide its width {width}; "
-            f"give num_heads, or a folder with config.json"
+            f"give num_heads, or a folder whose config.json says so"
         )
     rules = torch_names.TIMM if is_timm else torch_names.HUGGING_FACE
     native, origin = torch_names.to_native(stored if is_timm else hub, rules, heads)
@@ -214,7 +233,11 @@ def _open_torch(
     grid = _place_positions(path, native, settings, grid) if is_timm else grid
     grid = grid or architecture.infer_grid(native, settings)
     meta = {"class_names": claims.class_names(config)} | {k: v for k, v in own.items() if k not in ("model", "grid")}
-    return Source(path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta)
+    meta |= claims.pixel_statistics(config, processor)
+    assumed = [] if told else [f"{heads} attention heads, as models of width {width} have"]
+    if is_timm and "pool" not in found and "pool" not in own["model"] and settings["class_token"] == "yes":
+        assumed.append(f"pool={settings['pool']}, which no tensor tells")
+    return Source(path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta, assumed)
 
 
 def _add_absent_biases(native: dict[str, np.ndarray], origin: dict[str, str]) -> None:
