@@ -35,11 +35,6 @@ def test_bfloat16_is_computed_with_float32_parameters_and_logits(variety):
     images = jax.ShapeDtypeStruct((2, 8, 12, 3), jnp.uint8)
     rng = jax.eval_shape(jax.random.key, 0)
 
-    def loss(params, images, rng):
-        outputs = build.make_forward(model)(params, images, rng)
-        return outputs.logits.sum(), outputs
-
-    gradients, outputs = jax.eval_shape(jax.grad(loss, has_aux=True), params, images, rng)
+    outputs = jax.eval_shape(build.make_forward(model), params, images, rng)
     assert outputs.tokens.dtype == outputs.pooled.dtype == outputs.pre_logits.dtype == jnp.bfloat16
     assert outputs.logits.dtype == jnp.float32
-    assert {x.dtype for x in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}

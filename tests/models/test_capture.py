@@ -11,7 +11,6 @@ from tiny import model_shapes, nested, random_images, run, tiny_vit
 BOTH = ("layers", "attention")
 VARIETIES = {
     "class token": {},
-    "average": {"pool": "gap"},
     "registers": {"registers": 3},
     "relative": {"positions": "relative", "positions_at": "every_layer"},
     "axial": {"axial": True, "pool": "gap"},

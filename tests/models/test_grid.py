@@ -29,7 +29,7 @@ def test_the_grid_of_tokens_by_hand(variant, resolution, grid):
     assert build.token_grid(model, resolution) == grid
 
 
-@pytest.mark.parametrize("resolution", [(16, 16), (37, 50), (33, 47), (65, 17)])
+@pytest.mark.parametrize("resolution", [(37, 50), (65, 16)])
 def test_the_grid_is_the_number_of_tokens(resolution):
     models = [
         tiny_vit(stem="resnet", stem_depths=(1, 1), stem_width=4, patch_size=(1, 1), pool="gap"),

@@ -279,9 +279,8 @@ def test_the_width_factor_multiplies_every_channel():
         assert three[name] == tuple(size * 3 if axis in axes else size for axis, size in enumerate(shape)), name
 
 
-def test_bit_in_bfloat16_keeps_parameters_and_logits_in_float32():
+def test_bfloat16_is_computed_to_its_precision():
     model, params, images = ResNet(5, (1, 2), dtype="bfloat16"), bit_params(), random_images(2, 32, 32)
-    assert {x.dtype for x in jax.tree.leaves(build.abstract_params(model, (32, 32)))} == {jnp.dtype("float32")}
     outputs = run(model, params, images)
     assert outputs.tokens.dtype == jnp.bfloat16
     assert outputs.logits.dtype == jnp.float32

@@ -74,7 +74,7 @@ def test_map_pooling_has_the_later_releases_names():
 def test_forward_equals_numpy_in_double_precision(pool, representation):
     params = numpy_vit.draw_params(pool=pool, representation=representation)
     model = tiny_vit(pool=pool, representation_size=representation)
-    outputs = jax.jit(build.make_forward(model))(nested(params), random_images())
+    outputs = run(model, params, random_images())
     expected = numpy_vit.forward(params, random_images(), pool=pool)
     assert np.abs(expected["logits"]).max() > 0.5
     for name in expected:
