@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "tools": {"types", "config", "metrics", "partition", "models", "convert"},
     "record": {"types", "config", "metrics"},  # what a run leaves in its folder
     "initial": {"types", "config", "convert", "models"},  # where parameters start: the `init` section
-    "assemble": {"types", "config", "initial", *ROOMS},  # the composition root, with `run`: the two that know every room
+    # The composition root, with `run`: the two that know every room.
+    "assemble": {"types", "config", "initial", *ROOMS},
     "run": {"types", "config", "record", "initial", "assemble", *ROOMS},
     "main": {"types", "config", "partition", "run", "train.loop"},
 }
