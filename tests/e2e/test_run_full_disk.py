@@ -39,10 +39,14 @@ def test_a_full_disk_during_a_save_stops_the_run_and_the_same_command_goes_on_bi
     reading.assert_same_run(workdir, undisturbed)
 
 
-def test_a_full_disk_before_the_first_step_is_told_and_leaves_a_workdir_that_starts(program, reading, tmp_path):
+def test_a_full_disk_before_the_first_step_is_told_and_leaves_a_workdir_that_starts(
+    program, reading, undisturbed, tmp_path
+):
     workdir = tmp_path / "run"
+    config, parameters = ((undisturbed / name).stat().st_size for name in ("config.json", "parameters.txt"))
+    assert config + 100 < parameters
     run = program.start(workdir)
-    limit_files(run, 2_500)  # room for config.json, 2 kB, but not for parameters.txt
+    limit_files(run, config + 100)  # room for config.json, but not for parameters.txt
     stopped = run.finish()
     assert stopped.code == 2, stopped.err
     assert (
