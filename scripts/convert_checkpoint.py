@@ -31,12 +31,13 @@ def main() -> int:
     flags = parser.parse_args()
     try:
         from vit_jax.convert.adapt import format_report
-        from vit_jax.convert.load import load, num_params, parse_overrides
+        from vit_jax.convert.load import load, parse_overrides
         from vit_jax.convert.save import save_model
         from vit_jax.convert.source import describe_settings
+        from vit_jax.models.build import count_params
 
         loaded = load(flags.source, **parse_overrides(flags.set))
-        print(f"{flags.source} ({loaded.source.format}), {num_params(loaded):,} parameters")
+        print(f"{flags.source} ({loaded.source.format}), {count_params(loaded.params):,} parameters")
         print(describe_settings(loaded.settings))
         print(format_report(loaded.report, every_leaf=flags.report))
         for file in save_model(loaded, flags.to, flags.format):

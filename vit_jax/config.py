@@ -11,7 +11,6 @@ Called by: configs/*.py (`parse_arg`), main, run, scripts.
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import json
 import math
@@ -25,16 +24,10 @@ from typing import Any
 
 import ml_collections
 
-from vit_jax.types import Duration, UserError
+from vit_jax.types import Duration, UserError, nearest
 
 DURATION = re.compile(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(steps?|epochs?|%)?\s*")
 SECTIONS = ("model", "data", "objective", "optim", "train", "evals", "checkpoint", "init", "seed")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Says which of `known` the user may have meant: `did you mean 'x'? (known: ...)`."""
-    close = difflib.get_close_matches(word, known := sorted(known), n=1, cutoff=0.5)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"(known: {', '.join(known)})"
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:

@@ -6,6 +6,8 @@ start a backend) and the training room share the same types.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
 # A length of training: an int counts optimizer steps; text gives a unit, "90 epochs", "500 steps" or "5%" of the run.
@@ -91,3 +93,9 @@ class UserError(ValueError):
 
     `main` prints it without a traceback; as a ValueError it reads naturally from notebooks and tests.
     """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Says which of `known` the user may have meant: `did you mean 'x'? (known: ...)`."""
+    close = difflib.get_close_matches(word, known := sorted(known), n=1, cutoff=0.5)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"(known: {', '.join(known)})"

@@ -12,7 +12,8 @@ import test_mixer
 from checkpoints import agree, flat, images, run, same_bits, save_npz
 
 from vit_jax.convert import load_model
-from vit_jax.convert.load import check_head, load, num_params
+from vit_jax.convert.load import check_head, load
+from vit_jax.models.build import count_params
 from vit_jax.types import UserError
 
 # Sizes of `numpy_vit.draw_params`, as a model section that was read off the file.
@@ -173,7 +174,7 @@ def test_what_it_returns_is_the_module_and_its_parameters(tmp_path):
     assert {type(x) for x in jax.tree.leaves(params)} == {np.ndarray}
     again, _ = load_model(path)  # a path that is no text
     assert again == module
-    assert num_params(load(path)) == sum(x.size for x in tensors.values())
+    assert count_params(load(path).params) == sum(x.size for x in tensors.values())
 
 
 # Overrides

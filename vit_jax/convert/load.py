@@ -10,7 +10,6 @@ import dataclasses
 from typing import Any, get_args
 
 import flax.linen as nn
-import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -212,8 +211,3 @@ def check_head(loaded: Loaded) -> None:
             f"the head of {loaded.source.path} is all zeros: it was never trained, and every class scores the same; "
             f"fine-tune it first (configs/finetune.py)"
         )
-
-
-def num_params(loaded: Loaded) -> int:
-    """Number of parameters."""
-    return sum(int(np.size(x)) for x in jax.tree.leaves(loaded.params))

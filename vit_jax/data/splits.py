@@ -3,8 +3,7 @@ data.records, data.folders."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from vit_jax.types import UserError
@@ -16,13 +15,6 @@ class Slice(NamedTuple):
     name: str
     start: int
     stop: int
-
-
-def nearest_name(word: str, known: Iterable[str]) -> str:
-    """Says which of `known` may have been meant."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"(known: {', '.join(known)})"
 
 
 def split_names(split: str) -> list[str]:

@@ -12,8 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vit_jax.data.splits import nearest_name
-from vit_jax.types import UserError
+from vit_jax.types import UserError, nearest
 
 Group = Literal["natural", "specialized", "structured"]
 # How an image may be changed without changing its label (the protocol of arXiv 2106.04560's transfers): resized with a
@@ -180,7 +179,7 @@ def find_task(dataset: str) -> Task:
     """
     name = dataset.removeprefix(PREFIX)
     if name not in TASKS:
-        raise UserError(f"no VTAB task {name!r}; {nearest_name(name, TASKS)}")
+        raise UserError(f"no VTAB task {name!r}; {nearest(name, TASKS)}")
     return TASKS[name]
 
 
