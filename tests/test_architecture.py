@@ -31,6 +31,10 @@ MAY_IMPORT = {
     "assemble": {"types", "config", "initial", *ROOMS},
     "run": {"types", "config", "record", "initial", "assemble", *ROOMS},
     "main": {"types", "config", "partition", "run", "train.loop"},
+    # Many runs: each is started as main would start it.
+    "sweeps": {"types", "config", "record", "initial", "assemble", "run", "main", *ROOMS},
+    # Their page, drawn from files alone.
+    "report": {"types", "record", "sweeps.results", "metrics", "tools.curves"},
 }
 # Configs read two tables: of variants and of VTAB's tasks.
 CONFIGS_MAY_IMPORT = {

@@ -102,7 +102,7 @@ def _may_change(key: str) -> bool:
     return any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_CHANGE)
 
 
-def write_json(file: epath.Path, value: Any) -> None:
+def write_json(file: epath.Path | Path, value: Any) -> None:
     """Writes JSON so that a reader finds the old file or the new one, never a half."""
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,219 @@
+"""What a sweep leaves on disk, and how it is read: the contract between the runs, the driver and the report.
+
+    SWEEP/sweep.json                  what the sweep is: tasks, candidates, seeds (`Sweep`)
+    SWEEP/runs/TASK/NAME/             the workdir of one run, as vit_jax.main leaves it, and besides:
+        result.json                   what it came to (`Result`); written last, so a run that has one is done
+        predictions.npz               of the scored split: index, label, predicted, confidence, each (n,)
+        mistakes/mistakes.json, *.png the wrong predictions the model was surest of
+
+Called by: sweeps.*, report.*, scripts/sweep.py, scripts/report.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from vit_jax.record import write_json
+from vit_jax.types import UserError
+
+SWEEP_FILE, RESULT_FILE, PREDICTIONS_FILE, MISTAKES_DIR = "sweep.json", "result.json", "predictions.npz", "mistakes"
+Phase = Literal["dev", "final"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepTask:
+    """One task of a sweep: a column of its table.
+
+    Args:
+      name: in file names, `vtab-cifar100` or `cifar10`.
+      title: as the paper's table prints it.
+      group: the mean that it counts in besides that over all; "" for none.
+      dataset: as the data section names it.
+      missing: why its data cannot be read, "" if it can: such a task is not run and in no mean.
+    """
+
+    name: str
+    title: str
+    group: str
+    dataset: str
+    missing: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep is; `sweep.json`.
+
+    Args:
+      title: one line, the protocol included.
+      layout: which of the paper's tables its results stand in: `vtab` (table 9 and VTAB's row of table 2), `transfer`
+        (tables 2 and 5), `fewshot`, or `list` for none.
+      label: name of the row: what was fine-tuned.
+      config: the config file and its arguments that made the sweep.
+      metric: what is compared: `top1`, or `5shot`.
+      tasks: in the table's order.
+      candidates: {config key: values tried}; chosen on the development split where there is more than one combination.
+      seeds: of the final runs.
+      complete: number of tasks that the layout's overall mean is over (19), 0 where there is none.
+    """
+
+    title: str
+    layout: Literal["vtab", "transfer", "fewshot", "list"]
+    label: str
+    config: str
+    metric: str
+    tasks: tuple[SweepTask, ...]
+    candidates: dict[str, tuple[Any, ...]]
+    seeds: tuple[int, ...]
+    complete: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run of a sweep came to; `result.json`.
+
+    Args:
+      task: name of the sweep's task.
+      phase: `dev` runs are scored on the development split, `final` ones on the test split.
+      candidate: {config key: value} of this run.
+      seed: of parameters, data order and augmentation.
+      identity: hash of what the sweep asked for (config file's keys and overrides); another's result is refused.
+      config_hash: hash of the resolved config, `config.json`.
+      command: what runs it alone.
+      dataset, splits: `{"train": ..., "scored": ...}`, in TFDS's syntax.
+      resolution: (h, w) pixels.
+      preprocessing: of the scored images: recipe, kernel, value range.
+      num_examples: scored, corrupt ones left out.
+      num_train_examples: seen in training, repeats counted.
+      num_params: of the model.
+      train_flops: of the whole training.
+      scores: {metric: value} of the last weights.
+      average_scores: the same of the Polyak average, empty where there is none.
+      seconds: wall-clock time of the last start.
+      device: kind of the devices, and how many.
+      surroundings: versions, git commit, command line, start.
+      class_names: in label order.
+    """
+
+    task: str
+    phase: Phase
+    candidate: dict[str, Any]
+    seed: int
+    identity: str
+    config_hash: str
+    command: str
+    dataset: str
+    splits: dict[str, str]
+    resolution: tuple[int, int]
+    preprocessing: dict[str, Any]
+    num_examples: int
+    num_train_examples: int
+    num_params: int
+    train_flops: int
+    scores: dict[str, float]
+    average_scores: dict[str, float]
+    seconds: float
+    device: str
+    surroundings: dict[str, Any]
+    class_names: tuple[str, ...]
+
+    def score(self, metric: str) -> float:
+        """The metric of the averaged weights where there are some, else of the last ones."""
+        return (self.average_scores or self.scores)[metric]
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation over `count` values; the deviation of one value is nan."""
+
+    mean: float
+    std: float
+    count: int
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Mean, standard deviation (n - 1) and number of values."""
+    found = list(values)
+    std = statistics.stdev(found) if len(found) > 1 else float("nan")
+    return Spread(statistics.fmean(found) if found else float("nan"), std, len(found))
+
+
+def run_folder(sweep_folder: Path, task: str, name: str) -> Path:
+    """Where a run's files are."""
+    return sweep_folder / "runs" / task / name
+
+
+def hash_of(value: Any) -> str:
+    """A short hash of JSON data, the same for the same values whatever their order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_sweep(folder: Path, sweep: Sweep) -> None:
+    """Writes `sweep.json`."""
+    write_json(folder / SWEEP_FILE, dataclasses.asdict(sweep))
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Reads `sweep.json`.
+
+    Raises:
+      UserError: no sweep there, or a damaged file.
+    """
+    found = _read(
+        folder / SWEEP_FILE, f"{folder} is no sweep: it has no {SWEEP_FILE}; give a --workdir of scripts/sweep.py"
+    )
+    try:
+        tuples: dict[str, Any] = {
+            "tasks": tuple(SweepTask(**task) for task in found["tasks"]),
+            "candidates": {key: tuple(values) for key, values in found["candidates"].items()},
+            "seeds": tuple(found["seeds"]),
+        }
+        return Sweep(**{**found, **tuples})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{folder / SWEEP_FILE} is not a sweep's ({error}); it was written by another version"
+        ) from error
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Writes a run's `result.json`."""
+    write_json(folder / RESULT_FILE, dataclasses.asdict(result))
+
+
+def read_result(folder: Path) -> Result | None:
+    """A run's result, None where it is not done.
+
+    Raises:
+      UserError: a damaged file.
+    """
+    file = folder / RESULT_FILE
+    if not file.exists():
+        return None
+    found = _read(file, "")
+    try:
+        tuples: dict[str, Any] = {key: tuple(found[key]) for key in ("resolution", "class_names")}
+        return Result(**{**found, **tuples})
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{file} is not a result ({error}); remove it, and the run is done again") from error
+
+
+def read_results(folder: Path) -> dict[Path, Result]:
+    """Every result of a sweep by the run's folder, in the order of folders' names."""
+    folders = sorted(file.parent for file in (folder / "runs").glob(f"*/*/{RESULT_FILE}"))
+    return {place: result for place in folders if (result := read_result(place)) is not None}
+
+
+def _read(file: Path, absent: str) -> dict[str, Any]:
+    if not file.exists():
+        raise UserError(absent)
+    try:
+        found = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is damaged ({error}); remove it, and what it held is done again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file} holds no JSON object; remove it, and what it held is done again")
+    return found
