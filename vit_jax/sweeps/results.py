@@ -128,11 +128,11 @@ class Result:
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation over `count` values; the deviation of one value is nan."""
+    """Mean and sample standard deviation over `num` values; the deviation of one value is nan."""
 
     mean: float
     std: float
-    count: int
+    num: int
 
 
 def spread(values: Iterable[float]) -> Spread:
