@@ -6,6 +6,7 @@
     python -m vit_jax.main --config=configs/finetune.py:dataset=oxford_iiit_pet,lr=0.003,dev --workdir=runs/pets_dev
     python -m vit_jax.main --config=configs/finetune.py:dataset=FOLDER --config.init=CHECKPOINT --workdir=runs/theirs
     python -m vit_jax.main --config=configs/finetune.py:variant=B/16,dataset=cifar10,smoke --workdir=/tmp/smoke
+    python scripts/sweep.py --config=configs/finetune.py:dataset=cifar10+cifar100,init=ViT-B_16.npz --workdir=runs/table4
 
 Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; left out, the model is the one
 that `init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
@@ -15,6 +16,9 @@ training set less the row's development split and scores that (to choose the LR)
 and the test split is scored; `table2` ImageNet at 512 (518 for patch 14) pixels with Polyak averaging 0.9999; `smoke` a
 minute on any CPU, on digits (or your images). Images of your own train for 20 epochs of batches of 64 at 224 pixels; any of
 it can be set, `--config.data.resolution=384 --config.data.batch_size=512`.
+
+As a sweep, `dataset` and `lr` take several values with `+` between; the default `lr` is the row's whole sweep, each trained as
+`dev`; the best is trained again on the whole training set with every seed (`seeds`, default 3) and scored on the test split.
 
 Expected from ImageNet-21k weights (table 5): B/16 CIFAR-10 98.95, CIFAR-100 91.67, ImageNet 83.97, Flowers 99.38, Pets
 94.43; L/16 99.16, 93.44, 85.15, 99.61, 94.73. Mean of three seeds; spread below 0.1 but for Pets and Flowers.
@@ -30,6 +34,13 @@ from vit_jax.data.vtab import find_task
 from vit_jax.models.variants import any_variant
 from vit_jax.types import UserError
 
+TITLES = {
+    "imagenet2012": "ImageNet",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "oxford_iiit_pet": "Pets",
+    "oxford_flowers102": "Flowers-102",
+}
 # Table 4: (steps, LRs swept, dev split as a share of train, warm-up, test split). All: SGD momentum 0.9, batch 512, cosine,
 # no weight decay, clip at global norm 1, 384 pixels. The warm-up is the reference transfers': 500, 100 for 500 steps.
 ROWS = {
@@ -109,6 +120,36 @@ def get_config(text: str | None = None) -> ConfigDict:
     return smoke(config, patch) if arg.smoke else config
 
 
+def get_sweep(text: str | None = None) -> dict:
+    """Table 4's grid for one data set or several: the LR chosen on the development split, then the final runs."""
+    arg = parse_arg(text, variant="", dataset="cifar10", init="", lr="", seeds=3, table2=False, smoke=False)
+    names = [arg.dataset] if is_own(arg.dataset) else arg.dataset.split("+")
+    grids = [choose_data(name, False)[1][1] for name in names]
+    if not arg.lr and len(set(grids)) > 1:
+        raise UserError(f"dataset={arg.dataset}: table 4 sweeps other rates for some; give lr=, or a sweep each")
+    flags = "".join(f",{flag}" for flag in ("table2", "smoke") if getattr(arg, flag))
+    tasks = []
+    for name in names:
+        # The numbers of a config's arguments are read by get_config: what is wrong with them is said before anything runs.
+        spec = f"{__file__}:dataset={name},init={arg.init},variant={arg.variant}{flags}"
+        title = TITLES.get(name, Path(name).name)
+        task = Path(name).stem if is_own(name) else name.replace("/", "-")
+        tasks.append({"name": task, "title": title, "group": "", "dataset": name, "dev": f"{spec},dev", "final": spec})
+    try:
+        rates = tuple(float(rate) for rate in arg.lr.split("+")) if arg.lr else grids[0]
+    except ValueError as error:
+        raise UserError(f"lr={arg.lr}: expected learning rates with + between, as in 0.003+0.01") from error
+    return {
+        "title": "Fine-tuning: the learning rate chosen on the development split (table 4)",
+        "layout": "transfer" if set(names) <= set(TITLES) else "list",
+        "label": Path(arg.init).name or f"{arg.variant or 'B/16'}, from scratch",
+        "metric": "top1",
+        "tasks": tasks,
+        "candidates": {"optim.lr": rates},
+        "seeds": tuple(range(arg.seeds)),
+    }
+
+
 def is_own(dataset: str) -> bool:
     """Whether a data set is a folder, a list or a packed folder of the user's, and not a name."""
     return Path(dataset).expanduser().exists()
@@ -171,8 +212,10 @@ def smoke(config: ConfigDict, patch: tuple[int, int]) -> ConfigDict:
         config.model.stem_depths, side = (1,) * len(config.model.stem_depths), (64, 64)
     config.data.update({"resolution": side, "batch_size": 64})
     if not is_own(config.data.dataset):  # the user's images are at hand; other data may not be
-        config.data.update({"dataset": "digits", "split": "train"})
-        config.evals = {"test": {"name": "classification", "split": "test"}}
+        (name,) = config.evals
+        train, scored = ("train[:90%]", "train[90%:]") if name == "dev" else ("train", "test")
+        config.data.update({"dataset": "digits", "split": train})
+        config.evals = {name: {"name": "classification", "split": scored}}
     for section in config.evals.values():
         section.update({"every": "16 steps", "batch_size": 64})
     config.optim.warmup = "25%"

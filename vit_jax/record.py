@@ -1,6 +1,7 @@
 """What a run leaves in its workdir besides metrics and checkpoints: its config, its surroundings, its result.
 
-Files: `config.json` (the resolved config), `run.json` (versions, devices, git, data, result), `init_report.txt`.
+Files: `config.json` (the resolved config), `run.json` (versions, devices, git, data, result), `init_report.txt`,
+`predictions/<evaluator>.npz` (of each scored example).
 
 Called by: run, scripts.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import datetime
 import fnmatch
 import importlib.metadata
+import io
 import json
 import platform
 import subprocess
@@ -17,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from vit_jax.config import differences
@@ -107,6 +110,14 @@ def write_json(file: epath.Path | Path, value: Any) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=2) + "\n")
     partial.replace(file)
+
+
+def write_predictions(file: epath.Path, predictions: dict[str, np.ndarray]) -> None:
+    """Writes per-example arrays, each (n,), as npz."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    held = io.BytesIO()
+    np.savez_compressed(held, **predictions)  # type: ignore[arg-type]
+    file.write_bytes(held.getvalue())
 
 
 def last_scores(workdir: epath.Path) -> dict[str, float]:

@@ -149,7 +149,8 @@ def run(
             with writers:
                 if ready:
                     _train(job, folder, checkpointer, ready, writers)
-            return _finish(job, folder, time.perf_counter() - began, primary)
+            flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
+            return _finish(job, folder, flops, time.perf_counter() - began, primary)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
@@ -220,7 +221,7 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
                 steps_per_epoch=job.steps_per_epoch,
                 batch_size=job.batch_size,
                 log_every=max(job.to_steps(config.train.log_every), 1),
-                evaluate=functools.partial(_evaluate, job),
+                evaluate=functools.partial(_evaluate, job, folder),
                 checkpointer=checkpointer,
                 describe=lambda step: _describe(job, step, loader.corrupt),
                 pending=ready.meta.get("pending"),
@@ -235,8 +236,12 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
         writers.notice(f"{len(loader.corrupt)} corrupt images were replaced: {', '.join(sorted(loader.corrupt))}")
 
 
-def _evaluate(job: Job, step: int, state: TrainState) -> dict[str, float]:
-    """Results of the evaluators due at a step, on raw and, where there is one, averaged weights."""
+def _evaluate(job: Job, folder: Any, step: int, state: TrainState) -> dict[str, float]:
+    """Results of the evaluators due at a step, on raw and, where there is one, averaged weights.
+
+    At the last step the predictions behind them are left in `predictions/<evaluator>.npz`, those of the average if there
+    is one.
+    """
     scores: dict[str, float] = {}
     for name, evaluator in job.evaluators.items():
         if step % max(job.to_steps(evaluator.every), 1) and step != job.total_steps:
@@ -245,6 +250,9 @@ def _evaluate(job: Job, step: int, state: TrainState) -> dict[str, float]:
             if params is not None:
                 found = evaluator(params, job.parts.forward, job.parts.objective, job.parts.mesh)
                 scores |= {f"{kind}/{name}/{metric}": value for metric, value in found.items()}
+        predictions = getattr(evaluator, "predictions", None)
+        if predictions and step == job.total_steps and jax.process_index() == 0:
+            record.write_predictions(folder / "predictions" / f"{name}.npz", predictions)
     return scores
 
 
@@ -260,7 +268,7 @@ def _describe(job: Job, step: int, corrupt: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _finish(job: Job, folder: Any, seconds: float, primary: bool) -> RunResult:
+def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) -> RunResult:
     """Writes run.json and the curves, and reads the last evaluation back from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
@@ -272,6 +280,7 @@ def _finish(job: Job, folder: Any, seconds: float, primary: bool) -> RunResult:
             "data": [spec._asdict() for spec in job.specs],
             "preprocessing": job.data.preprocessing(),
             "num_params": count_params(job.parts.abstract.params),
+            "train_flops_per_image": flops,
             "steps": job.total_steps,
             "seconds": round(seconds, 1),
             "scores": scores,

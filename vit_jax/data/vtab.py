@@ -1,4 +1,4 @@
-"""VTAB-1k: the 19 tasks, each a TFDS data set, a label, and four splits (arXiv 1910.04867; labels and splits as the
+"""VTAB-1k: the 19 tasks, each a TFDS data set, a label, and its splits (arXiv 1910.04867; labels and splits as the
 benchmark's own code has them). `vtab/TASK` names one wherever a data set is named. Called by: data.tasks, configs.
 
 `train800` and `val200` are the first examples of the train and validation parts in the order TFDS wrote them, so they are
@@ -168,7 +168,9 @@ TASKS = {
     ),
 }
 PREFIX = "vtab/"
-SPLITS = ("train800", "val200", "train800val200", "test")
+# What the benchmark's own script trains on: the first images of train + validation, whose first 1,000 are train's.
+FIRST_1000 = "trainval1000"
+SPLITS = ("train800", "val200", "train800val200", FIRST_1000, "test")
 
 
 def find_task(dataset: str) -> Task:
@@ -187,12 +189,13 @@ def stored_split(task: Task, split: str) -> str:
     """A task's split in terms of its data set's: `train800val200` -> `train[:800]+validation[:200]`.
 
     Raises:
-      UserError: not one of the four.
+      UserError: not one of SPLITS.
     """
     stored = {
         "train800": task.train800,
         "val200": task.val200,
         "train800val200": f"{task.train800}+{task.val200}",
+        FIRST_1000: "train[:1000]",
         "test": task.test,
     }
     if split not in stored:

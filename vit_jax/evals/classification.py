@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax import partition
@@ -19,6 +20,15 @@ from vit_jax.data.sources import Source, open_source
 from vit_jax.evals.base import read_split
 from vit_jax.metrics import Mean
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
+
+
+class Rows(NamedTuple):
+    """Of a batch, each (b,): label, predicted class, its softmax, and the mask."""
+
+    label: Any
+    predicted: Any
+    confidence: Any
+    mask: Any
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -33,6 +43,8 @@ class Classification:
       batch_size: global.
       every: how often; the last step is always scored.
       max_corrupt: images that may fail to decode: they are left out of num_examples and named; more stop the run.
+
+    After a call, `predictions` has a row per scored example of the split: see `collect_predictions`.
     """
 
     split: str
@@ -43,6 +55,7 @@ class Classification:
     batch_size: int = 512
     every: Duration = "10%"
     max_corrupt: int = 100
+    predictions: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
     _source: Source | None = dataclasses.field(default=None, init=False, repr=False)
     _step: Any = dataclasses.field(default=None, init=False, repr=False)
 
@@ -71,7 +84,9 @@ class Classification:
             max_corrupt=self.max_corrupt,
         )
         on_device = [self._step(params, batch) for batch, _ in batches]
-        for part in jax.device_get(on_device):
+        fetched = jax.device_get(on_device)
+        self.predictions = collect_predictions([rows for _, rows in fetched])
+        for part, _ in fetched:
             for name, value in part.items():
                 sums.setdefault(name, []).append(float(value))
         totals = {name: math.fsum(values) for name, values in sums.items()}
@@ -83,10 +98,28 @@ class Classification:
 
 def _score(
     forward: Callable[..., Any], objective: Callable[..., Any], params: Any, batch: Batch
-) -> dict[str, jax.Array]:
-    """Sums over the real rows of a batch."""
+) -> tuple[dict[str, jax.Array], Rows]:
+    """Sums over the real rows of a batch, and all its rows."""
     outputs = forward(params, batch.image)
     _, best = jax.lax.top_k(outputs.logits, min(5, outputs.logits.shape[-1]))  # b k
     hits = jnp.where(best == batch.label[:, None], batch.mask[:, None], 0.0)
     loss = jnp.where(batch.mask > 0, objective(outputs, batch)["loss"], 0.0)
-    return {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss.sum(), "count": batch.mask.sum()}
+    sums = {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss.sum(), "count": batch.mask.sum()}
+    # A softmax of the best class alone: no probabilities of all classes are kept.
+    confidence = jnp.exp(outputs.logits.max(axis=-1) - jax.nn.logsumexp(outputs.logits, axis=-1))
+    return sums, Rows(batch.label, best[:, 0], confidence, batch.mask)
+
+
+def collect_predictions(batches: list[Rows]) -> dict[str, np.ndarray]:
+    """What was predicted for each scored example, in the order of the split.
+
+    Args:
+      batches: of one pass, in order; padded and corrupt rows have mask 0.
+
+    Returns:
+      index (in the split), label, predicted (int32), confidence (float32, softmax of the predicted class), each (n,).
+    """
+    label, predicted, confidence, mask = (np.concatenate(column) for column in zip(*batches, strict=True))
+    (index,) = np.nonzero(mask)
+    rows = {"label": label, "predicted": predicted, "confidence": confidence}
+    return {"index": index.astype(np.int32)} | {name: values[index] for name, values in rows.items()}

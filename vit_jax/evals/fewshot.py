@@ -65,11 +65,13 @@ class FewShot:
         """Returns `{k}shot` (mean over seeds) and `{k}shot_seed{s}`, fractions in [0, 1]."""
         assert self._sources, "open() comes first"
         if self._features is None:
-            self._features = jax.jit(
-                lambda params, batch: (forward(params, batch.image).pre_logits, batch.label, batch.mask),
-                out_shardings=partition.replicated(mesh),
+            self._features = jit_features(forward, mesh)
+        (train_x, train_y), (test_x, test_y) = (
+            extract_features(
+                self._features, params, source, mesh, resolution=self.resolution, batch_size=self.batch_size
             )
-        (train_x, train_y), (test_x, test_y) = (self._extract(params, source, mesh) for source in self._sources)
+            for source in self._sources
+        )
         num_classes = self._sources[0].spec.num_classes
         scores: dict[str, float] = {}
         for k in self.shots:
@@ -82,19 +84,31 @@ class FewShot:
             scores[f"{k}shot"] = float(np.mean([scores[f"{k}shot_seed{seed}"] for seed in self.seeds]))
         return scores
 
-    def _extract(self, params: Any, source: Source, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
-        """Representation (n, d) and label (n,) of a whole split, in the split's order."""
-        batches = read_split(
-            source,
-            recipe="fewshot",
-            resolution=self.resolution,
-            batch_size=self.batch_size,
-            mesh=mesh,
-            max_corrupt=0,
-        )
-        parts = [jax.device_get(self._features(params, batch)) for batch, _ in batches]
-        x, y, mask = (np.concatenate(rows) for rows in zip(*parts, strict=True))
-        return x[mask > 0], y[mask > 0]
+
+def jit_features(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """(params, batch) -> (representation, label, mask) of the batch, on every device."""
+    return jax.jit(
+        lambda params, batch: (forward(params, batch.image).pre_logits, batch.label, batch.mask),
+        out_shardings=partition.replicated(mesh),
+    )
+
+
+def extract_features(
+    features: Callable[..., Any],
+    params: Any,
+    source: Source,
+    mesh: Mesh,
+    *,
+    resolution: tuple[int, int],
+    batch_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Representation (n, d) and label (n,) of a whole split, in the split's order; `features` is from `jit_features`."""
+    batches = read_split(
+        source, recipe="fewshot", resolution=resolution, batch_size=batch_size, mesh=mesh, max_corrupt=0
+    )
+    parts = [jax.device_get(features(params, batch)) for batch, _ in batches]
+    x, y, mask = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+    return x[mask > 0], y[mask > 0]
 
 
 def choose_examples(labels: np.ndarray, num_classes: int, shots: int, seed: int) -> np.ndarray:

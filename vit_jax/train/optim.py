@@ -13,15 +13,16 @@ import optax
 
 from vit_jax.types import Duration, UserError
 
+Decay = Literal["cosine", "linear", "constant", "staircase"]
+STAIRS = (0.3, 0.6, 0.9)  # shares of the run: those of VTAB's own light protocol
 
-def make_schedule(
-    *, lr: float, total_steps: int, decay: Literal["cosine", "linear", "constant"], warmup: int, end_lr: float = 1e-5
-) -> optax.Schedule:
+
+def make_schedule(*, lr: float, total_steps: int, decay: Decay, warmup: int, end_lr: float = 1e-5) -> optax.Schedule:
     """Learning rate at optimizer step t: linear warm-up times a decay that starts where the warm-up ends.
 
     With p = clip((t - warmup) / (total_steps - warmup), 0, 1), the decay is lr (1 + cos(pi p)) / 2 for cosine and
-    end_lr + (lr - end_lr)(1 - p) for linear; the warm-up factor is min(1, t / warmup). Steps count from 0, so the first
-    update of a warmed-up run has rate 0, as in the release.
+    end_lr + (lr - end_lr)(1 - p) for linear; a staircase divides lr by ten after each of STAIRS. The warm-up factor is
+    min(1, t / warmup). Steps count from 0, so the first update of a warmed-up run has rate 0, as in the release.
 
     Args:
       lr: peak rate.
@@ -44,6 +45,8 @@ def make_schedule(
             rate = lr * 0.5 * (1 + jnp.cos(jnp.pi * progress))
         elif decay == "linear":
             rate = end_lr + (lr - end_lr) * (1 - progress)
+        elif decay == "staircase":
+            rate = lr * 0.1 ** sum(jnp.float32(step >= share * total_steps) for share in STAIRS)
         else:
             rate = jnp.asarray(lr, jnp.float32)
         return jnp.asarray(rate * jnp.minimum(1.0, step / warmup) if warmup else rate, jnp.float32)
@@ -61,7 +64,7 @@ def make_optimizer(
     total_steps: int,
     name: Literal["adam", "sgd"],
     lr: float,
-    decay: Literal["cosine", "linear", "constant"],
+    decay: Decay,
     warmup: Duration = 0,
     end_lr: float = 1e-5,
     weight_decay: float = 0.0,

@@ -1,0 +1,89 @@
+"""VTAB-1k: 19 tasks of 1,000 training images each (tables 2 and 9 of arXiv 2010.11929, figure 2).
+
+    python scripts/sweep.py --config=configs/vtab.py:init=ViT-B_16.npz --workdir=runs/vtab_b16
+    python scripts/sweep.py --config=configs/vtab.py:init=ViT-B_16.npz,lr=0.003+0.01+0.03,seeds=1 --workdir=runs/vtab_lr
+    python scripts/sweep.py --config=configs/vtab.py:variant=S/16,tasks=cifar100+dtd --workdir=runs/scratch
+    python scripts/sweep.py --config=configs/vtab.py:init=ViT-B_16.npz,protocol=light --workdir=runs/vtab_light
+    python -m vit_jax.main --config=configs/vtab.py:init=ViT-B_16.npz,task=cifar100 --workdir=runs/one_task
+
+Arguments: `init` and `variant` as in configs/finetune.py; `tasks` (default: all 19) and `lr` (default: 0.01) several with `+`
+between; `seeds` how many (default: 3); `protocol` `paper` or `light`; `task` the one of a single run, with `dev` trained on
+train800 and scored on val200.
+
+`paper`: SGD, 2,500 steps of batch 512, warm-up 200, cosine, clip 1, 384 pixels, each task's augmentation. Several learning
+rates are compared on val200; the best is trained again on train800val200 with every seed, and scored on the test split.
+`light`: the lighter protocol of the benchmark's own script: 1,000 steps of batch 64 at 224 pixels, warm-up 80, the rate
+divided by ten at 30, 60 and 90% of the run, no augmentation, no clipping, trained on the first 1,000 images of the training
+split. Differs from that script in the value range, which stays the model's [-1, 1], and in scoring every test image.
+
+Expected, mean over 19 (table 2): ViT-L/16 from ImageNet-21k 72.72, H/14 from JFT 77.63.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from vit_jax.config import parse_arg
+from vit_jax.data.vtab import FIRST_1000, PREFIX, TASKS, find_task
+from vit_jax.types import UserError
+
+PROTOCOLS = {
+    "paper": "2,500 steps of batch 512 at 384 pixels",
+    "light": "1,000 steps of batch 64 at 224 pixels, no augmentation",
+}
+
+
+def get_config(text: str | None = None) -> ConfigDict:
+    """One task; see the module."""
+    arg = parse_arg(text, init="", variant="", task="cifar100", dev=False, protocol="paper")
+    if arg.protocol not in PROTOCOLS:
+        raise UserError(f"protocol={arg.protocol}: expected one of {', '.join(PROTOCOLS)}")
+    finetune = runpy.run_path(str(Path(__file__).with_name("finetune.py")))["get_config"]
+    own = (
+        f"dataset={PREFIX}{arg.task}" + (f",variant={arg.variant}" if arg.variant else "") + (",dev" if arg.dev else "")
+    )
+    config = finetune(f"{own},init={arg.init}")
+    if arg.protocol == "light":
+        patch = config.model.get("patch_size", (1, 1)) if config.model.get("stem") is None else (32, 32)
+        config.data.update({"recipe": "eval", "flip": False, "batch_size": 64})
+        config.data.resolution = tuple(224 // p * p for p in patch)
+        if not arg.dev:
+            config.data.split = FIRST_1000
+        config.optim.update({"decay": "staircase", "warmup": "80 steps", "clip_norm": 0.0})
+        config.train.duration = "1000 steps"
+    return config
+
+
+def get_sweep(text: str | None = None) -> dict:
+    """The benchmark, or some of its tasks."""
+    arg = parse_arg(text, init="", variant="", tasks="", lr="0.01", seeds=3, protocol="paper")
+    if not arg.init and not arg.variant:
+        raise UserError("VTAB transfers a model: give init=PATH, or variant=SIZE/PATCH to train one from scratch")
+    names = arg.tasks.split("+") if arg.tasks else list(TASKS)
+    tasks = []
+    for name in names:
+        task = find_task(name)
+        spec = f"{__file__}:task={name},init={arg.init},variant={arg.variant},protocol={arg.protocol}"
+        shown = {"name": name, "title": task.title, "group": task.group, "dataset": PREFIX + name}
+        tasks.append({**shown, "dev": f"{spec},dev", "final": spec})
+    if arg.protocol not in PROTOCOLS:
+        raise UserError(f"protocol={arg.protocol}: expected one of {', '.join(PROTOCOLS)}")
+    return {
+        "title": f"VTAB-1k: {PROTOCOLS[arg.protocol]}",
+        "layout": "vtab",
+        "label": Path(arg.init).name or f"{arg.variant}, from scratch",
+        "metric": "top1",
+        "tasks": tasks,
+        "candidates": {"optim.lr": rates(arg.lr)},
+        "seeds": tuple(range(arg.seeds)),
+        "complete": len(TASKS),
+    }
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """`0.003+0.01` -> (0.003, 0.01)."""
+    try:
+        return tuple(float(rate) for rate in text.split("+") if rate)
+    except ValueError as error:
+        raise UserError(f"lr={text}: expected learning rates with + between, as in 0.003+0.01") from error

@@ -1,0 +1,103 @@
+"""What a sweep will cost, and what can be known to be wrong with it, before anything is run.
+
+Called by: scripts/sweep.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vit_jax import config as configs
+from vit_jax.sweeps.grid import Grid, Run, probe_config
+from vit_jax.types import UserError
+
+
+class Cost(NamedTuple):
+    """Of one run: optimizer steps, training examples (repeats counted), and training FLOPs, evaluation left out."""
+
+    steps: int
+    examples: int
+    flops: int
+
+
+def check_tasks(grid: Grid) -> dict[str, str]:
+    """Checks the configs of every task and opens its data.
+
+    Returns:
+      {task: why its data cannot be read}, for those whose data cannot.
+
+    Raises:
+      UserError: a mistake in the configs or overrides, or a checkpoint that cannot be read: nothing would run.
+    """
+    missing, checked = {}, set[str]()
+    for task in grid.sweep.tasks:
+        try:
+            for run in (*grid.dev_runs(task.name)[:1], grid.final_runs(task.name, grid.candidates()[0])[0]):
+                (_check_probe if run.kind == "fewshot" else _check_run)(run, checked)
+        except MissingData as error:
+            missing[task.name] = str(error)
+    return missing
+
+
+class MissingData(Exception):  # noqa: N818  (told, and no reason to stop)
+    """A task's data cannot be opened."""
+
+
+def _check_run(run: Run, checked: set[str]) -> None:
+    from vit_jax.assemble import follow_init, open_data, resolve
+
+    config = configs.load(run.config)
+    resolve(config, list(run.overrides))
+    if config.init.path not in checked:  # the same checkpoint for every task: read once
+        follow_init(config, list(run.overrides))
+        checked.add(config.init.path)
+    try:
+        open_data(config)
+    except UserError as error:
+        raise MissingData(str(error)) from error
+
+
+def _check_probe(run: Run, checked: set[str]) -> None:
+    from vit_jax.convert.load import load
+    from vit_jax.data.sources import open_source
+
+    config = probe_config(run)
+    if config.init not in checked:
+        load(config.init, stored_pixels=True, channels=3)
+        checked.add(config.init)
+    try:
+        for split in (config.train_split, config.test_split):
+            open_source(config.dataset, split, config.data_dir)
+    except UserError as error:
+        raise MissingData(str(error)) from error
+
+
+def cost_of(run: Run, traced: dict[str, int]) -> Cost:
+    """Costs of a run whose data can be opened; few-shot runs train nothing.
+
+    Args:
+      run: of the grid.
+      traced: FLOPs of the programs traced so far, filled here: most runs of a sweep share one.
+    """
+    if run.kind == "fewshot":
+        return Cost(0, 0, 0)
+    from vit_jax.run import prepare
+
+    config: Any = configs.load(run.config)
+    job = prepare(config, list(run.overrides))
+    batch, resolution = job.batch_size, job.config.data.resolution
+    key = json.dumps([job.config.model.to_dict(), batch, resolution])
+    if key not in traced:
+        traced[key] = job.parts.trace(batch, resolution)[1]
+    examples = job.total_steps * batch
+    return Cost(job.total_steps, examples, traced[key] * examples)
+
+
+def describe_state(run: Run, folder: Path, done: bool) -> str:
+    """`done`, `half done, step 500` or `to do`."""
+    if done:
+        return "done"
+    saved = [p.name for p in (run.folder(folder) / "checkpoints").glob("*") if p.name.isdigit()]
+    return f"half done, step {max(map(int, saved))}" if saved else "to do"

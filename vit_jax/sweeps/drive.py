@@ -1,0 +1,196 @@
+"""Runs a sweep to its end: starts what is missing, retries what crashed, and counts no run twice.
+
+The driver holds no state that matters: what is done, chosen and left to do is read off the files. Killed at any moment and
+started again, it goes on.
+
+Called by: scripts/sweep.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from vit_jax.sweeps.executors import Executor
+from vit_jax.sweeps.grid import Grid, Run, identity_of
+from vit_jax.sweeps.job import LOG_FILE, read_outcome, write_job
+from vit_jax.sweeps.results import SWEEP_FILE, Result, Sweep, read_result, read_sweep, write_sweep
+from vit_jax.types import UserError
+
+POLL_S = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a sweep stands.
+
+    Args:
+      total: runs of the whole sweep.
+      results: {run.key: result} of those done.
+      running: keys of those that run or wait in a queue.
+      failed: {run.key: why}.
+      began: results there were when this driver started.
+    """
+
+    total: int
+    results: dict[str, Result]
+    running: tuple[str, ...]
+    failed: dict[str, str]
+    began: int
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keeps a sweep's folder to one driver.
+
+    Raises:
+      UserError: another driver has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".driver", "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise UserError(
+                f"workdir {folder} is being swept by {lock.read().strip() or 'another process'}; wait for it, stop it, or "
+                "give another --workdir"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield
+
+
+def claim(folder: Path, grid: Grid) -> None:
+    """Makes a folder this sweep's, or checks that it is: seeds and tasks may be added, all else has to be as it was.
+
+    Raises:
+      UserError: it holds another sweep, or something else.
+    """
+    if not (folder / SWEEP_FILE).exists():
+        others = sorted(p.name for p in folder.iterdir() if p.name != ".driver") if folder.exists() else []
+        if others:
+            raise UserError(
+                f"workdir {folder} is not empty and holds no sweep (found {', '.join(others[:5])}); give a new one"
+            )
+        write_sweep(folder, grid.sweep)
+        return
+    old, new = read_sweep(folder), grid.sweep
+    changed = [
+        f"{field}: {getattr(old, field)!r} -> {getattr(new, field)!r}"
+        for field in ("title", "layout", "label", "metric", "candidates")
+        if getattr(old, field) != getattr(new, field)
+    ]
+    gone = {task.name for task in old.tasks} - {task.name for task in new.tasks}
+    changed += [f"tasks: without {', '.join(sorted(gone))}"] if gone else []
+    changed += [f"seeds: {old.seeds} -> {new.seeds}"] if new.seeds[: len(old.seeds)] != old.seeds else []
+    if changed:
+        raise UserError(
+            f"workdir {folder} holds another sweep; give this one a --workdir of its own. They differ in:\n  "
+            + "\n  ".join(changed)
+        )
+    write_sweep(folder, new)
+
+
+def without_data(sweep: Sweep, missing: dict[str, str]) -> Sweep:
+    """The sweep with those tasks marked whose data cannot be read."""
+    tasks = tuple(dataclasses.replace(task, missing=missing.get(task.name, "")) for task in sweep.tasks)
+    return dataclasses.replace(sweep, tasks=tasks)
+
+
+def collect(grid: Grid, folder: Path, known: dict[str, Result]) -> dict[str, Result]:
+    """Every result there is of this sweep's runs, by key; results in `known` are not read again.
+
+    Raises:
+      UserError: one that is another config's.
+    """
+    results = dict(known)
+    while True:
+        new = [run for run in grid.known_runs(results) if run.key not in results]
+        found = {run.key: result for run in new if (result := _read_checked(run, folder)) is not None}
+        if not found:
+            return results
+        results |= found
+
+
+def _read_checked(run: Run, folder: Path) -> Result | None:
+    place = run.folder(folder)
+    result = read_result(place)
+    if result is not None and result.identity != (asked := identity_of(run)):
+        raise UserError(
+            f"{place}/result.json is of another config than {run.config} with this sweep's overrides (hash {result.identity}, "
+            f"expected {asked}): the config file or an override changed. Give another --workdir, or move {place} away"
+        )
+    return result
+
+
+def drive(grid: Grid, folder: Path, executor: Executor, *, retries: int, show: Callable[[Progress], None]) -> Progress:
+    """Runs what is missing until nothing more can be done.
+
+    Args:
+      grid: the sweep; tasks without data are marked.
+      folder: its workdir, held and claimed.
+      executor: where runs go.
+      retries: how often a run that crashed is started again; one that told the user what to do is not.
+      show: called with the state of things, at least whenever it changes.
+
+    Returns:
+      The last state: complete, or with the reasons why not.
+    """
+    results = collect(grid, folder, {})
+    began, running, failed = len(results), dict[Path, Run](), dict[str, str]()
+    crashes: dict[str, int] = {}
+    adopted: set[str] = set()
+    while True:
+        todo = [run for run in grid.known_runs(results) if _can_start(run, results, running, failed)]
+        for run in todo:
+            if run.key not in adopted and executor.adopt(run.folder(folder)):
+                running[run.folder(folder)] = run
+            adopted.add(run.key)  # asked once: what is started later is ours
+        fresh = [run for run in todo if run.folder(folder) not in running][: max(0, executor.room())]
+        for run in fresh:
+            write_job(run.folder(folder), run)
+            running[run.folder(folder)] = run
+        if fresh:
+            executor.start([run.folder(folder) for run in fresh])
+        progress = Progress(grid.num_runs, results, tuple(run.key for run in running.values()), failed, began)
+        show(progress)
+        if not running:
+            return progress
+        for place in executor.ended():
+            run = running.pop(place)
+            result = _read_checked(run, folder)
+            if result is not None:
+                results = {**results, run.key: result}
+            elif problem := _problem(place, crashes, run.key, retries):
+                failed[run.key] = problem
+        time.sleep(POLL_S)
+
+
+def _can_start(run: Run, results: dict[str, Result], running: dict[Path, Run], failed: dict[str, str]) -> bool:
+    waits = run.after and f"{run.task}/{run.after}" not in results
+    busy = any(run.key == other.key for other in running.values())
+    return not (run.key in results or run.key in failed or waits or busy)
+
+
+def _problem(place: Path, crashes: dict[str, int], key: str, retries: int) -> str:
+    """Why a run that ended without a result will not be started again; "" if it will be."""
+    outcome = read_outcome(place)
+    if outcome is not None and outcome[0] == EXIT_USER_ERROR:
+        return outcome[1].removeprefix("error: ")
+    if outcome is not None and outcome[0] == EXIT_INTERRUPTED:
+        return ""
+    crashes[key] = crashes.get(key, 0) + 1
+    if crashes[key] <= retries:
+        return ""
+    log = place / LOG_FILE
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f"crashed {crashes[key]} times; the end of {log}: {lines[-1] if lines else '(empty)'}"

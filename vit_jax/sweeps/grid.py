@@ -1,0 +1,220 @@
+"""Which runs a sweep consists of: for each task the candidates on its development split, then the final runs of the best.
+
+A config file that has `get_sweep(arg)` describes a sweep: a dict of `Sweep`'s fields, whose tasks carry besides the two
+configs that are run, `dev` and `final`, as `vit_jax.main` takes them. So every run of a sweep is a command of its own.
+
+Called by: sweeps.drive, scripts/sweep.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import ml_collections
+
+from vit_jax import config as configs
+from vit_jax.sweeps.results import Phase, Result, Sweep, SweepTask, hash_of, run_folder
+from vit_jax.types import UserError, nearest
+
+Kind = Literal["train", "fewshot"]
+
+
+class TaskConfigs(NamedTuple):
+    """The two configs of a task, `FILE.py:ARGS`; `dev` is "" where nothing is chosen."""
+
+    dev: str
+    final: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a sweep.
+
+    Args:
+      task, phase, candidate, seed: as in `results.Result`.
+      kind: trained as its config says, or a few-shot probe of frozen features.
+      config: `FILE.py:ARGS`.
+      overrides: (`a.b`, text), the candidate's and the seed's included.
+      after: the run (its name) that has to be done first, "" for none: it leaves features that this one reads.
+    """
+
+    task: str
+    phase: Phase
+    candidate: dict[str, Any]
+    seed: int
+    kind: Kind
+    config: str
+    overrides: tuple[tuple[str, str], ...]
+    after: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its folder: `final-lr0.01-seed0`."""
+        return "-".join(
+            [self.phase, *(f"{k.split('.')[-1]}{v}" for k, v in self.candidate.items()), f"seed{self.seed}"]
+        )
+
+    @property
+    def key(self) -> str:
+        """Unique in the sweep, for people: `cifar10/final-lr0.01-seed0`."""
+        return f"{self.task}/{self.name}"
+
+    def folder(self, sweep_folder: Path) -> Path:
+        """Its workdir."""
+        return run_folder(sweep_folder, self.task, self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A sweep and the configs of its runs.
+
+    Args:
+      sweep: what it is.
+      configs: {task: its two configs}.
+      overrides: of every run, (`a.b`, text).
+      kind: of the final runs; development runs are always trained.
+    """
+
+    sweep: Sweep
+    configs: dict[str, TaskConfigs]
+    overrides: tuple[tuple[str, str], ...]
+    kind: Kind
+
+    def candidates(self) -> list[dict[str, Any]]:
+        """Every combination of candidate values, in the grid's order."""
+        keys = list(self.sweep.candidates)
+        return [dict(zip(keys, values, strict=True)) for values in itertools.product(*self.sweep.candidates.values())]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose on the development split."""
+        return len(self.candidates()) > 1
+
+    def dev_runs(self, task: str) -> list[Run]:
+        """The development runs of a task: each candidate once, with the first seed; none where nothing is chosen."""
+        if not self.chooses:
+            return []
+        return [self._run(task, "dev", candidate, self.sweep.seeds[0]) for candidate in self.candidates()]
+
+    def final_runs(self, task: str, chosen: dict[str, Any]) -> list[Run]:
+        """The final runs of a task: the chosen candidate with every seed."""
+        runs = [self._run(task, "final", chosen, seed) for seed in self.sweep.seeds]
+        if self.kind == "fewshot":  # the first leaves the features
+            runs[1:] = [dataclasses.replace(run, after=runs[0].name) for run in runs[1:]]
+        return runs
+
+    def choose(self, task: str, results: Mapping[str, Result]) -> dict[str, Any] | None:
+        """The candidate with the best development score, the earliest in the grid of equals; None if runs are not done.
+
+        Args:
+          task: name of it.
+          results: {run.key: result} of what is done.
+        """
+        if not self.chooses:
+            return self.candidates()[0]
+        runs = self.dev_runs(task)
+        if any(run.key not in results for run in runs):
+            return None
+        return max(runs, key=lambda run: results[run.key].score(self.sweep.metric)).candidate
+
+    def known_runs(self, results: Mapping[str, Result]) -> list[Run]:
+        """Every run that can be named by now: final ones of a task only once its candidate is chosen."""
+        found = []
+        for task in self.sweep.tasks:
+            if task.missing:
+                continue
+            found += self.dev_runs(task.name)
+            chosen = self.choose(task.name, results)
+            if chosen is not None:
+                found += self.final_runs(task.name, chosen)
+        return found
+
+    @property
+    def num_runs(self) -> int:
+        """Runs of the whole sweep, over the tasks whose data is there."""
+        dev = len(self.candidates()) if self.chooses else 0
+        return sum(not task.missing for task in self.sweep.tasks) * (dev + len(self.sweep.seeds))
+
+    def _run(self, task: str, phase: Phase, candidate: dict[str, Any], seed: int) -> Run:
+        chosen = [(key, str(value)) for key, value in candidate.items()]
+        pair = self.configs[task]
+        return Run(
+            task=task,
+            phase=phase,
+            candidate=candidate,
+            seed=seed,
+            kind=self.kind,
+            config=pair.dev if phase == "dev" else pair.final,
+            overrides=(*self.overrides, *chosen, ("seed", str(seed))),
+        )
+
+
+def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
+    """Reads the sweep that a config file describes.
+
+    Args:
+      spec: `FILE.py:ARGS`; the file has `get_sweep`.
+      overrides: (`a.b`, text) for every run.
+
+    Raises:
+      UserError: no such file, none that describes a sweep, an empty grid.
+    """
+    path, _, arg = spec.partition(":")
+    if not Path(path).is_file():
+        there = [str(p) for p in sorted(Path("configs").glob("*.py"))]
+        raise UserError(f"config file {path} does not exist; {nearest(path, there)}")
+    namespace = runpy.run_path(path)
+    if "get_sweep" not in namespace:
+        raise UserError(
+            f"config file {path} describes one run and no sweep (it has no get_sweep); run it with `python -m vit_jax.main`, "
+            f"or sweep over configs/vtab.py, configs/finetune.py or configs/fewshot.py"
+        )
+    found = dict(namespace["get_sweep"](arg or None))
+    described = found.pop("tasks")
+    kind = found.pop("kind", "train")
+    pairs = {task["name"]: TaskConfigs(task.pop("dev", ""), task.pop("final")) for task in described}
+    sweep = Sweep(**found, config=spec, tasks=tuple(SweepTask(**task) for task in described))
+    _check_grid(spec, sweep, {key for key, _ in overrides})
+    return Grid(sweep, pairs, tuple(overrides), kind)
+
+
+def _check_grid(spec: str, sweep: Sweep, overridden: set[str]) -> None:
+    empty = [name for name in ("tasks", "seeds") if not getattr(sweep, name)]
+    empty += [key for key, values in sweep.candidates.items() if not values]
+    if empty:
+        raise UserError(f"{spec}: the grid is empty, there are no {' and no '.join(empty)}; give at least one of each")
+    for name, values in {"tasks": [t.name for t in sweep.tasks], "seeds": sweep.seeds, **sweep.candidates}.items():
+        if len(set(values)) < len(values):
+            raise UserError(f"{spec}: {name} names a value twice: {', '.join(map(str, values))}")
+    if both := overridden & {*sweep.candidates, "seed"}:
+        raise UserError(
+            f"--config.{sorted(both)[0]} is what the sweep varies; give its values as an argument of the config file, "
+            f"{spec.partition(':')[0]}:lr=0.003+0.01,seeds=3"
+        )
+
+
+def identity_of(run: Run) -> str:
+    """A hash of what a run was asked to be: its config file's keys and its overrides, the same on every device.
+
+    Raises:
+      UserError: the config cannot be loaded.
+    """
+    described = configs.to_dict(probe_config(run) if run.kind == "fewshot" else configs.load(run.config))
+    return hash_of([run.kind, described, sorted(run.overrides)])
+
+
+def probe_config(run: Run) -> ml_collections.ConfigDict:
+    """The config of a few-shot run: what its file's `get_probe(arg)` returns, with the run's overrides.
+
+    Raises:
+      UserError: an override of a key it does not have.
+    """
+    path, _, arg = run.config.partition(":")
+    config = runpy.run_path(path)["get_probe"](arg or None)
+    configs.override(config, run.overrides)
+    return config

@@ -1,0 +1,207 @@
+"""One run of a sweep, in a process of its own: `python -m vit_jax.sweeps.job FOLDER`.
+
+FOLDER/job.json says what to run; FOLDER/result.json, written last, what it came to; FOLDER/outcome.json how the process
+ended, with the exit codes of `main`: 0 done, 2 something the user can put right, 75 stopped and saved. Only one process
+works in a folder: a second one waits for the first to end, and then has nothing to do, or goes on where it stopped.
+
+Called by: sweeps.executors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from vit_jax import config as configs
+from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, prepare_process
+from vit_jax.record import surroundings, write_json
+from vit_jax.sweeps.grid import Run, identity_of, probe_config
+from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_result, write_result
+from vit_jax.types import UserError
+
+JOB_FILE, OUTCOME_FILE, LOG_FILE = "job.json", "outcome.json", "log.txt"
+
+
+def write_job(folder: Path, run: Run) -> None:
+    """Leaves what `python -m vit_jax.sweeps.job FOLDER` needs, and removes what an earlier process said of its end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / OUTCOME_FILE).unlink(missing_ok=True)
+    write_json(folder / JOB_FILE, dataclasses.asdict(run))
+
+
+def read_outcome(folder: Path) -> tuple[int, str] | None:
+    """Exit code and message of the last process that came to an end of its own; None where it was killed, or runs."""
+    file = folder / OUTCOME_FILE
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text())
+    return found["code"], found["message"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cores", default="", help="numbers of the cores to run on, 0,1,2; default all")
+    parser.add_argument("--parent", type=int, default=0, help="process without which this one stops, and saves")
+    flags = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # while training, the loop has its own
+    if flags.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(core) for core in flags.cores.split(",")})
+    if flags.parent:
+        threading.Thread(target=_stop_without, args=(flags.parent,), daemon=True).start()
+    code, message = EXIT_INTERRUPTED, "stopped before it trained"
+    try:
+        with only_one(flags.folder):
+            code, message = _work(flags.folder)
+            write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
+    except KeyboardInterrupt:
+        write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
+    print(message, file=sys.stderr if code == EXIT_USER_ERROR else sys.stdout, flush=True)
+    return code
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Waits until no other process works in a folder, and keeps others out."""
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel, however the process ends
+        yield
+
+
+def _stop_without(parent: int) -> None:
+    """Stops this process, as SIGTERM does, when the one that started it is gone (a `kill -9` tells no one)."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _work(folder: Path) -> tuple[int, str]:
+    from vit_jax.train.loop import Interrupted
+
+    job = json.loads((folder / JOB_FILE).read_text())
+    run = Run(**job | {"overrides": tuple(tuple(pair) for pair in job["overrides"])})
+    try:
+        identity = identity_of(run)
+        done = read_result(folder)
+        if done is None:
+            prepare_process()
+            write_result(folder, (_probe if run.kind == "fewshot" else _train)(folder, run, identity))
+        return 0, "done"
+    except Interrupted as stopped:
+        return EXIT_INTERRUPTED, str(stopped)
+    except UserError as error:
+        return EXIT_USER_ERROR, f"error: {error}"
+
+
+def _train(folder: Path, run: Run, identity: str) -> Result:
+    """Trains, or goes on, and describes what came of it."""
+    from vit_jax.data.preprocess import describe_transform, make_transform
+    from vit_jax.run import run as train
+    from vit_jax.sweeps.mistakes import write_mistakes
+
+    config = configs.load(run.config)
+    train(config, folder, overrides=list(run.overrides))
+    made = json.loads((folder / "run.json").read_text())
+    resolved = made["config"]
+    name, scored = next(iter(resolved["evals"].items()))  # the first evaluator is what the sweep compares
+    scores = {kind: _scores_of(made["scores"], kind, name) for kind in ("eval", "eval_average")}
+    kept = folder / "predictions" / f"{name}.npz"
+    if kept.exists():
+        kept.replace(folder / PREDICTIONS_FILE)
+    write_mistakes(folder, scored)
+    resolution = tuple(scored["resolution"])
+    steps, batch = made["steps"], resolved["data"]["batch_size"]
+    surrounding = {key: made[key] for key in surroundings()}
+    return Result(
+        task=run.task,
+        phase=run.phase,
+        candidate=run.candidate,
+        seed=run.seed,
+        identity=identity,
+        config_hash=hash_of(resolved),
+        command=_command(run),
+        dataset=resolved["data"]["dataset"],
+        splits={"train": resolved["data"]["split"], "scored": scored["split"]},
+        resolution=resolution,
+        preprocessing=describe_transform(make_transform(scored["recipe"], resolution)),
+        num_examples=int(scores["eval"].pop("num_examples")),
+        num_train_examples=steps * batch,
+        num_params=made["num_params"],
+        train_flops=made["train_flops_per_image"] * steps * batch,
+        scores=scores["eval"],
+        average_scores={k: v for k, v in scores["eval_average"].items() if k != "num_examples"},
+        seconds=made["seconds"],
+        device=_device(made["devices"]),
+        surroundings=surrounding,
+        class_names=tuple(made["data"][0]["class_names"]),
+    )
+
+
+def _probe(folder: Path, run: Run, identity: str) -> Result:
+    """Scores frozen features."""
+    from vit_jax.data.preprocess import describe_transform, make_transform
+    from vit_jax.sweeps.probe import probe
+
+    began = time.perf_counter()
+    config = probe_config(run)
+    found = probe(config, folder.parents[2] / "features")
+    if found["left_out"]:
+        print(f"left out, a class has fewer examples: {', '.join(f'{k}-shot' for k in found['left_out'])}")
+    described = configs.to_dict(config)
+    write_json(folder / "config.json", described)
+    around = surroundings()
+    return Result(
+        task=run.task,
+        phase=run.phase,
+        candidate=run.candidate,
+        seed=run.seed,
+        identity=identity,
+        config_hash=hash_of(described),
+        command=_command(run),
+        dataset=config.dataset,
+        splits={"train": config.train_split, "scored": config.test_split},
+        resolution=found["resolution"],
+        preprocessing=describe_transform(make_transform("fewshot", found["resolution"])),
+        num_examples=found["num_examples"],
+        num_train_examples=0,
+        num_params=found["num_params"],
+        train_flops=found["flops"],
+        scores=found["scores"],
+        average_scores={},
+        seconds=round(time.perf_counter() - began, 1),
+        device=_device(around["devices"]),
+        surroundings=around,
+        class_names=tuple(found["class_names"]),
+    )
+
+
+def _scores_of(scores: dict[str, float], kind: str, name: str) -> dict[str, float]:
+    prefix = f"{kind}/{name}/"
+    return {key.removeprefix(prefix): value for key, value in scores.items() if key.startswith(prefix)}
+
+
+def _device(kinds: list[str]) -> str:
+    return f"{len(kinds)} x {kinds[0]}"
+
+
+def _command(run: Run) -> str:
+    """What a person would type to do this run alone."""
+    if run.kind == "fewshot":
+        return f"python scripts/sweep.py --config={run.config} --workdir=DIR"
+    overrides = " ".join(f"--config.{key}={value}" for key, value in run.overrides)
+    return f"python -m vit_jax.main --config={run.config} --workdir=DIR {overrides}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The wrong predictions a model was surest of, as small images: what a person looks at first.
+
+Called by: sweeps.job.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from vit_jax.data import ops
+from vit_jax.data.sources import open_source
+from vit_jax.record import write_json
+from vit_jax.sweeps.results import MISTAKES_DIR, PREDICTIONS_FILE
+
+NUM_MISTAKES = 12
+SIDE = 192  # pixels, the longer one
+
+
+def worst_mistakes(predictions: dict[str, np.ndarray], num: int = NUM_MISTAKES) -> np.ndarray:
+    """Rows of the wrong predictions with the highest confidence, the surest first; of equals the earlier example.
+
+    Args:
+      predictions: label, predicted and confidence, each (n,).
+      num: how many.
+    """
+    wrong = np.flatnonzero(predictions["predicted"] != predictions["label"])
+    return wrong[np.argsort(-predictions["confidence"][wrong], kind="stable")][:num]
+
+
+def write_mistakes(folder: Path, scored: dict[str, Any]) -> None:
+    """Writes the worst mistakes of a run as PNG, with a list of them, if its predictions were kept.
+
+    Args:
+      folder: of the run.
+      scored: the evaluator's config section: dataset, split, data_dir.
+    """
+    file, to = folder / PREDICTIONS_FILE, folder / MISTAKES_DIR
+    if not file.exists():
+        return
+    with np.load(file) as stored:
+        predictions = dict(stored)
+    source = open_source(scored["dataset"], scored["split"], scored["data_dir"])
+    to.mkdir(exist_ok=True)
+    listed = []
+    for number, row in enumerate(worst_mistakes(predictions)):
+        index = int(predictions["index"][row])
+        data, _, name = source.read(index)
+        image = getattr(source, "decode", ops.decode)(data)
+        longer = max(image.shape[:2])
+        if longer > SIDE:
+            h, w = (max(1, round(side * SIDE / longer)) for side in image.shape[:2])
+            image = np.asarray(PIL.Image.fromarray(image).resize((w, h), PIL.Image.Resampling.BOX))
+        PIL.Image.fromarray(image).save(to / f"{number:02d}.png")
+        listed.append(
+            {
+                "file": f"{number:02d}.png",
+                "index": index,
+                "label": int(predictions["label"][row]),
+                "predicted": int(predictions["predicted"][row]),
+                "confidence": round(float(predictions["confidence"][row]), 4),
+                "name": name,
+            }
+        )
+    write_json(to / "mistakes.json", listed)

@@ -1,0 +1,113 @@
+"""A few-shot run of a sweep: frozen features, computed once per checkpoint and data set, and ridge regression on them.
+
+Called by: sweeps.job.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from vit_jax.sweeps.results import hash_of
+from vit_jax.types import UserError
+
+
+def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str, Any]:
+    """Scores one draw of examples.
+
+    Args:
+      config: of `configs/fewshot.py`'s get_probe.
+      features_folder: where features are kept between runs.
+
+    Returns:
+      scores `{"5shot": fraction, ...}` (shots that a class has too few examples for are left out), `left_out` (those
+      shots), num_examples, num_params, resolution, class_names, and the forward FLOPs of what was computed.
+
+    Raises:
+      UserError: no such checkpoint or data, or too few examples for every number of shots.
+    """
+    from vit_jax.data.sources import open_source
+    from vit_jax.evals.fewshot import choose_examples, ridge_predict
+
+    sources = [open_source(config.dataset, s, config.data_dir) for s in (config.train_split, config.test_split)]
+    found = _features(config, sources, features_folder)
+    classes = sources[0].spec.num_classes
+    fewest = int(np.bincount(found["train_y"], minlength=classes).min())
+    possible = [k for k in config.shots if k <= fewest]
+    if not possible:
+        raise UserError(
+            f"{config.dataset} {config.train_split} has {fewest} examples of its rarest class; "
+            f"none of shots={'+'.join(map(str, config.shots))} can be drawn"
+        )
+    scores = {}
+    for k in possible:
+        chosen = choose_examples(found["train_y"], classes, k, config.seed)
+        support = found["train_x"][chosen], found["train_y"][chosen]
+        predicted = ridge_predict(*support, found["test_x"], num_classes=classes, l2_reg=config.l2_reg)
+        scores[f"{k}shot"] = float(np.mean(predicted == found["test_y"]))
+    return {
+        "scores": scores,
+        "left_out": [k for k in config.shots if k not in possible],
+        "num_examples": len(found["test_y"]),
+        "num_params": int(found["num_params"]),
+        "flops": int(found["flops_per_image"]) * (len(found["test_y"]) + len(found["train_y"])),
+        "resolution": tuple(map(int, found["resolution"])),
+        "class_names": sources[0].spec.class_names,
+    }
+
+
+def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Path) -> dict[str, np.ndarray]:
+    """Features and labels of both splits, from the folder or computed and left there."""
+    stat = _newest(Path(config.init).expanduser())
+    specs = [[*source.spec[:4], source.spec.class_names] for source in sources]
+    key = hash_of([config.init, stat, config.resolution, config.data_dir, specs])
+    file = folder / f"{Path(config.dataset).name}-{key}.npz"
+    if file.exists():
+        with np.load(file) as stored:
+            return dict(stored)
+    computed = _compute(config, sources)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{file.stem}.{os.getpid()}.npz"  # whole or not at all; two that compute it write the same
+    np.savez(partial, **computed)
+    partial.replace(file)
+    return computed
+
+
+def _newest(path: Path) -> list[Any]:
+    """Sizes and times of a checkpoint's files: another under the same name has others."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []
+    return [[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+
+
+def _compute(config: ml_collections.ConfigDict, sources: list[Any]) -> dict[str, Any]:
+    import jax
+
+    from vit_jax import partition
+    from vit_jax.convert.load import load, resolution_of
+    from vit_jax.evals.fewshot import extract_features, jit_features
+    from vit_jax.models.build import count_params, make_forward
+    from vit_jax.tools.flops import count_flops
+
+    size = (config.resolution, config.resolution) if config.resolution else None
+    loaded = load(config.init, stored_pixels=True, channels=3, resolution=size)
+    shape: dict[str, Any] = {"resolution": size or resolution_of(loaded), "batch_size": config.batch_size}
+    mesh = partition.make_mesh(1)
+    partition.check_batch_size(config.batch_size, mesh, path="batch_size")
+    params = partition.put_tree(loaded.params, partition.param_sharding(loaded.params, mesh))
+    forward = make_forward(loaded.module)
+    features = jit_features(forward, mesh)
+    (train_x, train_y), (test_x, test_y) = (extract_features(features, params, s, mesh, **shape) for s in sources)
+    image = jax.ShapeDtypeStruct((1, *shape["resolution"], 3), np.uint8)
+    return {
+        "train_x": train_x,
+        "train_y": train_y,
+        "test_x": test_x,
+        "test_y": test_y,
+        "resolution": np.array(shape["resolution"]),
+        "num_params": count_params(loaded.params),
+        "flops_per_image": count_flops(jax.jit(forward).trace(loaded.params, image).jaxpr),
+    }
