@@ -66,16 +66,19 @@ def dry_run(grid: Grid, folder: Path) -> None:
             cost = costs[run.phase]
             name = f"{run.task}/final, the best of them, seed {run.seed}" if run in to_choose else run.key
             state = describe_state(run, folder, run.key in results)
-            print(f"{name:<52} {cost.steps:>7,} steps {cost.examples:>12,} examples {tera(cost.flops):>12}  {state}")
+            print(
+                f"{name:<52} {cost.steps:>7,} steps {cost.examples:>12,} examples {show_flops(cost.flops):>12}  {state}"
+            )
             total, left = total + cost.flops, left + cost.flops * (run.key not in results)
     print(
-        f"{grid.num_runs} runs, {len(results)} done; {tera(total)} of training in all, {tera(left)} to do (scoring left out)"
+        f"{grid.num_runs} runs, {len(results)} done; {show_flops(total)} of training in all, {show_flops(left)} to do (scoring left out)"
     )
 
 
-def tera(flops: int) -> str:
-    """`1,234.5 TFLOP`."""
-    return f"{flops / 1e12:,.1f} TFLOP"
+def show_flops(flops: int) -> str:
+    """`1,234.5 TFLOP`; the unit suits the size."""
+    size, unit = next((x for x in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if flops >= x[0]), (1e9, "G"))
+    return f"{flops / size:,.1f} {unit}FLOP"
 
 
 def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
@@ -103,7 +106,7 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         executor = make_executor(flags, folder)
         try:
             with View(grid.sweep, flags.parallel or 1) as view:
-                progress = drive(grid, folder, executor, retries=flags.retries, show=view)
+                progress = drive(grid, folder, executor, retries=flags.retries, keep=flags.keep, show=view)
         except KeyboardInterrupt:
             print(f"stopped: {executor.stop()}", flush=True)
             return EXIT_INTERRUPTED
@@ -135,6 +138,7 @@ def main() -> int:
     parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="where runs go")
     parser.add_argument("--parallel", type=int, default=0, help="runs at a time (default: one a GPU; SLURM: 64)")
     parser.add_argument("--retries", type=int, default=2, help="how often a run that crashed is started again")
+    parser.add_argument("--keep", choices=("final", "all", "none"), default="final", help="whose checkpoints stay")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run, and what it would cost")
     parser.add_argument(
         "--minutes", type=int, default=240, help="SLURM: time limit; a longer run is requeued and goes on"

@@ -20,7 +20,7 @@ from pathlib import Path
 from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vit_jax.sweeps.executors import Executor
 from vit_jax.sweeps.grid import Grid, Run, identity_of
-from vit_jax.sweeps.job import LOG_FILE, read_outcome, write_job
+from vit_jax.sweeps.job import LOG_FILE, Keep, read_outcome, write_job
 from vit_jax.sweeps.results import SWEEP_FILE, Result, Sweep, read_result, read_sweep, write_sweep
 from vit_jax.types import UserError
 
@@ -140,6 +140,7 @@ def drive(grid: Grid, folder: Path, executor: Executor, *, retries: int, show: C
       folder: its workdir, held and claimed.
       executor: where runs go.
       retries: how often a run that crashed is started again; one that told the user what to do is not.
+      keep: runs whose checkpoints stay when they are done.
       show: called with the state of things, at least whenever it changes.
 
     Returns:
@@ -157,7 +158,7 @@ def drive(grid: Grid, folder: Path, executor: Executor, *, retries: int, show: C
             adopted.add(run.key)  # asked once: what is started later is ours
         fresh = [run for run in todo if run.folder(folder) not in running][: max(0, executor.room())]
         for run in fresh:
-            write_job(run.folder(folder), run)
+            write_job(run.folder(folder), run, keep)
             running[run.folder(folder)] = run
         if fresh:
             executor.start([run.folder(folder) for run in fresh])

@@ -15,6 +15,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -29,14 +30,15 @@ from vit_jax.sweeps.grid import Run, identity_of, probe_config
 from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_result, write_result
 from vit_jax.types import UserError
 
+Keep = Literal["final", "all", "none"]  # runs whose checkpoints stay when they are done
 JOB_FILE, OUTCOME_FILE, LOG_FILE = "job.json", "outcome.json", "log.txt"
 
 
-def write_job(folder: Path, run: Run) -> None:
+def write_job(folder: Path, run: Run, keep: Keep) -> None:
     """Leaves what `python -m vit_jax.sweeps.job FOLDER` needs, and removes what an earlier process said of its end."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
-    write_json(folder / JOB_FILE, dataclasses.asdict(run))
+    write_json(folder / JOB_FILE, {"run": dataclasses.asdict(run), "keep": keep in ("all", run.phase)})
 
 
 def read_outcome(folder: Path) -> tuple[int, str] | None:
@@ -90,13 +92,15 @@ def _work(folder: Path) -> tuple[int, str]:
     from vit_jax.train.loop import Interrupted
 
     job = json.loads((folder / JOB_FILE).read_text())
-    run = Run(**job | {"overrides": tuple(tuple(pair) for pair in job["overrides"])})
+    run = Run(**job["run"] | {"overrides": tuple(tuple(pair) for pair in job["run"]["overrides"])})
     try:
         identity = identity_of(run)
         done = read_result(folder)
         if done is None:
             prepare_process()
             write_result(folder, (_probe if run.kind == "fewshot" else _train)(folder, run, identity))
+        if not job["keep"]:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return 0, "done"
     except Interrupted as stopped:
         return EXIT_INTERRUPTED, str(stopped)
