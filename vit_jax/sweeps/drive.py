@@ -132,7 +132,9 @@ def _read_checked(run: Run, folder: Path) -> Result | None:
     return result
 
 
-def drive(grid: Grid, folder: Path, executor: Executor, *, retries: int, show: Callable[[Progress], None]) -> Progress:
+def drive(
+    grid: Grid, folder: Path, executor: Executor, *, retries: int, keep: Keep, show: Callable[[Progress], None]
+) -> Progress:
     """Runs what is missing until nothing more can be done.
 
     Args:
