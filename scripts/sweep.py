@@ -70,9 +70,8 @@ def dry_run(grid: Grid, folder: Path) -> None:
                 f"{name:<52} {cost.steps:>7,} steps {cost.examples:>12,} examples {show_flops(cost.flops):>12}  {state}"
             )
             total, left = total + cost.flops, left + cost.flops * (run.key not in results)
-    print(
-        f"{grid.num_runs} runs, {len(results)} done; {show_flops(total)} of training in all, {show_flops(left)} to do (scoring left out)"
-    )
+    spent = f"{show_flops(total)} of training in all, {show_flops(left)} to do (scoring left out)"
+    print(f"{grid.num_runs} runs, {len(results)} done; {spent}")
 
 
 def show_flops(flops: int) -> str:
