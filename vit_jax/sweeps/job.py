@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from vit_jax import config as configs
 from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, prepare_process
