@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from vit_jax import config as configs
 from vit_jax.assemble import build_model, grid_of, resolve
 from vit_jax.data import vtab
 from vit_jax.models.build import abstract_params, count_params
+from vit_jax.sweeps.grid import load_grid, probe_config
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -595,19 +597,37 @@ def image_folder(tmp_path):
     return tmp_path
 
 
-def documented():
-    """(file, what follows the colon) of every command in a config's docstring."""
+def documented(program):
+    """(file, what follows the colon) of every command in a config's docstring that starts `program`."""
     found = []
     for file in FILES:
         text = re.sub(r"\\\n\s*", "", file.read_text().split('"""')[1])
-        commands = re.findall(r"--config=configs/(\w+)\.py(?::(\S*))?", text)
+        commands = re.findall(r"python (.*?) .*--config=configs/(\w+)\.py(?::(\S*))?", text)
         assert commands, f"{file.name} documents no command"
-        assert {name for name, _ in commands} == {file.stem}
-        found += [(file.stem, arguments) for _, arguments in commands]
+        assert {name for _, name, _ in commands} == {file.stem}
+        found += [(file.stem, arguments) for start, _, arguments in commands if program in start]
     return found
 
 
-@pytest.mark.parametrize(("name", "arguments"), documented())
+@pytest.mark.parametrize(("name", "arguments"), documented("scripts/sweep.py"))
+def test_every_documented_sweep_has_runs_that_resolve(name, arguments):
+    grid = load_grid(f"{ROOT / 'configs' / name}.py:{arguments}", [])
+    assert grid.num_runs >= len(grid.sweep.tasks) * len(grid.sweep.seeds) > 0
+    for task in grid.sweep.tasks:
+        *dev, final = (*grid.dev_runs(task.name), grid.final_runs(task.name, grid.candidates()[0])[0])
+        assert len(dev) in (0, len(grid.candidates()))
+        if final.kind == "fewshot":
+            probed = probe_config(final)
+            assert (probed.init, probed.seed) == (arguments.split("init=")[1].split(",")[0], 0)
+            continue
+        for run in (*dev, final):
+            config = configs.load(run.config)
+            resolve(config, list(run.overrides))
+            assert config.optim.lr == run.candidate["optim.lr"]
+            assert next(iter(config.evals)) == ("dev" if run.phase == "dev" else "test")
+
+
+@pytest.mark.parametrize(("name", "arguments"), documented("-m"))
 def test_every_documented_command_resolves_and_builds_its_model(name, arguments, image_folder):
     config = load(name, arguments.replace("FOLDER", str(image_folder)))
     with config.unlocked():
@@ -627,15 +647,21 @@ def test_every_argument_is_documented_and_used_in_a_command():
         source = file.read_text()
         docstring = source.split('"""')[1]
         arguments = re.findall(r"parse_arg\(\w+, (.*)\)", source)
-        assert len(arguments) == 1
-        for key in re.findall(r"(\w+)=", arguments[0]):
-            assert f"`{key}`" in docstring, f"{file.name}: {key} is not explained"
+        assert len(arguments) == len(re.findall(r"^def get_", source, re.MULTILINE))
+        for key in re.findall(r"(\w+)=", " ".join(arguments)):
+            # A probe's `dataset` is one of the sweep's `sets`: nobody types it.
+            assert f"`{key}`" in docstring or (file.stem, key) == ("fewshot", "dataset"), f"{file.name}: {key}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_misspelt_argument_of_every_config_names_the_nearest(file):
-    with pytest.raises(UserError, match=r"'smok' is unknown; did you mean 'smoke'\?"):
-        load(file.stem, "smok")
+    read = runpy.run_path(str(file))
+    name, wrong, right = {
+        "fewshot": ("get_sweep", "shot", "shots"),
+        "vtab": ("get_config", "protocl", "protocol"),
+    }.get(file.stem, ("get_config", "smok", "smoke"))
+    with pytest.raises(UserError, match=rf"'{wrong}' is unknown; did you mean '{right}'\?"):
+        read[name](wrong)
 
 
 SMOKES = [
