@@ -1,0 +1,266 @@
+"""The driver with an executor that runs nothing: what is started, retried, refused, and counted once."""
+
+import dataclasses
+import json
+import multiprocessing
+
+import pytest
+from made import leave_result, result_of
+
+from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from vit_jax.sweeps import drive as driving
+from vit_jax.sweeps.drive import claim, collect, drive, hold, without_data
+from vit_jax.sweeps.grid import Grid, load_grid
+from vit_jax.sweeps.job import OUTCOME_FILE, read_outcome, write_job
+from vit_jax.sweeps.results import read_result, read_results, read_sweep, spread, write_result
+from vit_jax.types import UserError
+
+SCORES = {0.1: 0.3, 0.2: 0.8, 0.4: 0.5}
+
+
+class Pretending:
+    """Runs end at once, as `behave(folder, job)` says: it returns a score, or leaves an outcome, or crashes (None)."""
+
+    def __init__(self, behave, slots=2, adopted=()):
+        self._behave, self._slots, self._adopted = behave, slots, set(adopted)
+        self.started, self._over, self.most = [], [], 0
+
+    def room(self):
+        return self._slots - len(self._over)
+
+    def adopt(self, folder):
+        if f"{folder.parent.name}/{folder.name}" in self._adopted:
+            self._over.append(folder)
+            return True
+        return False
+
+    def start(self, folders):
+        for folder in folders:
+            self.started.append(f"{folder.parent.name}/{folder.name}")
+            self._over.append(folder)
+        self.most = max(self.most, len(self._over))
+
+    def ended(self):
+        over, self._over = self._over, []
+        for folder in over:
+            self._behave(folder)
+        return over
+
+    def stop(self):
+        return ""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(driving, "POLL_S", 0.0)
+
+
+def succeed(grid):
+    runs = {}
+
+    def behave(folder):
+        job = json.loads((folder / "job.json").read_text())["run"]
+        task = job["task"]
+        runs.update({r.name: r for r in grid.dev_runs(task)})
+        runs.update({r.name: r for c in grid.candidates() for r in grid.final_runs(task, c)})
+        write_result(folder, result_of(runs[folder.name], SCORES[job["candidate"]["optim.lr"]], task=task))
+
+    return behave
+
+
+def go(grid, folder, executor, retries=2):
+    seen = []
+    return drive(grid, folder, executor, retries=retries, keep="final", show=seen.append), seen
+
+
+def test_a_sweep_runs_to_its_end_within_its_slots(grid, tmp_path):
+    executor = Pretending(succeed(grid))
+    last, seen = go(grid, tmp_path, executor)
+    assert len(last.results) == last.total == 10
+    assert sorted(executor.started) == sorted(last.results)  # each exactly once
+    assert executor.most == 2
+    assert {key for key in last.results if "final" in key} == {
+        f"{task}/final-lr0.2-seed{seed}" for task in "ab" for seed in (0, 1)
+    }
+    assert len(seen[0].running) == 2
+
+
+def test_started_again_it_does_only_what_is_missing(grid, tmp_path):
+    for run in grid.dev_runs("a"):
+        leave_result(tmp_path, run, SCORES[run.candidate["optim.lr"]])
+    executor = Pretending(succeed(grid))
+    last, _ = go(grid, tmp_path, executor)
+    assert len(last.results) == 10
+    assert last.began == 3
+    assert len(executor.started) == 7
+    again = Pretending(succeed(grid))
+    assert go(grid, tmp_path, again)[0].results == last.results
+    assert again.started == []
+
+
+def test_a_run_of_an_earlier_driver_is_watched_and_not_started(grid, tmp_path):
+    first = grid.dev_runs("a")[0]
+    write_job(first.folder(tmp_path), first, "final")
+    executor = Pretending(succeed(grid), slots=1, adopted={first.key})
+    last, _ = go(grid, tmp_path, executor)
+    assert len(last.results) == 10
+    assert "a/dev-lr0.1-seed0" not in executor.started
+
+
+def test_a_crash_is_retried_a_bounded_number_of_times(grid, tmp_path):
+    well = succeed(grid)
+
+    def behave(folder):
+        if folder.parent.name == "a" and folder.name == "dev-lr0.2-seed0":
+            (folder / "log.txt").write_text("Killed\nout of memory\n")
+        else:
+            well(folder)
+
+    executor = Pretending(behave)
+    last, _ = go(grid, tmp_path, executor, retries=2)
+    assert executor.started.count("a/dev-lr0.2-seed0") == 3
+    assert list(last.failed) == ["a/dev-lr0.2-seed0"]
+    assert "crashed 3 times" in last.failed["a/dev-lr0.2-seed0"]
+    assert last.failed["a/dev-lr0.2-seed0"].endswith("out of memory")
+    assert not [key for key in last.results if key.startswith("a/final")]  # nothing is chosen without it
+    assert len([key for key in last.results if key.startswith("b/")]) == 5
+
+
+def test_an_interrupted_run_is_started_again_however_often(grid, tmp_path):
+    well, stops = succeed(grid), {"left": 7}
+
+    def behave(folder):
+        if folder.name == "dev-lr0.1-seed0" and stops["left"]:
+            stops["left"] -= 1
+            (folder / OUTCOME_FILE).write_text(json.dumps({"code": EXIT_INTERRUPTED, "message": "stopped"}))
+        else:
+            well(folder)
+
+    last, _ = go(grid, tmp_path, Pretending(behave), retries=0)
+    assert len(last.results) == 10
+    assert last.failed == {}
+
+
+def test_what_the_user_has_to_put_right_is_told_and_not_retried(grid, tmp_path):
+    well = succeed(grid)
+
+    def behave(folder):
+        if folder.parent.name == "b":
+            said = {"code": EXIT_USER_ERROR, "message": "error: checkpoint x.npz does not exist"}
+            (folder / OUTCOME_FILE).write_text(json.dumps(said))
+        else:
+            well(folder)
+
+    executor = Pretending(behave)
+    last, _ = go(grid, tmp_path, executor)
+    assert set(last.failed.values()) == {"checkpoint x.npz does not exist"}
+    assert len(last.failed) == 3
+    assert len(executor.started) == len(set(executor.started))
+    assert len([key for key in last.results if key.startswith("a/")]) == 5
+
+
+def test_a_result_of_another_config_is_refused(grid, config_file, tmp_path):
+    run = grid.dev_runs("a")[0]
+    leave_result(tmp_path, run, 0.5)
+    config_file.write_text(config_file.read_text().replace("0.5", "0.6"))
+    with pytest.raises(UserError, match=r"dev-lr0\.1-seed0/result\.json is of another config"):
+        collect(load_grid(str(config_file), [("train.duration", "5")]), tmp_path, {})
+    assert read_result(run.folder(tmp_path)) is not None  # and nothing was lost
+
+
+def test_a_damaged_result_is_named(grid, tmp_path):
+    run = grid.dev_runs("a")[0]
+    leave_result(tmp_path, run, 0.5)
+    file = run.folder(tmp_path) / "result.json"
+    whole = file.read_text()
+    for text in (whole[: len(whole) // 2], "[]", '{"task": "a"}'):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"result\.json .*remove it"):
+            collect(grid, tmp_path, {})
+
+
+def test_two_drivers_cannot_share_a_folder(grid, tmp_path):
+    context = multiprocessing.get_context("fork")
+    with hold(tmp_path / "s"):
+
+        def attempt(queue):
+            try:
+                with hold(tmp_path / "s"):
+                    queue.put("held")
+            except UserError as error:
+                queue.put(str(error))
+
+        queue = context.Queue()
+        other = context.Process(target=attempt, args=(queue,))
+        other.start()
+        said = queue.get(timeout=30)
+        other.join()
+    assert "is being swept by process" in said
+    with hold(tmp_path / "s"):
+        pass
+
+
+def test_another_sweep_on_the_same_folder_is_refused(grid, tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    claim(folder, grid)
+    other = Grid(
+        dataclasses.replace(grid.sweep, candidates={"optim.lr": (1.0,)}, label="large"), grid.configs, (), "train"
+    )
+    with pytest.raises(UserError, match="holds another sweep") as caught:
+        claim(folder, other)
+    assert "label: 'tiny' -> 'large'" in str(caught.value)
+    assert "candidates: " in str(caught.value)
+    assert read_sweep(folder) == grid.sweep
+
+
+def test_seeds_and_tasks_may_be_added_and_none_taken_away(grid, tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    claim(folder, grid)
+    more = dataclasses.replace(
+        grid.sweep, seeds=(0, 1, 2), tasks=(*grid.sweep.tasks, dataclasses.replace(grid.sweep.tasks[0], name="c"))
+    )
+    claim(folder, Grid(more, grid.configs, (), "train"))
+    assert read_sweep(folder) == more
+    with pytest.raises(UserError, match=r"tasks: without c\n  seeds: \(0, 1, 2\) -> \(0, 1\)"):
+        claim(folder, grid)
+
+
+def test_a_folder_of_something_else_is_left_alone(grid, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"is not empty and holds no sweep \(found thesis\.tex\)"):
+        claim(tmp_path / "s", grid)
+
+
+def test_tasks_without_data_are_written_down_as_such(grid, tmp_path):
+    sweep = without_data(grid.sweep, {"b": "b is not prepared"})
+    assert [task.missing for task in sweep.tasks] == ["", "b is not prepared"]
+    assert without_data(sweep, {}) == grid.sweep  # found again when it is there
+
+
+def test_results_are_read_back_as_written(grid, tmp_path):
+    runs = grid.dev_runs("a")
+    for run in reversed(runs):
+        leave_result(tmp_path, run, 0.25, resolution=(384, 512))
+    found = read_results(tmp_path)
+    assert list(found) == [run.folder(tmp_path) for run in runs]
+    assert list(found.values()) == [result_of(run, 0.25, resolution=(384, 512)) for run in runs]
+
+
+def test_the_outcome_of_an_earlier_process_is_forgotten_at_a_new_start(grid, tmp_path):
+    run = grid.dev_runs("a")[0]
+    place = run.folder(tmp_path)
+    write_job(place, run, "final")
+    (place / OUTCOME_FILE).write_text('{"code": 2, "message": "error: x"}')
+    assert read_outcome(place) == (2, "error: x")
+    write_job(place, run, "final")
+    assert read_outcome(place) is None
+
+
+def test_spread_is_the_sample_deviation():
+    assert spread([0.1, 0.2, 0.3])[0] == pytest.approx(0.2)
+    assert spread([0.1, 0.2, 0.3]).std == pytest.approx(0.1)  # sqrt((0.01 + 0 + 0.01) / 2)
+    assert spread([0.5]).std != spread([0.5]).std  # nan: one value has none
+    assert spread([]).num == 0
