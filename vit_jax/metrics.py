@@ -11,8 +11,9 @@ import json
 import math
 import numbers
 import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +138,19 @@ def _parse_jsonl(data: bytes, path: Path) -> list[tuple[int, bytes, dict[str, An
     return found
 
 
+@contextlib.contextmanager
+def _torch_out_of_sight() -> Iterator[None]:
+    """tensorboardX imports torch where it is installed, for what is not used here: 1.5 to 2 s of every start."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # makes an import raise ImportError
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
 class TensorBoardWriter(Writer):
     """TensorBoard event files without TensorFlow. After a kill the last seconds may lack; metrics.jsonl has them.
 
@@ -151,8 +165,9 @@ class TensorBoardWriter(Writer):
     FLUSH_EVERY_S = 5.0
 
     def __init__(self, directory: str | os.PathLike[str], resume_step: int):
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import SessionLog
+        with _torch_out_of_sight():
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import SessionLog
 
         os.makedirs(directory, exist_ok=True)
         # File names hold the time in whole seconds: without the suffix, a restart within one overwrites the file.

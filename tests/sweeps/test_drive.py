@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
-import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from made import leave_result, result_of
@@ -179,25 +182,22 @@ def test_a_damaged_result_is_named(grid, tmp_path):
             collect(grid, tmp_path, {})
 
 
-def test_two_drivers_cannot_share_a_folder(grid, tmp_path):
-    context = multiprocessing.get_context("fork")
-    with hold(tmp_path / "s"):
+def test_two_drivers_cannot_share_a_folder(tmp_path):
+    attempt = f"""
+from pathlib import Path
+from vit_jax.sweeps.drive import hold
+with hold(Path({str(tmp_path / "s")!r})):
+    print("held")
+"""
 
-        def attempt(queue):
-            try:
-                with hold(tmp_path / "s"):
-                    queue.put("held")
-            except UserError as error:
-                queue.put(str(error))
+    def other():
+        root = Path(__file__).parents[2]
+        return subprocess.run([sys.executable, "-c", attempt], cwd=root, capture_output=True, text=True, check=False)
 
-        queue = context.Queue()
-        other = context.Process(target=attempt, args=(queue,))
-        other.start()
-        said = queue.get(timeout=30)
-        other.join()
-    assert "is being swept by process" in said
     with hold(tmp_path / "s"):
-        pass
+        refused = other()
+    assert f"is being swept by process {os.getpid()} on " in refused.stderr
+    assert other().stdout == "held\n"
 
 
 def test_another_sweep_on_the_same_folder_is_refused(grid, tmp_path):

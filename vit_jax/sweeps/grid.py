@@ -178,6 +178,8 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
     described = found.pop("tasks")
     kind = found.pop("kind", "train")
     pairs = {task["name"]: TaskConfigs(task.pop("dev", ""), task.pop("final")) for task in described}
+    if overrides:
+        found["title"] += f" (with {', '.join(f'{key}={value}' for key, value in overrides)})"
     sweep = Sweep(**found, config=spec, tasks=tuple(SweepTask(**task) for task in described))
     _check_grid(spec, sweep, {key for key, _ in overrides})
     return Grid(sweep, pairs, tuple(overrides), kind)
