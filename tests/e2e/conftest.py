@@ -63,6 +63,11 @@ class Finished:
     out: str
     err: str
 
+    @property
+    def printed(self) -> str:
+        """Both."""
+        return self.out + self.err
+
 
 class Running:
     """A process under way, in a process group of its own. It prints into pipes, which no limit on files can fill."""
@@ -106,10 +111,10 @@ class Running:
             reader.join(PATIENCE_S)
             stream.close()
 
-    def finish(self) -> Finished:
+    def finish(self, patience_s: float = PATIENCE_S) -> Finished:
         """Waits for its end."""
         try:
-            code = self.process.wait(PATIENCE_S)
+            code = self.process.wait(patience_s)
         finally:
             self.kill()
         return Finished(code, "".join(self.out), "".join(self.err))

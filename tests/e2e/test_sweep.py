@@ -1,0 +1,170 @@
+"""Sweeps from the shell: all 19 tasks of VTAB, and one that is killed again and again."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+
+import generated
+from test_vtab import amend
+
+from vit_jax.data import vtab
+from vit_jax.sweeps.results import read_results, read_sweep
+
+ROOT = Path(__file__).parents[2]
+TINY = {"model.width": 16, "model.depth": 1, "model.mlp_dim": 16, "model.num_heads": 1, "optim.warmup": 1}
+TIMES = {"seconds", "surroundings"}
+
+
+def words(config, workdir, *more, **overrides):
+    """A command line of scripts/sweep.py."""
+    settings = [f"--config.{key.replace('__', '.')}={value}" for key, value in overrides.items()]
+    return ["scripts/sweep.py", f"--config={config}", f"--workdir={workdir}", "--parallel=2", *more, *settings]
+
+
+def tiny(**more):
+    return {key.replace(".", "__"): value for key, value in TINY.items()} | more
+
+
+@pytest.fixture(scope="module")
+def vtab_dir(tmp_path_factory):
+    """Every data set of VTAB with the real builders' structure, 32 examples a split; KITTI is missing."""
+    folder = tmp_path_factory.mktemp("vtab")
+    for name in sorted({task.dataset for task in vtab.TASKS.values()} - {"kitti"}):
+        generated.prepare(name, folder, {"train": 32, "test": 32, "validation": 32}, amend(name))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def swept(program, vtab_dir, tmp_path_factory):
+    """A finished sweep over VTAB, first without KITTI's data, then with it; and what both starts printed."""
+    folder = tmp_path_factory.mktemp("sweep") / "vtab"
+    config = f"{ROOT / 'tests' / 'sweeps' / 'vtab_small.py'}:variant=Ti/16,lr=0.01+0.03,seeds=1"
+    options = tiny(data__data_dir=vtab_dir, data__resolution=32, data__batch_size=8, train__duration=2)
+    first = program.execute(words(config, folder, **options)).finish(600)
+    generated.prepare("kitti", vtab_dir, {"train": 32, "test": 32, "validation": 32}, amend("kitti"))
+    before = read_sweep(folder)
+    second = program.execute(words(config, folder, **options)).finish(600)
+    return folder, (first, before), second
+
+
+def test_vtab_runs_all_that_has_data_and_later_only_what_was_missing(swept):
+    folder, (first, before), second = swept
+    assert first.code == 0, first.printed
+    assert "left out, and out of every mean: kitti: " in first.out
+    assert "54 of 54 done" in first.out
+    assert [task.name for task in before.tasks if task.missing] == ["kitti"]
+    assert second.code == 0, second.printed
+    assert "57 of 57 done" in second.out
+    assert [line.split()[-5] for line in second.out.splitlines() if " top1 " in line] == [
+        "kitti/dev-lr0.01-seed0",
+        "kitti/dev-lr0.03-seed0",
+        f"kitti/final-lr{chosen(folder, 'kitti')}-seed0",
+    ]
+    assert read_sweep(folder).complete == 19
+
+
+def chosen(folder, task):
+    """The rate with the best development score, by hand; of equals the first."""
+    results = [r for r in read_results(folder).values() if (r.task, r.phase) == (task, "dev")]
+    rates = sorted((-r.scores["top1"], r.candidate["optim.lr"]) for r in results)
+    return rates[0][1]
+
+
+def test_every_task_is_chosen_on_its_200_and_scored_on_its_test_split(swept):
+    folder = swept[0]
+    results = read_results(folder)
+    assert [task.name for task in read_sweep(folder).tasks] == list(vtab.TASKS)
+    for name, task in vtab.TASKS.items():
+        dev = [r for r in results.values() if (r.task, r.phase) == (name, "dev")]
+        (final,) = [r for r in results.values() if (r.task, r.phase) == (name, "final")]
+        assert {tuple(r.splits.values()) for r in dev} == {("train800", "val200")}
+        assert tuple(final.splits.values()) == ("train800val200", "test")
+        assert final.candidate["optim.lr"] == chosen(folder, name)
+        assert (final.dataset, len(final.class_names)) == (f"vtab/{name}", task.classes)
+        assert final.num_examples == 8  # [24:] of 32
+        assert final.num_train_examples == 16
+        assert final.train_flops > 0
+        assert final.scores["top1"] * 8 == pytest.approx(round(final.scores["top1"] * 8))
+
+
+def test_a_final_run_leaves_predictions_mistakes_and_a_checkpoint_and_a_development_run_none(swept):
+    import numpy as np
+
+    folder = swept[0]
+    for place, result in read_results(folder).items():
+        assert (place / "checkpoints").exists() == (result.phase == "final")
+        with np.load(place / "predictions.npz") as stored:
+            rows = dict(stored)
+        assert rows["index"].tolist() == list(range(8))
+        assert np.mean(rows["label"] == rows["predicted"]) == pytest.approx(result.scores["top1"])
+        assert ((rows["confidence"] > 0) & (rows["confidence"] <= 1)).all()
+        listed = json.loads((place / "mistakes" / "mistakes.json").read_text())
+        assert len(listed) == 8 - round(8 * result.scores["top1"])
+        assert all((place / "mistakes" / entry["file"]).exists() for entry in listed)
+        assert [e["confidence"] for e in listed] == sorted((e["confidence"] for e in listed), reverse=True)
+
+
+def comparable(folder):
+    """All that a sweep came to, apart from times."""
+    found = {}
+    for place, result in read_results(folder).items():
+        kept = {key: value for key, value in vars(result).items() if key not in TIMES}
+        records = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+        records = [{k: v for k, v in record.items() if not k.startswith("time/")} for record in records]
+        found[str(place.relative_to(folder))] = kept, records, (place / "predictions.npz").read_bytes()
+    return found
+
+
+def test_a_sweep_killed_five_times_comes_to_what_an_undisturbed_one_does(program, digits_dir, tmp_path):
+    config = "configs/finetune.py:dataset=cifar10,variant=B/16,smoke,lr=0.01+0.03,seeds=2"
+    options = tiny(data__data_dir=digits_dir, train__duration=12, checkpoint__every=2)
+    undisturbed = program.execute(words(config, tmp_path / "one", **options)).finish(600)
+    assert undisturbed.code == 0, undisturbed.printed
+    rng = random.Random(0)
+    folder = tmp_path / "two"
+    for _ in range(5):
+        sweep = program.execute(words(config, folder, **options))
+        time.sleep(rng.uniform(4.0, 9.0))
+        sweep.process.kill()  # the driver alone: its runs notice, save, and hold their folders until they have
+        sweep.kill()
+    finished = program.execute(words(config, folder, **options)).finish(600)
+    assert finished.code == 0, finished.printed
+    found, expected = comparable(folder), comparable(tmp_path / "one")
+    assert sorted(found) == sorted(expected)
+    assert found == expected
+
+
+def test_a_dry_run_says_what_would_run_and_runs_nothing(program, digits_dir, tmp_path):
+    config = "configs/finetune.py:dataset=cifar10,variant=B/16,smoke,lr=0.01+0.03,seeds=2"
+    said = program.execute(words(config, tmp_path / "s", "--dry-run", data__data_dir=digits_dir)).finish()
+    assert said.code == 0, said.printed
+    assert "4 runs, 0 done" in said.out
+    assert "16 steps        1,024 examples" in said.out
+    assert not (tmp_path / "s" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("configs/vtab.py:variant=Ti/16,tasks=eurosad", r"no VTAB task 'eurosad'; did you mean 'eurosat'?"),
+        ("configs/vtab.py:variant=Ti/16,seeds=0", "the grid is empty, there are no seeds"),
+        ("configs/vtab.py:tasks=dtd", "give init=PATH, or variant=SIZE/PATCH"),
+        ("configs/pretrain.py", "describes one run and no sweep"),
+        ("configs/vtab.py:variant=Ti/16,tasks=dtd", "there is data for none of the tasks"),
+        ("configs/finetune.py:dataset=digits,init=no/such.npz", "no/such.npz"),
+    ],
+)
+def test_what_cannot_run_is_told_before_anything_does(program, tmp_path, config, message):
+    said = program.execute(words(config, tmp_path / "s")).finish()
+    assert said.code == 2
+    assert message in said.err
+    assert "Traceback" not in said.printed
+    assert not (tmp_path / "s").exists()
