@@ -51,7 +51,7 @@ KNOWN = {
     "dtd": Known({"train": 1880, "validation": 1880, "test": 1880}),
     "patch_camelyon": Known({"train": 262144, "validation": 32768, "test": 32768}),
     "eurosat/rgb": Known({"train": 27000}),
-    "resisc45": Known({"train": 31500}, by_hand="NWPU-RESISC45.rar"),
+    "resisc45": Known({"train": 31500}, by_hand="NWPU-RESISC45.rar, unpacked,"),
     "diabetic_retinopathy_detection/btgraham-300": Known(
         {"train": 35126, "validation": 10906, "test": 42670}, by_hand="kaggle.com/c/diabetic-retinopathy-detection"
     ),
