@@ -1,13 +1,17 @@
 """Prepares data sets for training.
 
-    python scripts/prepare_data.py cifar10 eurosat/rgb            by TFDS: wants a network, and for most TensorFlow
+    python scripts/prepare_data.py cifar10 eurosat/rgb            by TFDS, from the network or --source
     python scripts/prepare_data.py digits                         scikit-learn's handwritten digits; nothing to download
     python scripts/prepare_data.py fashion_mnist --source=DIR     from local idx files; mnist, kmnist too
     python scripts/prepare_data.py FOLDER --to=DIR                packs train/<class>/*.jpg into ArrayRecord
     python scripts/prepare_data.py images.csv --to=DIR            the same, of a list of `path,label`
     python scripts/prepare_data.py --check                        what of the paper's data is here, and how to get the rest
     python scripts/prepare_data.py --check cifar10 vtab/kitti     the same, of these
+    python scripts/prepare_data.py --check --record cifar10       writes the checksums that later checks compare
+    python scripts/prepare_data.py --split-ids=export --to=FILE   the ids of VTAB's 800 + 200 examples, [vtab/TASK...]
+    python scripts/prepare_data.py --split-ids=import --source=FILE   from now on those are the examples
 
+TensorFlow is used if it is installed; without it all but sun397 and dmlab can be prepared.
 A set that fails does not stop the others; the exit code is then 2.
 """
 
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed
@@ -45,11 +50,25 @@ def pack_one(dataset: str, to: str) -> None:
         print("\n".join(f"  {line}" for line in packed.corrupt[:10]))
 
 
-def check_all(names: list[str], data_dir: str) -> bool:
+def move_split_ids(direction: str, names: list[str], file: str, data_dir: str) -> None:
+    """Writes or puts in place the ids of VTAB's examples, and says of which tasks."""
+    from vit_jax.data import split_ids
+
+    if direction == "export":
+        ids, rest = split_ids.export(names, file, data_dir)
+    else:
+        ids, rest = split_ids.place(file, data_dir)
+    counts = ", ".join(f"{task} {sum(map(len, lists.values())):,}" for task, lists in ids.tasks.items())
+    print(f"ids in {ids.path} (sha256 {ids.sha256[:16]}): {counts}")
+    if rest:
+        print(f"{'left out' if direction == 'export' else 'not checked'}, since not prepared: {', '.join(rest)}")
+
+
+def check_all(names: list[str], data_dir: str, record: bool) -> bool:
     """Prints a line or two for each data set; returns whether all of them are ready."""
     from vit_jax.data.check import KNOWN, check
 
-    findings = [check(name, data_dir) for name in names or KNOWN]
+    findings = [check(name, data_dir, record) for name in names or KNOWN]
     width = max(len(finding.name) for finding in findings)
     print(f"looked in {prepare.find_data_dir(data_dir)}")
     for finding in findings:
@@ -65,13 +84,27 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 after printing what the user should do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="digits, fashion_mnist, any TFDS name; or with --to a folder or list")
-    parser.add_argument("--source", default="", help="folder of idx files, or of files fetched by hand")
+    parser.add_argument("--source", default="", help="folder of idx files, or of files fetched by hand; a file of ids")
     parser.add_argument("--data-dir", default="", help="where to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
-    parser.add_argument("--to", default="", help="new folder to pack your own images into")
+    parser.add_argument("--to", default="", help="new folder to pack your own images into; a new file of ids")
     parser.add_argument("--check", action="store_true", help="only look, and say what is missing")
+    parser.add_argument("--record", action="store_true", help="with --check: write the checksums of what is there")
+    parser.add_argument("--split-ids", choices=("export", "import"), help="the ids of VTAB's examples")
     args = parser.parse_args(argv)
     if args.check:
-        return 0 if check_all(args.names, args.data_dir) else 2
+        return 0 if check_all(args.names, args.data_dir, args.record) else 2
+    if args.split_ids:
+        file = args.to if args.split_ids == "export" else args.source
+        if not file:
+            parser.error(
+                f"--split-ids={args.split_ids} wants --{'to' if args.split_ids == 'export' else 'source'}=FILE"
+            )
+        try:
+            move_split_ids(args.split_ids, args.names, file, args.data_dir)
+        except UserError as error:
+            print(f"prepare_data: {error}", file=sys.stderr)
+            return 2
+        return 0
     if not args.names:
         parser.error("name a data set, or --check")
     failed = False
@@ -88,6 +121,10 @@ def main(argv: list[str] | None = None) -> int:
             failed = True
             if args.to:
                 break
+        except Exception as error:  # one builder's surprise must not stop the others
+            traceback.print_exc()
+            print(f"prepare_data: {name}: unexpected {type(error).__name__}: {error}", file=sys.stderr)
+            failed = True
     return 2 if failed else 0
 
 

@@ -4,6 +4,7 @@ import gzip
 import socket
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,14 @@ def test_stock_preparation_without_tensorflow_says_what_to_install(monkeypatch, 
 def test_stock_preparation_without_another_package_names_it(monkeypatch, tmp_path):
     error = ModuleNotFoundError("No module named 'scipy'", name="scipy")
     assert "pip install scipy" in stock_failure(monkeypatch, "svhn_cropped", error, tmp_path)
+
+
+def test_an_archive_that_is_none_points_to_the_check_that_names_it(monkeypatch, tmp_path):
+    error = RuntimeError("Error while extracting dtd.tar.gz")
+    error.__cause__ = tarfile.ReadError("file could not be opened successfully")
+    message = stock_failure(monkeypatch, "dtd", error, tmp_path)
+    assert "an archive of dtd is no archive, or damaged" in message
+    assert "--check dtd" in message
 
 
 def test_stock_preparation_without_network_fails_at_once(monkeypatch, tmp_path):

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from typing import Any, Literal, NamedTuple
 
-from vit_jax.data import idx, ops, prepare
-from vit_jax.data.records import PRIVATE, find_builder, source_of
+from vit_jax.data import fingerprints, idx, prepare, tensorflow_free
+from vit_jax.data.records import PRIVATE, find_builder
 from vit_jax.data.vtab import TASKS
 from vit_jax.types import UserError
 
 State = Literal["ready", "missing", "wrong"]
-SAMPLES = 5  # images of a split that are decoded
+NO_ARCHIVES = {*(".json", ".xml", ".html", ".htm", ".txt", ".csv", ".tsv", ".md"), *(".jpg", ".jpeg", ".png", ".tif")}
 ERROR_PAGE = (b"<!doctype", b"<html", b"<?xml", b'{"error')
 
 
@@ -24,18 +24,17 @@ class Known(NamedTuple):
     Args:
       splits: {split: examples}.
       by_hand: where the user has to fetch files, "" where TFDS does.
-      tensorflow: whether TFDS's own preparation runs TensorFlow operations (reading never does).
     """
 
     splits: dict[str, int]
     by_hand: str = ""
-    tensorflow: bool = True
 
 
-# Sizes: the data sets' own publications, as TFDS's catalogue gives them for its splits.
+# Sizes: the data sets' own publications, as TFDS's catalogue gives them for its splits. What preparing them needs besides
+# is in tensorflow_free: NEEDS_TENSORFLOW, NEEDS_PACKAGE.
 KNOWN = {
-    "digits": Known({"train": 1437, "test": 360}, tensorflow=False),
-    "fashion_mnist": Known({"train": 60000, "test": 10000}, tensorflow=False),
+    "digits": Known({"train": 1437, "test": 360}),
+    "fashion_mnist": Known({"train": 60000, "test": 10000}),
     "cifar10": Known({"train": 50000, "test": 10000}),
     "cifar100": Known({"train": 50000, "test": 10000}),
     "oxford_iiit_pet": Known({"train": 3680, "test": 3669}),
@@ -52,7 +51,7 @@ KNOWN = {
     "dtd": Known({"train": 1880, "validation": 1880, "test": 1880}),
     "patch_camelyon": Known({"train": 262144, "validation": 32768, "test": 32768}),
     "eurosat/rgb": Known({"train": 27000}),
-    "resisc45": Known({"train": 31500}, by_hand="NWPU-RESISC45.rar"),
+    "resisc45": Known({"train": 31500}, by_hand="NWPU-RESISC45.rar, unpacked,"),
     "diabetic_retinopathy_detection/btgraham-300": Known(
         {"train": 35126, "validation": 10906, "test": 42670}, by_hand="kaggle.com/c/diabetic-retinopathy-detection"
     ),
@@ -75,13 +74,22 @@ class Finding(NamedTuple):
     action: str
 
 
-def check(name: str, data_dir: str = "") -> Finding:
-    """Looks for a data set and reads a few of its images; writes nothing and fetches nothing.
+def check(name: str, data_dir: str = "", record: bool = False) -> Finding:
+    """Looks for a data set and reads a few of its images; fetches nothing. Whatever goes wrong is a finding.
 
     Args:
       name: TFDS name, or `vtab/TASK`.
       data_dir: folder of prepared data sets; empty for the default.
+      record: write the checksums of what is on disk (`data.fingerprints`), in place of those written before.
     """
+    try:
+        return _check(name, data_dir, record)
+    except Exception as error:  # one data set must not hide the state of the others
+        reason = (str(error).splitlines() or [""])[0]
+        return Finding(name, "wrong", f"cannot be checked: {type(error).__name__}: {reason}", "report this as a bug")
+
+
+def _check(name: str, data_dir: str, record: bool) -> Finding:
     dataset = TASKS[name.removeprefix("vtab/")].dataset if name.removeprefix("vtab/") in TASKS else name
     root = prepare.find_data_dir(data_dir)
     try:
@@ -93,7 +101,7 @@ def check(name: str, data_dir: str = "") -> Finding:
             return Finding(name, "missing", "no such data set", prepare.unknown_name_message(dataset))
         return Finding(name, "missing", f"not in {root}", _how_to_get(dataset, root, data_dir))
     try:
-        return _check_prepared(name, dataset, builder)
+        return _check_prepared(name, dataset, builder, record)
     except UserError as error:
         return Finding(name, "wrong", str(error), f"remove {builder.data_dir} and prepare it again")
 
@@ -103,7 +111,7 @@ def _how_to_get(dataset: str, root: str, data_dir: str) -> str:
     command = f"{prepare.COMMAND} {dataset}" + (f" --data-dir={data_dir}" if data_dir else "")
     if base in PRIVATE:
         return PRIVATE[base]
-    if page := _error_page(os.path.join(root, "downloads")):
+    if page := _error_page(os.path.join(root, "downloads"), base):
         return f"{page} is a web page and no archive (a host's error): remove it, then {command}"
     known = KNOWN.get(dataset, Known({}))
     if base in prepare.OWN_BUILDERS:
@@ -111,23 +119,30 @@ def _how_to_get(dataset: str, root: str, data_dir: str) -> str:
     if base in idx.NAMES:
         return f"{command}, offline with --source=FOLDER of its four idx files"
     steps = [f"fetch {known.by_hand} into {os.path.join(root, 'downloads', 'manual')}"] if known.by_hand else []
-    extra = " (its preparation needs `pip install tensorflow`; reading does not)" if known.tensorflow else ""
-    return "; then ".join([*steps, command + extra])
+    package, reason = tensorflow_free.lacks(base)
+    steps += [f"pip install {package} (to prepare it: {reason}; reading needs no such thing)"] if package else []
+    return "; then ".join([*steps, command])
 
 
-def _error_page(folder: str) -> str:
-    """A downloaded archive that is text of the web, or ""."""
-    for path, _, files in os.walk(folder):
+def _error_page(downloads: str, base: str) -> str:
+    """A downloaded archive that is text of the web, or "". TFDS keeps what it downloads in a folder of the data set's name,
+    under the address and checksum, with a suffix if the address had one; what a user fetched is in `manual`."""
+    others = {name.split("/")[0] for name in KNOWN} - {base} | {"extracted"}
+    for path, folders, files in os.walk(downloads):
+        if path == downloads:
+            folders[:] = sorted(set(folders) - others)
+        elif os.path.basename(path) == "manual":
+            folders.clear()  # archives lie there; below may be a hundred thousand images
         for file in files:
-            if file.endswith((".zip", ".tar", ".gz", ".tgz", ".rar", ".npz", ".mat")):
+            if os.path.splitext(file)[1].lower() not in NO_ARCHIVES:
                 with open(os.path.join(path, file), "rb") as opened:
-                    if opened.read(64).lstrip().lower().startswith(ERROR_PAGE):
+                    if opened.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(ERROR_PAGE):
                         return os.path.join(path, file)
     return ""
 
 
-def _check_prepared(name: str, dataset: str, builder: Any) -> Finding:
-    """Format, counts, and a few images of a data set that is on disk."""
+def _check_prepared(name: str, dataset: str, builder: Any, record: bool) -> Finding:
+    """Format, counts, files, and a few images of a data set that is on disk."""
     info = builder.info
     formats = {f.value for f in info.available_file_formats()}
     if "array_record" not in formats:
@@ -144,30 +159,6 @@ def _check_prepared(name: str, dataset: str, builder: Any) -> Finding:
         return Finding(
             name, "wrong", f"{detail}: {'; '.join(short)}", f"remove {builder.data_dir} and prepare it again"
         )
-    checked = _decode_some(dataset, builder, counts)
-    return Finding(name, "ready", f"{detail}{checked}", "")
-
-
-def _decode_some(dataset: str, builder: Any, counts: dict[str, int]) -> str:
-    """Decodes images spread over each split.
-
-    Raises:
-      UserError: one does not decode, or its record cannot be read.
-    """
-    features = builder.info.features
-    if "label" not in features or "image" not in features:
-        return "; its labels are a task's, images not decoded here"
-    total = 0
-    for split, count in counts.items():
-        if not count:
-            continue
-        source = source_of(builder, dataset, split)
-        for index in sorted({i * (count - 1) // max(SAMPLES - 1, 1) for i in range(SAMPLES)}):
-            try:
-                ops.decode(source.read(index)[0])
-            except (ops.CorruptImage, OSError, IndexError, RuntimeError) as error:
-                raise UserError(
-                    f"{dataset} {split}: example {index} of {builder.data_dir} is damaged: {error}"
-                ) from error
-            total += 1
-    return f"; {total} images decoded"
+    if record:
+        fingerprints.write(builder)
+    return Finding(name, "ready", f"{detail}; {fingerprints.compare(builder)}", "")

@@ -7,15 +7,19 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import gzip
 import logging
 import os
 import socket
+import tarfile
 import urllib.parse
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from vit_jax.data import idx
+from vit_jax.data import fingerprints, idx, tensorflow_free
 from vit_jax.types import UserError
 
 OWN_BUILDERS = ("digits",)  # modules of data.builders; prepared on first use
@@ -81,6 +85,11 @@ def prepare(name: str, source: str = "", data_dir: str = "") -> Prepared:
         _write(builder, quiet=True)
     elif not existed:
         _write_stock(builder, source)
+    if not existed:
+        try:
+            fingerprints.write(builder)  # so that `--check` can tell whether it is still what it was
+        except UserError as error:
+            notes.append(str(error))
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     return Prepared(builder.info.full_name, str(builder.data_dir), counts, existed, tuple(notes))
 
@@ -182,15 +191,19 @@ def _write(builder: Any, quiet: bool, **options: Any) -> None:
 
 
 def _write_stock(builder: Any, source: str) -> None:
-    """Prepares as TFDS does, and says in one message what it lacked."""
+    """Prepares as TFDS does, without TensorFlow if there is none, and says in one message what it lacked."""
     import tensorflow_datasets as tfds
 
+    package, reason = tensorflow_free.lacks(builder.name)
+    if package:
+        raise UserError(_package_message(builder, package, reason))
     options = {}
     if source:
         options["download_config"] = tfds.download.DownloadConfig(manual_dir=os.path.expanduser(source))
     try:
-        _check_network(builder)
-        _write(builder, quiet=False, **options)
+        _check_network(builder, source)
+        with tensorflow_free.installed():
+            _write(builder, quiet=False, **options)
     except UserError:
         raise
     except Exception as error:
@@ -200,11 +213,23 @@ def _write_stock(builder: Any, source: str) -> None:
         raise UserError(message) from error
 
 
-def _check_network(builder: Any) -> None:
+def _package_message(builder: Any, package: str, reason: str) -> str:
+    return (
+        f"preparing {builder.name} with TFDS needs {package}: {reason} (reading it afterwards does not). Run `pip install "
+        f"{package}` and this command again, or copy a folder prepared elsewhere as ArrayRecord to {builder.data_dir}"
+    )
+
+
+def _check_network(builder: Any, source: str) -> None:
     """Fails in seconds where TFDS would retry for minutes: nothing downloaded yet, no proxy, and no name service."""
-    downloads = os.path.join(str(builder.data_dir_root), "downloads", builder.name)
-    hosts = {urllib.parse.urlparse(url).hostname for url in builder.url_infos or {}} - {None}
-    if not hosts or builder.MANUAL_DOWNLOAD_INSTRUCTIONS or urllib.request.getproxies() or os.path.isdir(downloads):
+    downloads = os.path.join(str(builder.data_dir_root), "downloads")
+    manual = os.path.expanduser(source) or os.path.join(downloads, "manual")
+    infos = builder.url_infos or {}  # old addresses among them, so not all of the files may be wanted
+    hosts = {urllib.parse.urlparse(url).hostname for url in infos} - {None}
+    # TFDS looks there for a file of the registered name before it downloads it.
+    fetched = any(os.path.exists(os.path.join(manual, info.filename)) for info in infos.values() if info.filename)
+    cached = fetched or os.path.isdir(os.path.join(downloads, builder.name))
+    if not hosts or builder.MANUAL_DOWNLOAD_INSTRUCTIONS or urllib.request.getproxies() or cached:
         return
     for host in sorted(map(str, hosts)):
         with contextlib.suppress(OSError):
@@ -222,14 +247,12 @@ def _explain(error: BaseException, builder: Any) -> str | None:
         link = link.__cause__ or link.__context__
     text = " ".join(str(link) for link in chain)
     if "No module named 'tensorflow'" in text or any("tensorflow" in (getattr(e, "name", "") or "") for e in chain):
-        return (
-            f"preparing {builder.name} with TFDS needs TensorFlow (reading it afterwards does not): run `pip install "
-            f"tensorflow` and this command again, or copy a folder prepared elsewhere as ArrayRecord to {builder.data_dir}"
-        )
+        return _package_message(builder, "tensorflow", text.splitlines()[0])
     for link in chain:
         if isinstance(link, ImportError):
             return f"preparing {builder.name} needs a package: {link}; install it (`pip install {link.name}`) and try again"
-    if "manual" in text.lower() and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+    absent = "manual" in text.lower() or any(isinstance(e, FileNotFoundError | AssertionError) for e in chain)
+    if absent and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         where = os.path.join(str(builder.data_dir_root), "downloads", "manual")
         instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         return (
@@ -245,6 +268,13 @@ def _explain(error: BaseException, builder: Any) -> str | None:
         return (
             f"{builder.name} could not be downloaded: {chain[-1]}. Run this where there is a network{local}, or copy a folder "
             f"prepared elsewhere as ArrayRecord to {builder.data_dir}"
+        )
+    if any(
+        isinstance(e, tarfile.TarError | zipfile.BadZipFile | zlib.error | EOFError | gzip.BadGzipFile) for e in chain
+    ):
+        return (
+            f"an archive of {builder.name} is no archive, or damaged: {chain[-1]}. Some hosts send a page that says so in its "
+            f"place: `{COMMAND} --check {builder.name}` names it; remove it from {builder.data_dir_root}/downloads"
         )
     if "HTTP" in text or "Download" in type(error).__name__ or "Checksum" in type(error).__name__:
         return f"the download of {builder.name} failed at its origin: {error}. Try later, or another mirror, or TFDS's issues"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vit_jax.data import ops, prepare
+from vit_jax.data import ops, prepare, split_ids
 from vit_jax.data.records import TfdsSource, open_builder
 from vit_jax.data.splits import parse_split
 from vit_jax.data.vtab import PREFIX, TASKS, Task, find_task, stored_split
@@ -16,16 +16,23 @@ from vit_jax.types import DatasetSpec, UserError
 
 
 class TaskSource(TfdsSource):
-    """A task's split: the label is a function of the example, and dSprites' 0 and 1 become 0 and 255."""
+    """A task's split: the label is a function of the example, and dSprites' 0 and 1 become 0 and 255.
 
-    def __init__(self, spec: DatasetSpec, folder: str, keys: tuple[str, str], task_name: str):
-        self._task_name = task_name
-        super().__init__(spec, folder, keys, stored_split(TASKS[task_name], spec.split))
+    Args:
+      spec, folder, stored: as `TfdsSource`.
+      task_name: in vtab.TASKS.
+      places: int64 (n,), the examples of `stored` that the split consists of; None for all of it.
+    """
+
+    def __init__(self, spec: DatasetSpec, folder: str, task_name: str, stored: str, places: np.ndarray | None = None):
+        self._task_name, self._places = task_name, places
+        super().__init__(spec, folder, ("image", ""), stored)
 
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
         """As `TfdsSource.read_many`."""
         label = TASKS[self._task_name].label
-        examples = self._records.__getitems__([int(i) for i in indices])
+        stored = [int(i) for i in (indices if self._places is None else self._places[list(indices)])]
+        examples = self._records.__getitems__(stored)
         names = (f"{self.spec.name}:{self.spec.split}#{i}" for i in indices)
         found = []
         for example, name in zip(examples, names, strict=True):
@@ -47,15 +54,26 @@ def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
       split: train800, val200, train800val200 or test.
       data_dir: folder of prepared data sets; empty for the default.
 
+    Returns:
+      The source. Where there is a file of ids (`data.split_ids`), its examples, wherever they lie; its spec's split then
+      says so, with the file's checksum.
+
     Raises:
-      UserError: no such task or split, or its data set is not prepared.
+      UserError: no such task or split, its data set is not prepared, or its examples are not those of the ids.
     """
     task = find_task(dataset)
     stored = stored_split(task, split)
     builder = open_builder(task.dataset, data_dir)
     info = builder.info
     slices = parse_split(dataset, stored, {name: s.num_examples for name, s in info.splits.items()})
-    _check_version(dataset, task, str(info.version))
+    count, places = sum(s.stop - s.start for s in slices), None
+    ids = split_ids.find(data_dir)
+    listed = ids is not None and dataset.removeprefix(PREFIX) in ids.tasks
+    if ids is not None and (found := split_ids.locate(builder, dataset, split, ids)):
+        stored, places = found
+        count, said = len(places), f"{split} (ids of {os.path.basename(ids.path)}, sha256 {ids.sha256[:16]})"
+    if not listed:
+        _check_version(dataset, task, str(info.version))
     names = tuple(map(str, range(task.classes)))
     if isinstance(task.label, str):
         feature = info.features[task.label]
@@ -68,13 +86,13 @@ def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
     shape = info.features["image"].shape
     spec = DatasetSpec(
         name=dataset,
-        split=split,
-        num_examples=sum(s.stop - s.start for s in slices),
+        split=split if places is None else said,
+        num_examples=count,
         num_classes=task.classes,
         class_names=names,
         image_shape=(shape[0], shape[1], shape[2]),
     )
-    return TaskSource(spec, str(builder.data_dir), ("image", ""), dataset.removeprefix(PREFIX))
+    return TaskSource(spec, str(builder.data_dir), dataset.removeprefix(PREFIX), stored, places)
 
 
 def _check_version(dataset: str, task: Task, found: str) -> None:
