@@ -16,6 +16,7 @@ A task without data is named and left out. Exit codes: 0 complete, 1 some runs f
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -80,6 +81,19 @@ def show_flops(flops: int) -> str:
     return f"{flops / size:,.1f} {unit}FLOP"
 
 
+class Once(logging.Filter):
+    """Lets a warning through the first time: a task's splits are opened one by one, and each says the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = set[str]()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        new = record.getMessage() not in self._seen
+        self._seen.add(record.getMessage())
+        return new
+
+
 def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     """Checks, then shows or runs the sweep; returns the exit code."""
     import jax
@@ -88,6 +102,7 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     jax.config.update("jax_platforms", "cpu")
     folder = Path(flags.workdir).expanduser()
     grid = load_grid(flags.config, overrides)
+    logging.getLogger("vit_jax.data.tasks").addFilter(Once())
     missing = check_tasks(grid)
     grid = Grid(without_data(grid.sweep, missing), grid.configs, grid.overrides, grid.kind)
     print(f"{grid.sweep.title}: {grid.num_runs} runs over {len(grid.sweep.tasks) - len(missing)} tasks")
