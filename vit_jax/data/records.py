@@ -97,11 +97,13 @@ def open_packed(dataset: str, split: str) -> TfdsSource:
 def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
     """A split of a prepared data set whose features are an image and its class, or the set of its classes; `dataset` is how
     the user named it."""
+    import tensorflow_datasets as tfds
+
     info = builder.info
     slices = parse_split(dataset, split, {name: s.num_examples for name, s in info.splits.items()})
     image, label = _find_keys(dataset, info)
     shape = info.features[image].shape
-    multi_label = not hasattr(info.features[label], "num_classes")
+    multi_label = not isinstance(info.features[label], tfds.features.ClassLabel)
     classes = info.features[label].feature if multi_label else info.features[label]
     spec = DatasetSpec(
         name=dataset,
