@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vit_jax import config as configs
 from vit_jax import partition
+from vit_jax.assemble import open_data, resolve
 from vit_jax.data.preprocess import make_transform
 from vit_jax.data.reader import BatchReader
 from vit_jax.evals import scorecard
@@ -164,6 +166,23 @@ def test_no_labels_at_all_are_an_error(kernel, forward, memory):
 def test_a_model_with_other_classes_is_refused(folder, forward, classes):
     with pytest.raises(UserError, match=f"has 7 classes and the model scores {classes}"):
         evaluate(folder[0], np.zeros((192, classes), np.float32), forward)
+
+
+def test_a_run_refuses_data_of_other_classes_before_it_starts(folder, tmp_path):
+    path = str(folder[0])
+    config = configs.load(f"{ROOT / 'configs' / 'pretrain.py'}:variant=Nano/4,dataset=digits")
+    config.data.data_dir = str(tmp_path / "tfds")
+    config.evals.card = {"name": "scorecard", "dataset": path, "split": "test"}
+    resolve(config)
+    with pytest.raises(UserError, match=r"config.evals.card: .* has 7 classes and the model scores 10"):
+        open_data(config)
+    with config.unlocked():
+        del config.evals["card"]
+        config.evals.test.update({"dataset": "digits"})
+        config.data.dataset = path
+        config.model.num_classes = 0
+    with pytest.raises(UserError, match=r"config.evals.test: digits has 10 classes and the model scores 7"):
+        open_data(config)
 
 
 def test_a_batch_that_goes_missing_is_an_error_and_not_a_score(folder, kernel, forward, monkeypatch):
