@@ -3,6 +3,7 @@
     python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k --workdir=runs/b16_i21k
     python -m vit_jax.main --config=configs/pretrain.py:variant=L/16,dataset=jft,epochs=14 --workdir=runs/l16_jft
     python -m vit_jax.main --config=configs/pretrain.py:variant=B/32,dataset=imagenet2012 --workdir=runs/b32_i1k
+    python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet2012,real --workdir=runs/b16_real
     python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,fewshot --workdir=runs/b16_5shot
     python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,augreg=medium1 --workdir=runs/augreg
     python -m vit_jax.main --config=configs/pretrain.py:variant=R50+B/16,dataset=jft --workdir=runs/r50_b16_jft
@@ -15,7 +16,8 @@ Arguments: `variant` SIZE/PATCH for a ViT, or a hybrid, ResNet or Mixer as above
 fashion_mnist, digits, or your own TFDS name or image folder (then the ImageNet row applies, with softmax); `epochs` one of
 the row's values; `augreg` none, light1, light2, medium1, medium2, strong1 or strong2 adds that RandAugment and mixup of
 arXiv 2106.10270; `fewshot` scores 5-shot linear ImageNet accuracy as well, the paper's running metric (section 4.1);
-`smoke` the row's loss, head, optimizer and model family in a minute on any CPU, on digits.
+`real` scores ImageNet ReaL as well, with calibration and intervals, for imagenet2012; `smoke` the row's loss, head, optimizer
+and model family in a minute on any CPU, on digits.
 
 Table 3 has ViTs on every data set, hybrids and ResNets on JFT only. Elsewhere a hybrid takes the row of the ViT of its
 size; so does a Mixer, which is another paper's (arXiv 2105.01601) and has no dropout here; a ResNet takes L's (ours).
@@ -91,6 +93,15 @@ FEWSHOT = {
     "batch_size": 4096,
 }
 
+# Reassessed labels of ImageNet's validation images (arXiv 2006.07159).
+REAL: dict = {
+    "name": "scorecard",
+    "dataset": "imagenet2012_real",
+    "split": "validation",
+    "every": "10%",
+    "batch_size": 4096,
+}
+
 # What smoke makes of a family.
 TINY: dict[str, dict] = {
     "vit": {"width": 64, "depth": 2, "mlp_dim": 128, "num_heads": 2, "scan": False},
@@ -113,13 +124,19 @@ AUGREG = {
 
 def get_config(text: str | None = None) -> ConfigDict:
     """One row of table 3; see the module."""
-    arg = parse_arg(text, variant="B/16", dataset="imagenet21k", epochs=0, augreg="none", fewshot=False, smoke=False)
+    arg = parse_arg(
+        text, variant="B/16", dataset="imagenet21k", epochs=0, augreg="none", fewshot=False, real=False, smoke=False
+    )
     config = small_config(arg) if arg.dataset in SMALL else paper_config(arg)
     if arg.augreg not in AUGREG:
         raise UserError(f"augreg={arg.augreg}: {nearest(arg.augreg, AUGREG)}")
     config.data.randaugment, config.train.mixup = AUGREG[arg.augreg]
+    if arg.real and arg.dataset != "imagenet2012":
+        raise UserError(f"real scores the labels of ImageNet ReaL; with dataset={arg.dataset} leave it out")
     if arg.fewshot:
         config.evals.fewshot = FEWSHOT
+    if arg.real:
+        config.evals.real = REAL
     return smoke(config) if arg.smoke else config
 
 
@@ -235,6 +252,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
     if "fewshot" in config.evals:
         splits = {"dataset": "digits", "train_split": "train", "test_split": "test"}
         scored["fewshot"] = {**FEWSHOT, **splits, "every": "16 steps", "batch_size": 64}
+    if "real" in config.evals:
+        scored["real"] = {**REAL, "dataset": "digits", "split": "test", "every": "16 steps", "batch_size": 64}
     config.evals = scored
     config.checkpoint.every = "8 steps"
     return config

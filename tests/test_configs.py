@@ -196,6 +196,23 @@ def check_five_shot(config):
     assert section.resolution == config.data.resolution
 
 
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
+def test_the_reassessed_labels_of_imagenet_are_an_argument_away(name):
+    plain = load(name, "variant=B/16,dataset=imagenet2012")
+    assert "real" not in plain.evals
+    config = load(name, "variant=B/16,dataset=imagenet2012,real")
+    assert set(config.evals) == {*plain.evals, "real"}
+    section = config.evals.real
+    assert some(section, "name", "dataset", "split") == ("scorecard", "imagenet2012_real", "validation")
+    assert section.resolution == config.data.resolution
+    # Likelihood and calibration are of what the training objective makes of the scores.
+    assert section.likelihood == config.objective.name == {"pretrain": "sigmoid", "finetune": "softmax"}[name]
+    smoke = load(name, "variant=B/16,dataset=imagenet2012,real,smoke")
+    assert some(smoke.evals.real, "name", "dataset") == ("scorecard", "digits")
+    with pytest.raises(UserError, match="real scores the labels of ImageNet ReaL; with dataset=cifar10 leave it out"):
+        load(name, "variant=B/16,dataset=cifar10,real")
+
+
 def test_a_data_set_of_ones_own_pre_trains_with_softmax():
     config = load("pretrain", "variant=S/16,dataset=stanford_dogs")
     assert (config.objective.name, config.model.head_bias, config.model.num_classes) == ("softmax", 0.0, 0)
@@ -646,7 +663,7 @@ def test_every_argument_is_documented_and_used_in_a_command():
     for file in FILES:
         source = file.read_text()
         docstring = source.split('"""')[1]
-        arguments = re.findall(r"parse_arg\(\w+, (.*)\)", source)
+        arguments = re.findall(r"parse_arg\(\s*\w+,\s*([^)]*)\)", source)
         assert len(arguments) == len(re.findall(r"^def get_", source, re.MULTILINE))
         for key in re.findall(r"(\w+)=", " ".join(arguments)):
             # A probe's `dataset` is one of the sweep's `sets`: nobody types it.
@@ -670,6 +687,7 @@ SMOKES = [
     ("pretrain", "variant=S/32,dataset=imagenet2012"),
     ("pretrain", "variant=Nano/4,dataset=digits"),
     ("pretrain", "variant=B/16,dataset=imagenet21k,fewshot"),
+    ("pretrain", "variant=B/16,dataset=imagenet2012,real"),
     ("pretrain", "variant=S/16x12,dataset=imagenet2012"),
     ("pretrain", "variant=Mixer-B/16,dataset=imagenet2012"),
     ("pretrain", "variant=R50x1,dataset=jft"),
@@ -687,6 +705,7 @@ SMOKES = [
     ("ablation_shape", "dimension=patch,value=8"),
     ("ablation_shape", "dimension=all,value=2"),
     ("ablation_axial", "variant=B/32"),
+    ("finetune", "variant=B/16,dataset=imagenet2012,real"),
     ("finetune", "variant=B/16,dataset=cifar10"),
     ("finetune", "variant=L/16,dataset=imagenet2012,table2"),
     ("finetune", "dataset=vtab/dtd,dev"),

@@ -285,6 +285,8 @@ TRAIN = {
 }
 EVAL = {
     "eval/digits_test/top1": 0.975,
+    "eval/digits_test/top1_low": 0.95,  # intervals are in the record only
+    "eval/digits_test/top1_high": 0.99,
     "eval/digits_test/top5": 1.0,
     "eval/digits_test/loss": 0.08123,
     "eval/digits_test/num_examples": 360,

@@ -88,6 +88,8 @@ def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] 
             for key in ("dataset", "data_dir", "resolution"):
                 if key in section and section[key] in ("", (0, 0)):
                     section[key] = config.data[key]
+            if section.get("likelihood") == "":
+                section.likelihood = "sigmoid" if config.objective.name == "sigmoid" else "softmax"
     config.lock()
 
 
@@ -208,6 +210,8 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, An
     """
     from vit_jax.data.build import TrainData
     from vit_jax.evals.build import EVALUATORS
+    from vit_jax.evals.classification import Classification
+    from vit_jax.evals.scorecard import Scorecard
 
     data = configs.build(TrainData, config.data)
     evaluators = {name: configs.build(EVALUATORS[s.name], s) for name, s in config.evals.items()}
@@ -231,6 +235,12 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, An
             f"config.model.num_classes is {config.model.num_classes}, but {specs[0].name} has {specs[0].num_classes} "
             f"classes; set it to 0 to take the data's"
         )
+    for name, evaluator in evaluators.items():
+        if isinstance(evaluator, Classification | Scorecard):
+            try:
+                evaluator.check_head(config.model.num_classes)
+            except UserError as error:
+                raise UserError(f"config.evals.{name}: {error}") from error
     return data, source, evaluators, specs
 
 

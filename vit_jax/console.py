@@ -92,8 +92,9 @@ def _evaluations(scalars: Mapping[str, float]) -> dict[str, tuple[list[str], lis
             room not in ("eval", "eval_average")
             or (room, metric) == ("eval_average", "num_examples")
             or "_seed" in metric
+            or metric.endswith(("_low", "_high"))
         ):
-            continue  # The averaged weights see the same examples: said once. Single seeds are in the record.
+            continue  # The averaged weights see the same examples: said once. Single seeds and intervals are in the record.
         shown = found.setdefault(name, ([], []))[room == "eval_average"]
         if metric == "num_examples":
             shown.append(f"{value:.0f} examples")

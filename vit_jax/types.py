@@ -14,13 +14,17 @@ from typing import Annotated, Any, NamedTuple
 # `config.build` turns it into steps before a function sees it.
 Duration = Annotated[int | str, "duration"]
 
+# What is right about an example: one class, or of a data set of label sets all that are.
+Label = int | tuple[int, ...]
+
 
 class Batch(NamedTuple):
     """One batch of examples; global on the device, this process's share on the host.
 
     Args:
       image: uint8 (b, h, w, 3). Stays uint8 on the wire; `models.build.make_forward` maps it to [-1, 1] on the device.
-      label: int32 (b,), in [0, num_classes).
+      label: int32 (b,), in [0, num_classes); of a split whose examples have sets of labels, which only evaluation reads,
+        uint8 (b, num_classes), 1 for each class that is right, all 0 for an example that is not scored.
       mask: float32 (b,), 1 for an example that counts, 0 for padding (or an image that could not be decoded).
     """
 
@@ -78,6 +82,8 @@ class DatasetSpec(NamedTuple):
       num_classes: number of classes.
       class_names: one name per class, in label order.
       image_shape: (h, w, c) as stored; None where it varies.
+      multi_label: an example has a set of right classes, which may be empty, in place of one.
+      competing: the classes that a prediction is chosen from, sorted; empty for all of them.
     """
 
     name: str
@@ -86,6 +92,8 @@ class DatasetSpec(NamedTuple):
     num_classes: int
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int | None]
+    multi_label: bool = False
+    competing: tuple[int, ...] = ()
 
 
 class UserError(ValueError):

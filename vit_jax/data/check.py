@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal, NamedTuple
 
-from vit_jax.data import fingerprints, idx, prepare, tensorflow_free
+from vit_jax.data import fingerprints, idx, objectnet, ops, prepare, tensorflow_free
 from vit_jax.data.records import PRIVATE, find_builder
 from vit_jax.data.vtab import TASKS
 from vit_jax.types import UserError
@@ -62,6 +62,9 @@ KNOWN = {
     "smallnorb": Known({"train": 24300, "test": 24300}),
     "uc_merced": Known({"train": 2100}),
     "cars196": Known({"train": 8144, "test": 8041}),
+    "caltech_birds2011": Known({"train": 5994, "test": 5794}),
+    "objectnet": Known({"test": 18574}, by_hand=prepare.BY_FOLDER["objectnet"]),
+    "imagenet21k": Known({}, by_hand="image-net.org"),
 }
 
 
@@ -92,6 +95,8 @@ def check(name: str, data_dir: str = "", record: bool = False) -> Finding:
 def _check(name: str, data_dir: str, record: bool) -> Finding:
     dataset = TASKS[name.removeprefix("vtab/")].dataset if name.removeprefix("vtab/") in TASKS else name
     root = prepare.find_data_dir(data_dir)
+    if dataset == objectnet.NAME:
+        return _check_objectnet(root)
     try:
         builder = find_builder(dataset, root)
     except UserError as error:
@@ -104,6 +109,25 @@ def _check(name: str, data_dir: str, record: bool) -> Finding:
         return _check_prepared(name, dataset, builder, record)
     except UserError as error:
         return Finding(name, "wrong", str(error), f"remove {builder.data_dir} and prepare it again")
+
+
+def _check_objectnet(root: str) -> Finding:
+    """Of the one set that is read as it is distributed: whether it is there and whole, and a few images."""
+    name = objectnet.NAME
+    try:
+        place = objectnet.find_objectnet(name, root)
+    except UserError:
+        return Finding(name, "missing", f"not in {root}", objectnet.how_to_get(root))
+    try:
+        source = objectnet.open_objectnet(name, "test", root)
+        (expected,) = KNOWN[name].splits.values()
+        if len(source) != expected:
+            raise UserError(f"{len(source):,} images of ImageNet's classes, expected {expected:,}")
+        for index in range(0, len(source), max(len(source) // SAMPLES, 1)):
+            source.decode(source.read(index)[0])
+    except (UserError, ops.CorruptImage) as error:
+        return Finding(name, "wrong", f"{place}: {error}", f"remove it; {objectnet.how_to_get(root)}")
+    return Finding(name, "ready", f"{len(source):,} images of ImageNet's classes; in {place}", "")
 
 
 def _how_to_get(dataset: str, root: str, data_dir: str) -> str:

@@ -23,6 +23,8 @@ from vit_jax.data import fingerprints, idx, tensorflow_free
 from vit_jax.types import UserError
 
 OWN_BUILDERS = ("digits",)  # modules of data.builders; prepared on first use
+# Read as they are distributed, without preparation: {name: where from}.
+BY_FOLDER = {"objectnet": "objectnet-1.0.zip from https://objectnet.dev (its password is on that page)"}
 COMMAND = "python scripts/prepare_data.py"
 
 
@@ -137,6 +139,8 @@ def unknown_name_message(name: str) -> str:
     """Names the nearest TFDS data set."""
     import tensorflow_datasets as tfds
 
+    if name in BY_FOLDER:
+        return f"{name} is read as it is distributed and needs no preparation: unpack {BY_FOLDER[name]} into the data folder"
     known = {*tfds.list_builders(with_community_datasets=False), *OWN_BUILDERS}
     near = difflib.get_close_matches(name.split(":")[0].split("/")[0].lower(), known, n=3, cutoff=0.5)
     hint = (

@@ -12,7 +12,7 @@ import numpy as np
 from vit_jax.data import augment, ops
 from vit_jax.types import UserError
 
-RecipeName = Literal["pretrain", "finetune", "resize_flip", "eval", "eval_crop", "fewshot"]
+RecipeName = Literal["pretrain", "finetune", "resize_flip", "eval", "eval_crop", "fewshot", "objectnet"]
 
 
 class Recipe(NamedTuple):
@@ -40,6 +40,7 @@ RECIPES: dict[str, Recipe] = {
     "eval": Recipe(1.0, "none", False, "the release"),
     "eval_crop": Recipe(8 / 7, "central", False, "big_vision: shorter side 256 -> 224", keep_aspect=True),
     "fewshot": Recipe(8 / 7, "central", False, "big_vision few-shot: 256 -> 224"),
+    "objectnet": Recipe(16 / 15, "central", False, "arXiv 1912.11370: shorter side 512 -> 480", keep_aspect=True),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from vit_jax.data.ops import CorruptImage, decode
 from vit_jax.data.sources import Source
-from vit_jax.types import Batch
+from vit_jax.types import Batch, Label
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 PADDING = -1  # in place of an example's index
@@ -50,9 +50,11 @@ class BatchReader:
         Returns:
           The batch and its corrupt images.
         """
+        spec = self._source.spec
+        sets = spec.multi_label
         batch = Batch(
             image=np.zeros((len(keys), *self._shape), np.uint8),
-            label=np.zeros(len(keys), np.int32),
+            label=np.zeros((len(keys), spec.num_classes), np.uint8) if sets else np.zeros(len(keys), np.int32),
             mask=np.zeros(len(keys), np.float32),
         )
         corrupt: list[tuple[str, str]] = []
@@ -65,7 +67,7 @@ class BatchReader:
                 return Element(batch, tuple(corrupt), problem)
         return Element(batch, tuple(corrupt), "")
 
-    def _read_many(self, indices: list[int]) -> list[tuple[bytes, int, str]]:
+    def _read_many(self, indices: list[int]) -> list[tuple[bytes, Label, str]]:
         many = getattr(self._source, "read_many", None)
         return many(indices) if many is not None else [self._source.read(index) for index in indices]
 
@@ -75,7 +77,7 @@ class BatchReader:
         row: int,
         epoch: int,
         index: int,
-        example: tuple[bytes, int, str],
+        example: tuple[bytes, Label, str],
         corrupt: list[tuple[str, str]],
     ) -> str:
         """Writes one row; returns what makes it impossible to go on, or an empty string."""
@@ -85,9 +87,13 @@ class BatchReader:
         classes = self._source.spec.num_classes
         for attempt in range(min(len(self._source), self._max_corrupt + 1) if self._replace else 1):
             data, label, name = example if attempt == 0 else self._source.read((index + attempt) % len(self._source))
-            if not 0 <= label < classes:
+            labels = label if isinstance(label, tuple) else (label,)
+            if not all(0 <= one < classes for one in labels):
                 return f"{name} has label {label}, expected 0 to {classes - 1}: this split has no (or other) labels"
-            batch.label[row] = label
+            if isinstance(label, tuple):
+                batch.label[row, list(label)] = 1
+            else:
+                batch.label[row] = label
             try:
                 image = self._decode(data)
             except CorruptImage as error:

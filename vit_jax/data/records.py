@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_jax.data import prepare
+from vit_jax.data.imagenet import competing_classes
 from vit_jax.data.splits import parse_split
-from vit_jax.types import DatasetSpec, UserError
+from vit_jax.types import DatasetSpec, Label, UserError
 
 PRIVATE = {
     "jft_300m": "JFT-300M is Google's own and was never published",
@@ -52,16 +53,21 @@ class TfdsSource:
     def __len__(self) -> int:
         return self.spec.num_examples
 
-    def read(self, index: int) -> tuple[bytes, int, str]:
-        """Example `index` of the split: (encoded image, label, name)."""
+    def read(self, index: int) -> tuple[bytes, Label, str]:
+        """Example `index` of the split: (encoded image, label or labels, name)."""
         return self.read_many([index])[0]
 
-    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
+    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
         """As `read`, five times faster than one by one."""
         examples = self._records.__getitems__([int(i) for i in indices])
         names = (f"{self.spec.name}:{self.spec.split}#{i}" for i in indices)
         image, label = self._keys
-        return [(bytes(e[image]), int(e[label]), name) for e, name in zip(examples, names, strict=True)]
+        as_label = _as_set if self.spec.multi_label else int
+        return [(bytes(e[image]), as_label(e[label]), name) for e, name in zip(examples, names, strict=True)]
+
+
+def _as_set(labels: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(label) for label in labels)
 
 
 def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
@@ -89,18 +95,25 @@ def open_packed(dataset: str, split: str) -> TfdsSource:
 
 
 def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
-    """A split of a prepared data set whose features are an image and its class; `dataset` is how the user named it."""
+    """A split of a prepared data set whose features are an image and its class, or the set of its classes; `dataset` is how
+    the user named it."""
+    import tensorflow_datasets as tfds
+
     info = builder.info
     slices = parse_split(dataset, split, {name: s.num_examples for name, s in info.splits.items()})
     image, label = _find_keys(dataset, info)
     shape = info.features[image].shape
+    multi_label = not isinstance(info.features[label], tfds.features.ClassLabel)
+    classes = info.features[label].feature if multi_label else info.features[label]
     spec = DatasetSpec(
         name=dataset,
         split=split,
         num_examples=sum(s.stop - s.start for s in slices),
-        num_classes=info.features[label].num_classes,
-        class_names=tuple(info.features[label].names),
+        num_classes=classes.num_classes,
+        class_names=tuple(classes.names),
         image_shape=(shape[0], shape[1], shape[2]),
+        multi_label=multi_label,
+        competing=competing_classes(info.name, classes.names),
     )
     return TfdsSource(spec, str(builder.data_dir), (image, label))
 
@@ -179,7 +192,7 @@ def _flag(data_dir: str) -> str:
 
 
 def _find_keys(dataset: str, info: Any) -> tuple[str, str]:
-    """The features that are the image and its one label."""
+    """The features that are the image and its label, or its labels."""
     import tensorflow_datasets as tfds
 
     features = dict(info.features.items())
@@ -188,7 +201,8 @@ def _find_keys(dataset: str, info: Any) -> tuple[str, str]:
         pairs.append(info.supervised_keys)
     for image, label in pairs:
         is_image = isinstance(features.get(image), tfds.features.Image)
-        if is_image and isinstance(features.get(label), tfds.features.ClassLabel):
+        inner = getattr(features.get(label), "feature", features.get(label))  # of a sequence
+        if is_image and isinstance(inner, tfds.features.ClassLabel):
             return image, label
     found = {key: type(feature).__name__ for key, feature in info.features.items()}
     raise UserError(

@@ -10,12 +10,13 @@ from etils import epath
 
 from vit_jax.data.folders import open_folder
 from vit_jax.data.lists import is_list, open_list
+from vit_jax.data.objectnet import is_objectnet, open_objectnet
 from vit_jax.data.pack import is_packed
 from vit_jax.data.prepare import OWN_BUILDERS, find_data_dir
 from vit_jax.data.records import PRIVATE, open_packed, open_tfds
 from vit_jax.data.tasks import open_task
 from vit_jax.data.vtab import PREFIX
-from vit_jax.types import DatasetSpec
+from vit_jax.types import DatasetSpec, Label, UserError
 
 
 class Source(Protocol):
@@ -31,32 +32,47 @@ class Source(Protocol):
         """Number of examples."""
         ...
 
-    def read(self, index: int) -> tuple[bytes, int, str]:
-        """Example `index`, 0 <= index < len: (encoded image, label, name for messages)."""
+    def read(self, index: int) -> tuple[bytes, Label, str]:
+        """Example `index`, 0 <= index < len: (encoded image, label, name for messages); the label is a tuple where
+        `spec.multi_label`."""
         ...
 
 
-def open_source(dataset: str, split: str, data_dir: str = "") -> Source:
+def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bool = False) -> Source:
     """Opens one split of a data set.
 
     Args:
       dataset: a list of `path,label` (.csv, .tsv, .txt); a folder that `data.pack` wrote, or one that contains
         train/<class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
-        `.`, `~`, `gs://`), a TFDS name: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`, or `vtab/TASK`. `digits` ships with
-        scikit-learn and is prepared on first use.
+        `.`, `~`, `gs://`), a TFDS name: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`, `vtab/TASK`, or `objectnet`.
+        `digits` ships with scikit-learn and is prepared on first use.
       split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`.
       data_dir: where TFDS's data sets are; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      multi_label: whether the caller understands examples that have a set of labels (ImageNet ReaL, ObjectNet).
 
     Returns:
       The source; its `spec` says what it holds.
 
     Raises:
-      UserError: it is not there, not prepared, or not laid out as expected; the message says what to do.
+      UserError: it is not there, not prepared, not laid out as expected, or of label sets that the caller does not
+        understand; the message says what to do.
     """
+    source = _open(dataset, split, data_dir)
+    if source.spec.multi_label and not multi_label:
+        raise UserError(
+            f"{dataset}: its examples have sets of labels, which are for evaluation only: expected one label an image here. "
+            "Score it with an evaluator named scorecard, or scripts/evaluate.py; train on a data set of single labels"
+        )
+    return source
+
+
+def _open(dataset: str, split: str, data_dir: str) -> Source:
     if dataset.startswith(PREFIX) and not os.path.isdir(dataset):
         return open_task(dataset, split, data_dir)
     if is_list(dataset):
         return open_list(dataset, split)
+    if is_objectnet(dataset):
+        return open_objectnet(dataset, split, data_dir)
     if is_packed(dataset):
         return open_packed(dataset, split)
     if _is_folder(dataset, data_dir):

@@ -12,7 +12,7 @@ from vit_jax.data import ops, prepare, split_ids
 from vit_jax.data.records import TfdsSource, open_builder
 from vit_jax.data.splits import parse_split
 from vit_jax.data.vtab import PREFIX, TASKS, Task, find_task, stored_split
-from vit_jax.types import DatasetSpec, UserError
+from vit_jax.types import DatasetSpec, Label, UserError
 
 
 class TaskSource(TfdsSource):
@@ -28,13 +28,13 @@ class TaskSource(TfdsSource):
         self._task_name, self._places = task_name, places
         super().__init__(spec, folder, ("image", ""), stored)
 
-    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
+    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
         """As `TfdsSource.read_many`."""
         label = TASKS[self._task_name].label
         stored = [int(i) for i in (indices if self._places is None else self._places[list(indices)])]
         examples = self._records.__getitems__(stored)
         names = (f"{self.spec.name}:{self.spec.split}#{i}" for i in indices)
-        found = []
+        found: list[tuple[bytes, Label, str]] = []
         for example, name in zip(examples, names, strict=True):
             value = label(example) if callable(label) else int(example[label])
             found.append((bytes(example["image"]), value, name))

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
 from vit_jax.evals.base import read_split
+from vit_jax.evals.scoring import keep_competing
 from vit_jax.metrics import Mean
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
 
@@ -64,14 +65,29 @@ class Classification:
         self._source = open_source(self.dataset, self.split, self.data_dir)
         return [self._source.spec]
 
+    def check_head(self, num_classes: int) -> None:
+        """Refuses a model that has no score for some of the data's classes.
+
+        Raises:
+          UserError: the data has more classes than the model.
+        """
+        assert self._source is not None, "open() comes first"
+        spec = self._source.spec
+        if spec.num_classes > num_classes:
+            raise UserError(
+                f"{spec.name} has {spec.num_classes:,} classes and the model scores {num_classes:,}; evaluate on data of the "
+                "training set's classes"
+            )
+
     def __call__(
         self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
     ) -> dict[str, float]:
         """Returns top1 and top5 (fractions), loss (the training objective's) and num_examples."""
         assert self._source is not None, "open() comes first"
+        competing = self._source.spec.competing
         if self._step is None:
             self._step = jax.jit(
-                lambda params, batch: _score(forward, objective, params, batch),
+                lambda params, batch: _score(forward, objective, params, batch, competing),
                 out_shardings=partition.replicated(mesh),
             )
         sums: dict[str, list[float]] = {}
@@ -97,16 +113,17 @@ class Classification:
 
 
 def _score(
-    forward: Callable[..., Any], objective: Callable[..., Any], params: Any, batch: Batch
+    forward: Callable[..., Any], objective: Callable[..., Any], params: Any, batch: Batch, competing: tuple[int, ...]
 ) -> tuple[dict[str, jax.Array], Rows]:
     """Sums over the real rows of a batch, and all its rows."""
     outputs = forward(params, batch.image)
-    _, best = jax.lax.top_k(outputs.logits, min(5, outputs.logits.shape[-1]))  # b k
+    logits = keep_competing(outputs.logits, competing)
+    _, best = jax.lax.top_k(logits, min(5, len(competing) or logits.shape[-1]))  # b k
     hits = jnp.where(best == batch.label[:, None], batch.mask[:, None], 0.0)
     loss = jnp.where(batch.mask > 0, objective(outputs, batch)["loss"], 0.0)
     sums = {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss.sum(), "count": batch.mask.sum()}
     # A softmax of the best class alone: no probabilities of all classes are kept.
-    confidence = jnp.exp(outputs.logits.max(axis=-1) - jax.nn.logsumexp(outputs.logits, axis=-1))
+    confidence = jnp.exp(logits.max(axis=-1) - jax.nn.logsumexp(logits, axis=-1))
     return sums, Rows(batch.label, best[:, 0], confidence, batch.mask)
 
 
