@@ -7,20 +7,22 @@
     python -m vit_jax.main --config=configs/finetune.py:dataset=FOLDER --config.init=CHECKPOINT --workdir=runs/theirs
     python -m vit_jax.main --config=configs/finetune.py:variant=B/16,dataset=cifar10,smoke --workdir=/tmp/smoke
 
-Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; left out, the model is the one
-that `init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
-`train/CLASS/*.jpg`, a list of `path,label`, or what scripts/prepare_data.py packed from either; `init` where the weights
-come from; `lr` one of the row's sweep (default its third value, 0.01 for CIFAR, 0.03 for ImageNet); `dev` trains on the
-training set less the row's development split and scores that (to choose the LR), without it the whole training set is used
-and the test split is scored; `table2` ImageNet at 512 (518 for patch 14) pixels with Polyak averaging 0.9999; `smoke` a
-minute on any CPU, on digits (or your images). Images of your own train for 20 epochs of batches of 64 at 224 pixels; any of
-it can be set, `--config.data.resolution=384 --config.data.batch_size=512`.
+Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; left out, the model is the one that
+`init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
+`train/CLASS/*.jpg`, a list of `path,label`, tar shards (`shards/train-{000..123}.tar`, or their folder), or what
+scripts/prepare_data.py packed from any of them; `init` where the weights come from; `lr` one of the row's sweep (default its
+third value, 0.01 for CIFAR, 0.03 for ImageNet); `dev` trains on the training set less the row's development split and scores
+that (to choose the LR), without it the whole training set is used and the test split is scored; `table2` ImageNet at 512 (518
+for patch 14) pixels with Polyak averaging 0.9999; `smoke` a minute on any CPU, on digits (or your images). Images of your own
+train for 20 epochs of batches of 64 at 224 pixels; any of it can be set, `--config.data.resolution=384
+--config.data.batch_size=512`.
 
 Expected from ImageNet-21k weights (table 5): B/16 CIFAR-10 98.95, CIFAR-100 91.67, ImageNet 83.97, Flowers 99.38, Pets
 94.43; L/16 99.16, 93.44, 85.15, 99.61, 94.73. Mean of three seeds; spread below 0.1 but for Pets and Flowers.
 """
 
 import json
+import re
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -110,8 +112,8 @@ def get_config(text: str | None = None) -> ConfigDict:
 
 
 def is_own(dataset: str) -> bool:
-    """Whether a data set is a folder, a list or a packed folder of the user's, and not a name."""
-    return Path(dataset).expanduser().exists()
+    """Whether a data set is a folder, a list, tar shards or a packed folder of the user's, and not a name."""
+    return dataset.endswith(".tar") or Path(dataset).expanduser().exists()
 
 
 def own_splits(dataset: str) -> set[str]:
@@ -120,6 +122,10 @@ def own_splits(dataset: str) -> set[str]:
     packed = place / "dataset_info.json"
     if packed.exists():
         return {split["name"] for split in json.loads(packed.read_text())["splits"]}
+    pattern = place.parent.glob(re.sub(r"\{.*\}", "*", place.name)) if dataset.endswith(".tar") else place.glob("*.tar")
+    shards = [] if (place / "train").is_dir() else [path.stem for path in pattern]
+    if shards:  # named after their splits, `train-000.tar`: the words of vit_jax.data.shards
+        return {word for name in shards for word in re.findall("[a-z]+", name)}
     if place.is_dir():
         return {p.name for p in place.iterdir() if p.is_dir()}
     return {
