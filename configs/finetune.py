@@ -9,15 +9,15 @@
     python -m vit_jax.main --config=configs/finetune.py:variant=B/16,dataset=cifar10,smoke --workdir=/tmp/smoke
     python scripts/sweep.py --config=configs/finetune.py:dataset=cifar10+cifar100,init=ViT-B_16.npz --workdir=runs/table4
 
-Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; left out, the model is the one
-that `init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
-`train/CLASS/*.jpg`, a list of `path,label`, or what scripts/prepare_data.py packed from either; `init` where the weights
-come from; `lr` one of the row's sweep (default its third value, 0.01 for CIFAR, 0.03 for ImageNet); `dev` trains on the
-training set less the row's development split and scores that (to choose the LR), without it the whole training set is used
-and the test split is scored; `table2` ImageNet at 512 (518 for patch 14) pixels with Polyak averaging 0.9999; `real`
-scores ImageNet ReaL too, with calibration and intervals; `smoke` a minute on any CPU, on digits (or your images). Images of
-your own train for 20 epochs of batches of 64 at 224 pixels; any of it can be set, `--config.data.resolution=384
---config.data.batch_size=512`.
+Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; left out, the model is the one that
+`init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
+`train/CLASS/*.jpg`, a list of `path,label`, tar shards (`shards/train-{000..123}.tar`, or their folder), or what
+scripts/prepare_data.py packed from any of them; `init` where the weights come from; `lr` one of the row's sweep (default its
+third value, 0.01 for CIFAR, 0.03 for ImageNet); `dev` trains on the training set less the row's development split and scores
+that (to choose the LR), without it the whole training set is used and the test split is scored; `table2` ImageNet at 512 (518
+for patch 14) pixels with Polyak averaging 0.9999; `real` scores ImageNet ReaL too, with calibration and intervals; `smoke` a
+minute on any CPU, on digits (or your images). Images of your own train for 20 epochs of batches of 64 at 224 pixels; any of
+it can be set, `--config.data.resolution=384 --config.data.batch_size=512`.
 
 As a sweep, `dataset` and `lr` take several values with `+` between; the default `lr` is the row's whole sweep, each trained as
 `dev`; the best is trained again on the whole training set with every seed (`seeds`, default 3) and scored on the test split.
@@ -27,6 +27,7 @@ Expected from ImageNet-21k weights (table 5): B/16 CIFAR-10 98.95, CIFAR-100 91.
 """
 
 import json
+import re
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -168,8 +169,8 @@ def get_sweep(text: str | None = None) -> dict:
 
 
 def is_own(dataset: str) -> bool:
-    """Whether a data set is a folder, a list or a packed folder of the user's, and not a name."""
-    return Path(dataset).expanduser().exists()
+    """Whether a data set is a folder, a list, tar shards or a packed folder of the user's, and not a name."""
+    return dataset.endswith(".tar") or Path(dataset).expanduser().exists()
 
 
 def own_splits(dataset: str) -> set[str]:
@@ -178,6 +179,10 @@ def own_splits(dataset: str) -> set[str]:
     packed = place / "dataset_info.json"
     if packed.exists():
         return {split["name"] for split in json.loads(packed.read_text())["splits"]}
+    pattern = place.parent.glob(re.sub(r"\{.*\}", "*", place.name)) if dataset.endswith(".tar") else place.glob("*.tar")
+    shards = [] if (place / "train").is_dir() else [path.stem for path in pattern]
+    if shards:  # named after their splits, `train-000.tar`: the words of vit_jax.data.shards
+        return {word for name in shards for word in re.findall("[a-z]+", name)}
     if place.is_dir():
         return {p.name for p in place.iterdir() if p.is_dir()}
     return {

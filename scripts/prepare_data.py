@@ -5,6 +5,9 @@
     python scripts/prepare_data.py fashion_mnist --source=DIR     from local idx files; mnist, kmnist too
     python scripts/prepare_data.py FOLDER --to=DIR                packs train/<class>/*.jpg into ArrayRecord
     python scripts/prepare_data.py images.csv --to=DIR            the same, of a list of `path,label`
+    python scripts/prepare_data.py SHARDS --to=DIR                the same, of WebDataset's tar shards
+    python scripts/prepare_data.py FOLDER --to=DIR --beam         the same by Apache Beam (requirements-beam.txt), on this
+                                                                  machine, or --beam="--runner=DataflowRunner ..." on many
     python scripts/prepare_data.py --check                        what of the paper's data is here, and how to get the rest
     python scripts/prepare_data.py --check cifar10 vtab/kitti     the same, of these
     python scripts/prepare_data.py --check --record cifar10       writes the checksums that later checks compare
@@ -38,11 +41,13 @@ def prepare_one(name: str, source: str, data_dir: str) -> None:
         print(f"note: {note}")
 
 
-def pack_one(dataset: str, to: str) -> None:
-    """Packs a folder or list and prints what was written and left out."""
+def pack_one(dataset: str, to: str, beam: str | None) -> None:
+    """Packs a folder, list or tar shards and prints what was written and left out."""
+    from vit_jax.data import pack_beam
     from vit_jax.data.pack import CORRUPT_LIST, pack
 
-    packed = pack(dataset, to, threads=os.cpu_count() or 2)
+    run = None if beam is None else pack_beam.make_run(beam)
+    packed = pack(dataset, to, threads=os.cpu_count() or 2, run=run)
     counts = ", ".join(f"{split} {count:,}" for split, count in packed.splits.items())
     print(f"{dataset} packed: {counts}; train on it with dataset={packed.folder}")
     if packed.corrupt:
@@ -83,10 +88,13 @@ def check_all(names: list[str], data_dir: str, record: bool) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 after printing what the user should do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="digits, fashion_mnist, any TFDS name; or with --to a folder or list")
+    parser.add_argument(
+        "names", nargs="*", help="digits, fashion_mnist, any TFDS name; or with --to a folder, list or tar shards"
+    )
     parser.add_argument("--source", default="", help="folder of idx files, or of files fetched by hand; a file of ids")
     parser.add_argument("--data-dir", default="", help="where to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
     parser.add_argument("--to", default="", help="new folder to pack your own images into; a new file of ids")
+    parser.add_argument("--beam", nargs="?", const="", metavar="OPTIONS", help="pack by Apache Beam, with its options")
     parser.add_argument("--check", action="store_true", help="only look, and say what is missing")
     parser.add_argument("--record", action="store_true", help="with --check: write the checksums of what is there")
     parser.add_argument("--split-ids", choices=("export", "import"), help="the ids of VTAB's examples")
@@ -112,8 +120,10 @@ def main(argv: list[str] | None = None) -> int:
         try:
             if args.to and len(args.names) > 1:
                 raise UserError(f"--to={args.to} takes one folder or list at a time, found {len(args.names)}")
+            if args.beam is not None and not args.to:
+                raise UserError(f"--beam packs your own images: name the folder to write, `{name} --to=DIR --beam`")
             if args.to:
-                pack_one(name, args.to)
+                pack_one(name, args.to, args.beam)
             else:
                 prepare_one(name, args.source, args.data_dir)
         except UserError as error:

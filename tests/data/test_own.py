@@ -1,6 +1,7 @@
 """The user's own images: a folder, a list of them and what was packed from either are one data set."""
 
 import contextlib
+import sys
 
 import numpy as np
 import PIL.Image
@@ -8,6 +9,7 @@ import pytest
 
 from vit_jax.data.loader import train_batches
 from vit_jax.data.pack import pack
+from vit_jax.data.pack_beam import make_run
 from vit_jax.data.preprocess import make_transform
 from vit_jax.data.sources import open_source
 from vit_jax.types import UserError
@@ -117,3 +119,9 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(images, tmp_path):
     with pytest.raises(UserError, match="no image of a split decodes; the last: test/"):
         pack(str(images), str(tmp_path / "never"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "there"]
+
+
+def test_beam_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)  # as Python has it for what cannot be imported
+    with pytest.raises(UserError, match=r"--beam needs Apache Beam.*`pip install -r requirements-beam.txt`"):
+        make_run("--runner=DataflowRunner")

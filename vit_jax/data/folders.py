@@ -3,6 +3,7 @@ data.sources."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -50,6 +51,19 @@ class FolderSource:
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
         """As `read`, for several."""
         return [self.read(int(index)) for index in indices]
+
+    def part(self, start: int, stop: int) -> FolderSource:
+        """Examples `start` to `stop` (excluded) alone."""
+        spec = self.spec._replace(num_examples=len(self._paths[start:stop]))
+        return FolderSource(spec, self.folder, self._paths[start:stop], self._labels[start:stop])
+
+    def num_bytes(self) -> int:
+        """Bytes of all files; one that is not there has none."""
+        root, total = epath.Path(self.folder), 0
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                total += (root / path).stat().length
+        return total
 
 
 def open_folder(dataset: str, split: str) -> FolderSource:

@@ -1,36 +1,84 @@
-"""Packs images, from a folder or a list, into sharded ArrayRecord once: sequential reads in place of a file per image.
+"""Packs images, from a folder, a list or tar shards, into sharded ArrayRecord once: sequential reads, and few files.
 
 The files are stored as they are, in reading order, so the packed set gives the same batches as what it was packed from.
-Called by: scripts/prepare_data.py; data.sources opens the result.
+Each shard is a task of its own: threads work them off here, or Apache Beam on as many machines as one has
+(`data.pack_beam`). Called by: scripts/prepare_data.py; data.sources opens the result.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import io
 import os
+import re
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from etils import epath
 
 from vit_jax.data import ops
-from vit_jax.data.folders import FolderSource, open_folder
+from vit_jax.data.folders import open_folder
 from vit_jax.data.lists import is_list, open_list, read_list
 from vit_jax.data.prepare import quietly
-from vit_jax.types import UserError
+from vit_jax.data.shards import is_shards, open_shards, shard_splits
+from vit_jax.types import DatasetSpec, UserError
 
 CORRUPT_LIST = "corrupt.txt"
+NAME = "packed"
+PARTIAL = ".partial"
+
+
+class Packable(Protocol):
+    """What can be packed: a `data.sources.Source` that knows its size and can be cut into parts."""
+
+    spec: DatasetSpec
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def read(self, index: int) -> tuple[bytes, int, str]:
+        """(encoded image, label, name) of an example."""
+        ...
+
+    def part(self, start: int, stop: int) -> Packable:
+        """Examples `start` to `stop` (excluded) alone."""
+        ...
+
+    def num_bytes(self) -> int:
+        """Bytes of all encoded images."""
+        ...
+
+
+class Task(NamedTuple):
+    """One shard to write: the split it belongs to, what goes in, and where to."""
+
+    split: str
+    source: Packable
+    path: str
+
+
+class Written(NamedTuple):
+    """What became of a task: examples and their bytes, and `name: reason` of each image that was left out."""
+
+    num_examples: int
+    num_bytes: int
+    corrupt: list[str]
 
 
 class Packed(NamedTuple):
-    """What was written: the folder, examples per split, and `path: reason` of each image that was left out."""
+    """What was written: the folder, examples per split, and `name: reason` of each image that was left out."""
 
     folder: str
     splits: dict[str, int]
     corrupt: list[str]
+
+
+Run = Callable[[Sequence[Task], tuple[str, ...]], list[Written]]
 
 
 def is_packed(dataset: str) -> bool:
@@ -38,13 +86,16 @@ def is_packed(dataset: str) -> bool:
     return (epath.Path(dataset).expanduser() / "dataset_info.json").exists()
 
 
-def pack(dataset: str, to: str, *, threads: int = 2) -> Packed:
-    """Packs every split of a folder or list of images.
+def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: Run | None = None) -> Packed:
+    """Packs every split of a folder or list of images, or of tar shards.
 
     Args:
-      dataset: folder with train/<class>/, or a list of `path,label`.
+      dataset: folder with train/<class>/, a list of `path,label`, or tar shards (see `data.shards`).
       to: folder to write; must not exist. A run names it as its data set.
       threads: that read and check images; each is decoded once, and what does not decode is left out and named.
+      num_shards: of each split; 0 for TFDS's rule: one below 128 MiB, then a power of two of shards of 64 MiB or more, to
+        1,024; from 1 TiB on as many thousands as keep a shard below 1 GiB.
+      run: what works off the shards, in place of `threads`: `data.pack_beam.run_beam`.
 
     Raises:
       UserError: `to` exists, the layout is another, or no image of a split decodes.
@@ -53,85 +104,193 @@ def pack(dataset: str, to: str, *, threads: int = 2) -> Packed:
     if target.exists():
         raise UserError(f"--to={to} exists; give a folder that does not, or remove it first")
     sources = {name: _open(dataset, name) for name in _split_names(dataset)}
-    corrupt: list[str] = []
+    classes = next(iter(sources.values())).spec.class_names
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the last step is a rename: what was interrupted never looks packed.
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=os.fspath(target.parent)) as scratch:
-        builder = _make_builder(sources, scratch, corrupt, threads)
-        try:
-            with quietly():
-                builder.download_and_prepare(file_format="array_record")
-        except AssertionError as error:
-            if "No examples were yielded" not in str(error):
-                raise
-            raise UserError(f"{dataset}: no image of a split decodes; the last: {corrupt[-1]}") from error
-        counts = {name: info.num_examples for name, info in builder.info.splits.items()}
+    scratch = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    scratch.mkdir()
+    try:
+        tasks = [task for name, source in sources.items() for task in _cut(name, source, scratch, num_shards)]
+        with quietly():
+            done = run(tasks, classes) if run else [write_shard(task, classes, threads) for task in tasks]
+        counts = _finish(dataset, tasks, done, classes, scratch)
+        corrupt = sorted(line for written in done for line in written.corrupt)
         if corrupt:
-            (builder.data_path / CORRUPT_LIST).write_text("\n".join(sorted(corrupt)) + "\n")
-        shutil.move(os.fspath(builder.data_path), os.fspath(target))
-    return Packed(str(target), counts, sorted(corrupt))
+            (scratch / CORRUPT_LIST).write_text("\n".join(corrupt) + "\n")
+        scratch.rename(target)
+    except BaseException:
+        scratch.rmtree()
+        raise
+    return Packed(str(target), counts, corrupt)
 
 
-def _open(dataset: str, split: str) -> FolderSource:
-    return open_list(dataset, split) if is_list(dataset) else open_folder(dataset, split)
+def _open(dataset: str, split: str) -> Packable:
+    if is_list(dataset):
+        return open_list(dataset, split)
+    return open_shards(dataset, split) if is_shards(dataset) else open_folder(dataset, split)
 
 
 def _split_names(dataset: str) -> list[str]:
     if is_list(dataset):
         return sorted({split for _, _, split in read_list(epath.Path(dataset).expanduser())})
+    if is_shards(dataset):
+        return shard_splits(dataset)
     root = epath.Path(dataset).expanduser()
     open_folder(dataset, "train")  # says what is wrong with the layout
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _make_builder(sources: dict[str, FolderSource], data_dir: str, corrupt: list[str], threads: int) -> Any:
+def _cut(split: str, source: Packable, folder: epath.Path, num_shards: int) -> Iterator[Task]:
+    """The shards of a split, of equally many examples each."""
+    from tensorflow_datasets.core.utils import shard_utils
+
+    count = num_shards or shard_utils.ShardConfig.calculate_number_shards(source.num_bytes(), len(source))
+    count, start = min(count, len(source)), 0
+    for i, stop in enumerate(shard_utils.get_shard_boundaries(len(source), count)):
+        yield Task(split, source.part(start, stop), _shard_path(folder, split, i, count))
+        start = stop
+
+
+def _shard_path(folder: epath.Path, split: str, shard: int, num_shards: int) -> str:
+    return os.fspath(_template(folder, split).sharded_filepath(shard_index=shard, num_shards=num_shards))
+
+
+def _template(folder: epath.Path, split: str) -> Any:
+    from tensorflow_datasets.core import naming
+
+    return naming.ShardedFileTemplate(folder, dataset_name=NAME, split=split, filetype_suffix="array_record")
+
+
+def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
+    """Writes one shard: reads, decodes (to check) and stores its images, in order.
+
+    Args:
+      task: the shard.
+      classes: names of all classes.
+      threads: that read and check.
+    """
+    from array_record.python import array_record_module
+    from tensorflow_datasets.core import example_serializer
+
+    features = _make_features(classes)
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    count, size, corrupt = 0, 0, list[str]()
+    remote = "://" in task.path
+    with tempfile.TemporaryDirectory() as scratch:
+        # ArrayRecord writes local files only. Under another name first: Beam may run a shard twice at the same time.
+        path = os.path.join(scratch, "shard") if remote else f"{task.path}.{secrets.token_hex(4)}{PARTIAL}"
+        writer = array_record_module.ArrayRecordWriter(path, "group_size:1")
+        for data, label, name, problem in _read_all(task.source, threads):
+            if problem:
+                corrupt.append(f"{name}: {problem}")
+                continue
+            example = features.encode_example({"image": io.BytesIO(data), "label": label})
+            # Sorted, for otherwise the order of the two features differs between processes: packing twice is to give the
+            # same files.
+            record = serializer.get_tf_example(example).SerializeToString(deterministic=True)
+            writer.write(record)
+            count, size = count + 1, size + len(record)
+        writer.close()
+        if remote:
+            with open(path, "rb") as read, epath.Path(task.path).open("wb") as write:
+                shutil.copyfileobj(read, write, 1 << 24)
+        else:
+            os.replace(path, task.path)
+    return Written(count, size, corrupt)
+
+
+@functools.lru_cache(maxsize=1)
+def _make_features(classes: tuple[str, ...]) -> Any:
     import tensorflow_datasets as tfds
 
-    names = next(iter(sources.values())).spec.class_names
+    return tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=list(classes))}
+    )
+
+
+def _read_all(source: Packable, threads: int) -> Iterator[tuple[bytes, int, str, str]]:
+    """All examples in order, as `_check` gives them."""
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        step = 64 * threads  # bounds what waits in memory
+        for start in range(0, len(source), step):
+            yield from pool.map(lambda i: _check(source, i), range(start, min(start + step, len(source))))
+
+
+def _check(source: Packable, index: int) -> tuple[bytes, int, str, str]:
+    """(bytes, label, name, what is wrong with it or "")."""
+    data, label, name = source.read(index)
+    try:
+        ops.decode(data)
+    except ops.CorruptImage as error:
+        # Pillow names the object in memory, which is another one each time: the list is to be the same each time.
+        return data, label, name, re.sub(r" <_io\.BytesIO object at 0x[0-9a-f]+>", "", str(error))
+    return data, label, name, ""
+
+
+def _finish(
+    dataset: str, tasks: Sequence[Task], done: Sequence[Written], classes: tuple[str, ...], folder: epath.Path
+) -> dict[str, int]:
+    """Drops shards that stayed empty, writes TFDS's description of the rest; returns the examples of each split."""
+    splits: dict[str, list[tuple[Task, Written]]] = {}
+    for task, written in zip(tasks, done, strict=True):
+        splits.setdefault(task.split, []).append((task, written))
+    for shards in splits.values():
+        if not any(written.num_examples for _, written in shards):
+            last = shards[-1][1].corrupt[-1]
+            raise UserError(f"{dataset}: no image of a split decodes; the last: {last}")
+    lengths: dict[str, list[tuple[int, int]]] = {}
+    for left in folder.glob(f"*{PARTIAL}"):  # by a worker that was stopped and begun anew elsewhere
+        left.unlink()
+    for split, shards in splits.items():
+        kept = [(task.path, written) for task, written in shards if written.num_examples]
+        for task, written in shards:
+            if not written.num_examples:
+                epath.Path(task.path).unlink()
+        for i, (path, _) in enumerate(kept):
+            if (final := _shard_path(folder, split, i, len(kept))) != path:
+                epath.Path(path).rename(final)
+        lengths[split] = [(written.num_examples, written.num_bytes) for _, written in kept]
+    _describe(lengths, classes, folder)
+    return {split: sum(count for count, _ in shards) for split, shards in lengths.items()}
+
+
+def _describe(lengths: Mapping[str, list[tuple[int, int]]], classes: tuple[str, ...], folder: epath.Path) -> None:
+    """Writes dataset_info.json and features.json, by which TFDS opens the folder."""
+    import tensorflow_datasets as tfds
 
     class Packing(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
         """A user's own images."""
 
         VERSION = tfds.core.Version("1.0.0")
-        name = "packed"
+        name = NAME
         pkg_dir_path = None
 
         def _info(self) -> Any:
-            features = {
-                "image": tfds.features.Image(shape=(None, None, 3)),
-                "label": tfds.features.ClassLabel(names=list(names)),
-            }
             return tfds.core.DatasetInfo(
                 builder=self,
-                features=tfds.features.FeaturesDict(features),
+                features=_make_features(classes),
                 supervised_keys=("image", "label"),
                 disable_shuffling=True,  # the source's own order
             )
 
-        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            return {name: self._generate_examples(source) for name, source in sources.items()}
+        def _split_generators(self, dl_manager: Any) -> Any:
+            raise NotImplementedError  # `write_shard` has written it all
 
-        def _generate_examples(self, source: FolderSource) -> Iterator:
-            with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-                step = 64 * threads  # bounds what waits in memory
-                for start in range(0, len(source), step):
-                    indices = range(start, min(start + step, len(source)))
-                    for index, (data, label, path, problem) in zip(
-                        indices, pool.map(lambda i: _check(source, i), indices), strict=True
-                    ):
-                        if problem:
-                            corrupt.append(f"{path}: {problem}")
-                        else:
-                            yield index, {"image": io.BytesIO(data), "label": label}
+        _generate_examples = _split_generators
 
-    return Packing(data_dir=data_dir)
-
-
-def _check(source: FolderSource, index: int) -> tuple[bytes, int, str, str]:
-    """(bytes, label, path, what is wrong with it or "")."""
-    data, label, path = source.read(index)
-    try:
-        ops.decode(data)
-    except ops.CorruptImage as error:
-        return data, label, path, str(error)
-    return data, label, path, ""
+    with quietly():
+        info = Packing(data_dir=os.fspath(folder), file_format="array_record").info
+        info.set_splits(
+            tfds.core.splits.SplitDict(
+                [
+                    tfds.core.SplitInfo(
+                        name=split,
+                        shard_lengths=[count for count, _ in shards],
+                        num_bytes=sum(size for _, size in shards),
+                        filename_template=_template(folder, split),
+                    )
+                    for split, shards in lengths.items()
+                ]
+            )
+        )
+        info.write_to_directory(folder)

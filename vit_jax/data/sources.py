@@ -14,6 +14,7 @@ from vit_jax.data.objectnet import is_objectnet, open_objectnet
 from vit_jax.data.pack import is_packed
 from vit_jax.data.prepare import OWN_BUILDERS, find_data_dir
 from vit_jax.data.records import PRIVATE, open_packed, open_tfds
+from vit_jax.data.shards import is_shards, names_shards, open_shards
 from vit_jax.data.tasks import open_task
 from vit_jax.data.vtab import PREFIX
 from vit_jax.types import DatasetSpec, Label, UserError
@@ -44,8 +45,9 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
     Args:
       dataset: a list of `path,label` (.csv, .tsv, .txt); a folder that `data.pack` wrote, or one that contains
         train/<class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
-        `.`, `~`, `gs://`), a TFDS name: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`, `vtab/TASK`, or `objectnet`.
-        `digits` ships with scikit-learn and is prepared on first use.
+        `.`, `~`, `gs://`); tar shards (their folder, or `shards/train-{000..123}.tar`), a TFDS name: `cifar10`,
+        `eurosat/rgb`, `cifar10:3.0.2`, `vtab/TASK`, or `objectnet`. `digits` ships with scikit-learn and is prepared on
+        first use.
       split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`.
       data_dir: where TFDS's data sets are; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       multi_label: whether the caller understands examples that have a set of labels (ImageNet ReaL, ObjectNet).
@@ -76,12 +78,12 @@ def _open(dataset: str, split: str, data_dir: str) -> Source:
     if is_packed(dataset):
         return open_packed(dataset, split)
     if _is_folder(dataset, data_dir):
-        return open_folder(dataset, split)
+        return open_shards(dataset, split) if is_shards(dataset) else open_folder(dataset, split)
     return open_tfds(dataset, split, data_dir)
 
 
 def _is_folder(dataset: str, data_dir: str) -> bool:
-    if dataset.startswith((".", "~", "/", "\\")) or "://" in dataset or os.path.isabs(dataset):
+    if names_shards(dataset) or dataset.startswith((".", "~", "/", "\\")) or "://" in dataset or os.path.isabs(dataset):
         return True
     if "/" not in dataset and "\\" not in dataset:
         # A bare name may also be a folder of prepared TFDS data (the command runs in ~/tensorflow_datasets).
