@@ -13,8 +13,9 @@ from made import leave_result, result_of
 from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vit_jax.sweeps import drive as driving
 from vit_jax.sweeps.drive import claim, collect, drive, hold, without_data
-from vit_jax.sweeps.grid import Grid, load_grid
+from vit_jax.sweeps.grid import Grid, _described, load_grid
 from vit_jax.sweeps.job import OUTCOME_FILE, read_outcome, write_job
+from vit_jax.sweeps.job import main as job_main
 from vit_jax.sweeps.results import read_result, read_results, read_sweep, spread, write_result
 from vit_jax.types import UserError
 
@@ -166,9 +167,23 @@ def test_a_result_of_another_config_is_refused(grid, config_file, tmp_path):
     run = grid.dev_runs("a")[0]
     leave_result(tmp_path, run, 0.5)
     config_file.write_text(config_file.read_text().replace("0.5", "0.6"))
+    _described.cache_clear()  # as a new process
     with pytest.raises(UserError, match=r"dev-lr0\.1-seed0/result\.json is of another config"):
         collect(load_grid(str(config_file), [("train.duration", "5")]), tmp_path, {})
     assert read_result(run.folder(tmp_path)) is not None  # and nothing was lost
+
+
+def test_a_config_file_that_changes_while_the_sweep_goes_on_is_told_by_the_run(grid, config_file, tmp_path):
+    run = grid.dev_runs("a")[0]
+    place = run.folder(tmp_path)
+    write_job(place, run, "final")
+    config_file.write_text(config_file.read_text().replace("0.5", "0.6"))
+    _described.cache_clear()
+    assert job_main([str(place)]) == EXIT_USER_ERROR
+    code, message = read_outcome(place)
+    assert code == EXIT_USER_ERROR
+    assert "swept.py:a-dev has changed since the sweep was started" in message
+    assert not (place / "config.json").exists()
 
 
 def test_a_damaged_result_is_named(grid, tmp_path):

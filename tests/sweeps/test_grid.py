@@ -6,7 +6,7 @@ import pytest
 from made import result_of
 
 from vit_jax.sweeps.cost import describe_state
-from vit_jax.sweeps.grid import Grid, identity_of, load_grid
+from vit_jax.sweeps.grid import Grid, _described, identity_of, load_grid
 from vit_jax.types import UserError
 
 
@@ -87,6 +87,8 @@ def test_an_identity_changes_with_the_config_file_and_the_overrides(grid, config
     before = identity_of(first)
     assert before == identity_of(first) != identity_of(second)
     config_file.write_text(config_file.read_text().replace("0.5", "0.6"))
+    assert identity_of(first) == before  # this process has read it
+    _described.cache_clear()
     assert identity_of(first) != before
 
 

@@ -9,6 +9,7 @@ Called by: sweeps.drive, scripts/sweep.py.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import runpy
 from collections.abc import Mapping
@@ -201,13 +202,24 @@ def _check_grid(spec: str, sweep: Sweep, overridden: set[str]) -> None:
 
 
 def identity_of(run: Run) -> str:
-    """A hash of what a run was asked to be: its config file's keys and its overrides, the same on every device.
+    """A hash of what a run is asked to be: its config file's keys and its overrides, the same on every device.
+
+    A process reads each config once, so a file that changes while a sweep goes on does not change what was asked for.
 
     Raises:
       UserError: the config cannot be loaded.
     """
-    described = configs.to_dict(probe_config(run) if run.kind == "fewshot" else configs.load(run.config))
-    return hash_of([run.kind, described, sorted(run.overrides)])
+    return hash_of([run.kind, _described(run.kind, run.config), sorted(run.overrides)])
+
+
+@functools.cache
+def _described(kind: Kind, config: str) -> dict[str, Any]:
+    return configs.to_dict(_load_probe(config) if kind == "fewshot" else configs.load(config))
+
+
+def _load_probe(spec: str) -> ml_collections.ConfigDict:
+    path, _, arg = spec.partition(":")
+    return runpy.run_path(path)["get_probe"](arg or None)
 
 
 def probe_config(run: Run) -> ml_collections.ConfigDict:
@@ -216,7 +228,6 @@ def probe_config(run: Run) -> ml_collections.ConfigDict:
     Raises:
       UserError: an override of a key it does not have.
     """
-    path, _, arg = run.config.partition(":")
-    config = runpy.run_path(path)["get_probe"](arg or None)
+    config = _load_probe(run.config)
     configs.override(config, run.overrides)
     return config

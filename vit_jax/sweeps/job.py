@@ -39,7 +39,8 @@ def write_job(folder: Path, run: Run, keep: Keep) -> None:
     """Leaves what `python -m vit_jax.sweeps.job FOLDER` needs, and removes what an earlier process said of its end."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
-    write_json(folder / JOB_FILE, {"run": dataclasses.asdict(run), "keep": keep in ("all", run.phase)})
+    asked = {"run": dataclasses.asdict(run), "identity": identity_of(run), "keep": keep in ("all", run.phase)}
+    write_json(folder / JOB_FILE, asked)
 
 
 def read_outcome(folder: Path) -> tuple[int, str] | None:
@@ -96,6 +97,11 @@ def _work(folder: Path) -> tuple[int, str]:
     run = Run(**job["run"] | {"overrides": tuple(tuple(pair) for pair in job["run"]["overrides"])})
     try:
         identity = identity_of(run)
+        if identity != job["identity"]:
+            raise UserError(
+                f"{run.config} has changed since the sweep was started; undo the change and start the sweep again, or give "
+                "what it is now a --workdir of its own"
+            )
         done = read_result(folder)
         if done is None:
             prepare_process()
