@@ -584,6 +584,48 @@ def test_a_folder_of_ones_own_is_fine_tuned_with_what_it_has(image_folder):
     assert (scored.dataset, scored.resolution) == (str(image_folder), config.data.resolution)
 
 
+# VTAB-1k
+
+
+def test_vtab_is_the_papers_protocol():
+    config = load("vtab", "variant=B/16,task=clevr_dist")
+    assert (config.data.split, config.evals.test.split) == ("train800val200", "test")
+    assert (config.train.duration, config.data.batch_size, config.data.resolution) == ("2500 steps", 512, (384, 384))
+    assert some(config.optim, "name", "lr", "decay", "warmup", "clip_norm") == ("sgd", 0.01, "cosine", "200 steps", 1.0)
+    dev = load("vtab", "variant=B/16,task=clevr_dist,dev")
+    assert (dev.data.split, dev.evals.dev.split) == ("train800", "val200")
+
+
+def test_the_light_protocol_is_the_benchmarks_own_scripts():
+    config = load("vtab", "variant=B/32,task=dtd,protocol=light")
+    assert (config.data.split, config.evals.test.split) == ("trainval1000", "test")
+    assert (config.train.duration, config.data.batch_size, config.data.resolution) == ("1000 steps", 64, (224, 224))
+    assert some(config.data, "recipe", "flip", "randaugment") == ("eval", False, (0, 0))
+    assert some(config.optim, "name", "lr", "decay", "warmup", "clip_norm", "weight_decay") == (
+        *("sgd", 0.01, "staircase", "80 steps", 0.0, 0.0),
+    )
+    with pytest.raises(UserError, match="protocol=lite: expected one of paper, light"):
+        load("vtab", "task=dtd,protocol=lite")
+
+
+def test_vtab_sweeps_all_19_with_three_seeds():
+    grid = load_grid(f"{ROOT / 'configs' / 'vtab.py'}:variant=B/16", [])
+    assert (len(grid.sweep.tasks), grid.sweep.seeds, grid.sweep.complete) == (19, (0, 1, 2), 19)
+    assert grid.num_runs == 57  # one learning rate: nothing to choose
+    assert load_grid(f"{ROOT / 'configs' / 'vtab.py'}:variant=B/16,lr=0.003+0.01", []).num_runs == 19 * (2 + 3)
+
+
+def test_fine_tuning_sweeps_the_whole_row_of_table_4():
+    for dataset, (_, rates, _) in TABLE_4.items():
+        grid = load_grid(f"{ROOT / 'configs' / 'finetune.py'}:variant=B/16,dataset={dataset}", [])
+        assert grid.sweep.candidates == {"optim.lr": rates}
+        assert grid.num_runs == 4 + 3
+    both = load_grid(f"{ROOT / 'configs' / 'finetune.py'}:variant=B/16,dataset=cifar10+cifar100", [])
+    assert [task.title for task in both.sweep.tasks] == ["CIFAR-10", "CIFAR-100"]
+    with pytest.raises(UserError, match="table 4 sweeps other rates for some"):
+        load_grid(f"{ROOT / 'configs' / 'finetune.py'}:variant=B/16,dataset=cifar10+imagenet2012", [])
+
+
 # The quickstart
 
 

@@ -43,6 +43,7 @@ def test_the_table_is_the_benchmarks():
         "smallnorb_elev": "test[50%:]",
     }
     assert vtab.stored_split(vtab.TASKS["dtd"], "train800val200") == "train[:800]+validation[:200]"
+    assert {vtab.stored_split(task, vtab.FIRST_1000) for task in tasks} == {"train[:1000]"}
 
 
 @pytest.mark.parametrize(("depth", "label"), [(8.0, 0), (8.001, 1), (8.5, 1), (9.0, 2), (9.5, 3), (10.0, 4), (10.1, 5)])
@@ -169,7 +170,9 @@ def test_another_version_is_said(prepared, small, caplog):
 def test_mistakes_name_the_right_thing(prepared):
     with pytest.raises(UserError, match=r"no VTAB task 'eurosad'; did you mean 'eurosat'\?"):
         open_source("vtab/eurosad", "test", prepared)
-    with pytest.raises(UserError, match="VTAB's splits are train800, val200, train800val200, test; found 'train'"):
+    with pytest.raises(
+        UserError, match="VTAB's splits are train800, val200, train800val200, trainval1000, test; found 'train'"
+    ):
         open_source("vtab/dtd", "train", prepared)
     with pytest.raises(UserError, match=r"takes no example|cannot read split"):
         open_source("vtab/svhn", "val200", prepared)  # 24 examples have no 65,931st

@@ -21,6 +21,8 @@ from vit_jax.types import UserError
         ("cosine", [0, 0.001, 0.002, 0.002 * 0.793892626, 0.001 * (1 + math.cos(0.6 * math.pi)), 4.894348e-5, 0]),
         ("linear", [0, 0.001, 0.002, 1e-5 + 0.00199 * 0.7, 1e-5 + 0.00199 * 0.4, 1e-5 + 0.00199 * 0.1, 1e-5]),
         ("constant", [0, 0.001, 0.002, 0.002, 0.002, 0.002, 0.002]),
+        # A tenth after 33, 66 and 99 steps each.
+        ("staircase", [0, 0.001, 0.002, 0.0002, 0.00002, 0.000002, 0.000002]),
     ],
 )
 def test_the_rate_at_seven_steps_by_hand(decay, expected):

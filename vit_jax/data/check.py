@@ -123,7 +123,7 @@ def _check_objectnet(root: str) -> Finding:
         (expected,) = KNOWN[name].splits.values()
         if len(source) != expected:
             raise UserError(f"{len(source):,} images of ImageNet's classes, expected {expected:,}")
-        for index in range(0, len(source), max(len(source) // SAMPLES, 1)):
+        for index in range(0, len(source), max(len(source) // fingerprints.SAMPLES, 1)):
             source.decode(source.read(index)[0])
     except (UserError, ops.CorruptImage) as error:
         return Finding(name, "wrong", f"{place}: {error}", f"remove it; {objectnet.how_to_get(root)}")

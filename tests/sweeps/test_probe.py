@@ -1,0 +1,108 @@
+"""Few-shot runs of a sweep: features once per checkpoint and set, and the numbers that the evaluator gives."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from vit_jax import partition
+from vit_jax.convert.load import load
+from vit_jax.data.prepare import prepare
+from vit_jax.data.sources import open_source
+from vit_jax.evals.fewshot import FewShot
+from vit_jax.models.build import make_forward
+from vit_jax.sweeps import probe as probing
+from vit_jax.sweeps.grid import load_grid, probe_config
+from vit_jax.sweeps.probe import probe
+from vit_jax.types import UserError
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    prepare("digits", data_dir=str(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A tiny ViT with random weights, as an npz of the release's names."""
+    from vit_jax.models.build import init_params
+    from vit_jax.models.vit import VisionTransformer
+
+    width, rng = 16, np.random.default_rng(0)
+    module = VisionTransformer(
+        patch_size=(4, 4), width=width, depth=1, mlp_dim=16, num_heads=2, num_classes=0, representation_size=0
+    )
+    params = init_params(module, jax.random.key(0), (8, 8))
+    file = tmp_path_factory.mktemp("model") / "tiny.npz"
+    flat = {"/".join(k.key for k in path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(params)}
+    np.savez(file, **{name: x + 0.1 * rng.standard_normal(x.shape).astype(np.float32) for name, x in flat.items()})
+    return str(file)
+
+
+def runs_of(checkpoint, data_dir, shots="1+5", **settings):
+    overrides = [("data_dir", data_dir), ("test_split", "test[:100]"), *settings.items()]
+    grid = load_grid(f"configs/fewshot.py:init={checkpoint},sets=digits,shots={shots}", overrides)
+    return grid.final_runs("digits", {})
+
+
+def test_scores_are_the_evaluators(checkpoint, data_dir, tmp_path):
+    run = runs_of(checkpoint, data_dir)[1]
+    found = probe(probe_config(run), tmp_path)
+    evaluator = FewShot(
+        train_split="train", test_split="test[:100]", dataset="digits", data_dir=data_dir, resolution=(8, 8),
+        shots=(1, 5), seeds=(1,), batch_size=128,
+    )  # fmt: skip
+    evaluator.open()
+    mesh = partition.make_mesh(1)
+    loaded = load(checkpoint, stored_pixels=True, channels=3)
+    params = partition.put_tree(loaded.params, partition.param_sharding(loaded.params, mesh))
+    expected = evaluator(params, make_forward(loaded.module), None, mesh)
+    assert found["scores"] == {"1shot": expected["1shot"], "5shot": expected["5shot"]}
+    assert found["scores"]["5shot"] > 0.3  # chance is 0.1
+    assert (found["resolution"], found["num_examples"], found["class_names"][3]) == ((8, 8), 100, "3")
+
+
+def test_features_are_computed_once_and_shared_by_all_seeds(checkpoint, data_dir, tmp_path, monkeypatch):
+    calls = []
+    compute = probing._compute
+    monkeypatch.setattr(probing, "_compute", lambda *args: calls.append(1) or compute(*args))
+    scores = [probe(probe_config(run), tmp_path)["scores"] for run in runs_of(checkpoint, data_dir)]
+    assert len(calls) == 1
+    assert len({json.dumps(s) for s in scores}) == 3  # other examples each
+    assert len(list(tmp_path.iterdir())) == 1
+    assert probe(probe_config(runs_of(checkpoint, data_dir)[0]), tmp_path)["scores"] == scores[0]
+    probe(probe_config(runs_of(checkpoint, data_dir, resolution="16")[0]), tmp_path)
+    assert len(calls) == 2  # another resolution has other features
+
+
+def test_shots_that_a_class_is_too_small_for_are_left_out_by_name(checkpoint, data_dir, tmp_path):
+    found = probe(probe_config(runs_of(checkpoint, data_dir, "5+1000")[0]), tmp_path)
+    assert list(found["scores"]) == ["5shot"]
+    assert found["left_out"] == [1000]
+    labels = [open_source("digits", "train", data_dir).read(i)[1] for i in range(1437)]
+    fewest = np.bincount(labels).min()
+    with pytest.raises(UserError, match=f"has {fewest} examples of its rarest class; none of shots=1000 can be drawn"):
+        probe(probe_config(runs_of(checkpoint, data_dir, "1000")[0]), tmp_path)
+
+
+def test_a_misspelt_key_of_a_probe_is_an_error(checkpoint, data_dir):
+    run = runs_of(checkpoint, data_dir)[0]
+    with pytest.raises(UserError, match=r"config\.resolutio does not exist; did you mean 'resolution'\?"):
+        probe_config(dataclasses.replace(run, overrides=(("resolutio", "8"),)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sets=dtd", r"give init=PATH"),
+        ("init=x.npz,sets=dtt", r"few-shot set 'dtt' is none of the table; did you mean 'dtd'\?"),
+        ("init=x.npz,shots=5+1", r"shots=5\+1: expected numbers of examples per class, ascending"),
+    ],
+)
+def test_few_shot_arguments_are_checked(arguments, message):
+    with pytest.raises(UserError, match=message):
+        load_grid(f"configs/fewshot.py:{arguments}", [])
