@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vit_jax import config as configs
 from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, prepare_process
@@ -133,15 +133,11 @@ def _train(folder: Path, run: Run, identity: str) -> Result:
     write_mistakes(folder, scored)
     resolution = tuple(scored["resolution"])
     steps, batch = made["steps"], resolved["data"]["batch_size"]
-    surrounding = {key: made[key] for key in surroundings()}
-    return Result(
-        task=run.task,
-        phase=run.phase,
-        candidate=run.candidate,
-        seed=run.seed,
-        identity=identity,
+    return _result(
+        run,
+        identity,
+        {key: made[key] for key in surroundings()},
         config_hash=hash_of(resolved),
-        command=_command(run),
         dataset=resolved["data"]["dataset"],
         splits={"train": resolved["data"]["split"], "scored": scored["split"]},
         resolution=resolution,
@@ -153,8 +149,6 @@ def _train(folder: Path, run: Run, identity: str) -> Result:
         scores=scores["eval"],
         average_scores={k: v for k, v in scores["eval_average"].items() if k != "num_examples"},
         seconds=made["seconds"],
-        device=_device(made["devices"]),
-        surroundings=surrounding,
         class_names=tuple(made["data"][0]["class_names"]),
     )
 
@@ -171,15 +165,11 @@ def _probe(folder: Path, run: Run, identity: str) -> Result:
         print(f"left out, a class has fewer examples: {', '.join(f'{k}-shot' for k in found['left_out'])}")
     described = configs.to_dict(config)
     write_json(folder / "config.json", described)
-    around = surroundings()
-    return Result(
-        task=run.task,
-        phase=run.phase,
-        candidate=run.candidate,
-        seed=run.seed,
-        identity=identity,
+    return _result(
+        run,
+        identity,
+        surroundings(),
         config_hash=hash_of(described),
-        command=_command(run),
         dataset=config.dataset,
         splits={"train": config.train_split, "scored": config.test_split},
         resolution=found["resolution"],
@@ -191,19 +181,29 @@ def _probe(folder: Path, run: Run, identity: str) -> Result:
         scores=found["scores"],
         average_scores={},
         seconds=round(time.perf_counter() - began, 1),
-        device=_device(around["devices"]),
-        surroundings=around,
         class_names=tuple(found["class_names"]),
+    )
+
+
+def _result(run: Run, identity: str, around: dict[str, Any], **found: Any) -> Result:
+    """What a run came to: what it was asked to be, where it ran, and what was found."""
+    kinds = around["devices"]
+    return Result(
+        task=run.task,
+        phase=run.phase,
+        candidate=run.candidate,
+        seed=run.seed,
+        identity=identity,
+        command=_command(run),
+        device=f"{len(kinds)} x {kinds[0]}",
+        surroundings=around,
+        **found,
     )
 
 
 def _scores_of(scores: dict[str, float], kind: str, name: str) -> dict[str, float]:
     prefix = f"{kind}/{name}/"
     return {key.removeprefix(prefix): value for key, value in scores.items() if key.startswith(prefix)}
-
-
-def _device(kinds: list[str]) -> str:
-    return f"{len(kinds)} x {kinds[0]}"
 
 
 def _command(run: Run) -> str:
