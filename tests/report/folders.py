@@ -109,7 +109,9 @@ def write_run(sweep_folder: Path, found: Result, *, curves=False) -> Path:
     (folder / "config.json").write_text(json.dumps({"seed": found.seed}))
     (folder / "log.txt").write_text("step 1\n")
     if curves:
-        loss = [{"step": s, "train/loss": 2.0 / (1 + s / 10) + 0.01 * found.seed, "train/lr": 0.01} for s in range(1, 101)]
+        loss = [
+            {"step": s, "train/loss": 2.0 / (1 + s / 10) + 0.01 * found.seed, "train/lr": 0.01} for s in range(1, 101)
+        ]
         top1 = [{"step": s, "eval/test/top1": found.scores["top1"] * (1 - 8 / s)} for s in range(20, 101, 20)]
         records = sorted([*loss, *top1], key=lambda record: record["step"])
         (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -122,7 +124,11 @@ def write_predictions(folder: Path, labels, predicted) -> None:
     labels, predicted = np.asarray(labels, np.int32), np.asarray(predicted, np.int32)
     confidence = np.linspace(0.5, 1, len(labels), dtype=np.float32)
     np.savez(
-        folder / "predictions.npz", index=np.arange(len(labels)), label=labels, predicted=predicted, confidence=confidence
+        folder / "predictions.npz",
+        index=np.arange(len(labels)),
+        label=labels,
+        predicted=predicted,
+        confidence=confidence,
     )
 
 

@@ -260,11 +260,11 @@ def compute_chart(name: str, entries: Sequence[tuple[int, Entry]]) -> Chart | No
             ax.set_xlim(min(flops) / 4, max(flops) * 4)
         ax.xaxis.set_major_formatter(lambda x, _: _power(x))
         ax.xaxis.set_minor_formatter(lambda x, _: "")
-        ax.set(title="Score against compute", xlabel="training FLOPs of a run", ylabel="%")
+        ax.set(xlabel="training FLOPs of a run", ylabel="%")
         _legend(ax, len(points) + 1)
 
     caption = "Each finished task against the FLOPs of one training run; large: the sweep's mean over those tasks."
-    return Chart(draw(name, caption, (7.2, 3.4), paint), caption)
+    return Chart(draw(name, caption, (5.2, 3.2), paint), caption)
 
 
 def _power(x: float) -> str:

@@ -44,18 +44,20 @@ def notes_of(entry: Entry, columns: Sequence[str], groups: Iterable[tuple[str, S
       groups: (name of a mean, titles that it is over).
     """
     found = {task.task.title: task for task in entry.tasks}
-    notes = []
+    strange = [title for title in columns if title not in found]
+    waiting = [t for t in columns if t in found and not found[t].task.missing and not found[t].final]
+    notes = [f"{entry.label}: not in the sweep: {', '.join(strange)}."] if strange else []
+    if waiting:
+        notes.append(f"{entry.label}: not done yet: {', '.join(waiting)}.")
     for title in columns:
         task = found.get(title)
-        if task is None:
-            notes.append(f"{entry.label}: {title} is not in the sweep.")
-        elif task.task.missing:
+        if task is not None and task.task.missing:
             notes.append(f"{entry.label}: {title} has no data: {task.task.missing}")
-        elif not task.complete:
+        elif task is not None and task.final and not task.complete:
             got = len(task.by_seed())
             diverged = f" (no number from seed {', '.join(map(str, task.diverged))})" if task.diverged else ""
             notes.append(
-                f"{entry.label}: {title} has {got} of {len(task.seeds)} seeds{diverged}; in no mean till then."
+                f"{entry.label}: {title} is unfinished: {got} of {len(task.seeds)} seeds{diverged}; in no mean."
             )
     for name, titles in groups:
         kept = [found[title] for title in titles if title in found and found[title].complete]
@@ -75,7 +77,7 @@ def with_differences(lines: Sequence[Line]) -> list[Line]:
             first, base = lines[0]
             title = f"{head.title} less {first.title}"
             gaps = {key: difference(cell, base[key]) for key, cell in cells.items() if key in base}
-            found.append((Head(title, "difference", head.group, "points"), gaps))
+            found.append((Head(title, "difference", head.group, f"to {first.title}, points"), gaps))
     return found
 
 

@@ -82,7 +82,7 @@ class Outcomes:
 
     @property
     def classes(self) -> list[ClassScore]:
-        """Classes with examples, the best recognised first."""
+        """Classes with examples, the worst recognised first."""
         if self.matrix is None:
             return []
         totals = self.matrix.sum(1)
@@ -91,7 +91,7 @@ class Outcomes:
             for n, name in enumerate(self.class_names)
             if totals[n]
         ]
-        return sorted(found, key=lambda score: (-score.percent, score.name))
+        return sorted(found, key=lambda score: (score.percent, score.name))
 
     @property
     def small_matrix(self) -> np.ndarray | None:
@@ -145,7 +145,7 @@ def _count(run: Run, num_classes: int, metric: str) -> np.ndarray | str:
     if not file.exists():
         return f"no {PREDICTIONS_FILE}, so no accuracy by class"
     try:
-        with np.load(file, allow_pickle=False) as saved:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as saved:
             label, predicted = (np.asarray(saved[key]) for key in ("label", "predicted"))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         return f"{PREDICTIONS_FILE} cannot be read ({type(error).__name__})"

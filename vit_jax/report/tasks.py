@@ -62,6 +62,7 @@ class Side(NamedTuple):
     place: int
     label: str
     score: Cell
+    brief: str
     status: str
     chosen: str
     tried: tuple[Tried, ...]
@@ -134,6 +135,7 @@ def _side(place: int, label: str, task: TaskRuns, to: Path) -> Side:
         place,
         label,
         task_cell(task, DECIMALS),
+        "no data" if task.task.missing else _status(task),
         _status(task),
         describe(chosen) if chosen is not None else "",
         tried,
