@@ -33,6 +33,7 @@ STAND_INS = {"#010101": "var(--ink)", "#020202": "var(--soft)", "#030303": "var(
 INK, SOFT, LINE = "#010101", "#020202", "#030303"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # labels are the user's: a dollar in one is no formula
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -117,7 +118,7 @@ def candidates_chart(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> C
         for number, (place, label, task, line) in enumerate(lines):
             x, y = np.array([p.x for p in line.points]), np.array([100 * p.mean for p in line.points])
             error = np.array([0.0 if math.isnan(p.std) else 100 * p.std for p in line.points])
-            said = f"{label}, {line.rest}" if line.rest else label
+            said = _short(f"{label}, {line.rest}" if line.rest else label)
             style: dict[str, Any] = {"color": color_of(place), "marker": MARKERS[number % len(MARKERS)], "label": said}
             ax.errorbar(x, y, error if error.any() else None, capsize=2, **style)
             for point in line.points:
@@ -209,7 +210,7 @@ def _paint_loss(ax: Axes, records: Records) -> None:
         if len(steps) > FEW_POINTS:
             loss = running_mean(loss, max(5, len(steps) // 40) | 1)
         every = len(steps) // MANY_POINTS + 1
-        ax.plot(steps[::every], loss[::every], color=color_of(place), label=label)
+        ax.plot(steps[::every], loss[::every], color=color_of(place), label=_short(label))
         lowest, highest = min(lowest, loss.min()), max(highest, loss.max())
     if lowest > 0 and highest / lowest > 20:
         ax.set_yscale("log")
@@ -226,7 +227,7 @@ def _paint_top1(ax: Axes, records: Records) -> None:
             for prefix, line in (("eval", "-"), ("eval_average", "--")):
                 steps, top1 = series(found, f"{prefix}/{evaluator}/top1")
                 if len(steps):
-                    named = f"{label}, {evaluator}" if prefix == "eval" else None
+                    named = _short(f"{label}, {evaluator}") if prefix == "eval" else None
                     marker = MARKERS[num % len(MARKERS)] if len(steps) <= FEW_POINTS else ""
                     ax.plot(steps, 100 * top1, line, color=color_of(place), marker=marker, label=named)
             num += 1
@@ -252,7 +253,7 @@ def compute_chart(name: str, entries: Sequence[tuple[int, Entry]]) -> Chart | No
             x, y = np.array(found).T
             marker, color = MARKERS[number % len(MARKERS)], color_of(place)
             ax.plot(x, y, linestyle="", marker=marker, color=color, alpha=0.45)
-            said = f"{label}: mean of {len(found)} task{'' if len(found) == 1 else 's'}"
+            said = f"{_short(label)}: mean of {len(found)} task{'' if len(found) == 1 else 's'}"
             ax.plot(x.mean(), y.mean(), linestyle="", marker=marker, color=color, markersize=10, label=said)
         flops = [x for found in points.values() for x, _ in found]
         ax.set_xscale("log")
@@ -272,6 +273,13 @@ def _power(x: float) -> str:
     factor = x / 10**exponent
     power = "10" + str(exponent).translate(SUPERSCRIPTS)
     return power if abs(factor - 1) < 1e-6 else f"{factor:.2g}·{power}"
+
+
+def _short(label: str, most: int = 44) -> str:
+    """A legend's line: its end is left out, and a leading underscore, which matplotlib takes for a label to hide, moved."""
+    text = " ".join(label.split())
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    return f" {text}" if text.startswith("_") else text
 
 
 def _legend(ax: Axes, num: int) -> None:
