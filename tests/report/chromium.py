@@ -65,13 +65,13 @@ class Page:
                 return answer["result"]
             self._hear(answer)
 
-    def open(self, file: Path, *, width: int, dark: bool = False, scripts: bool = True) -> None:
+    def open(self, file: Path, *, width: int, dark: bool = False, scripts: bool = True, media: str = "screen") -> None:
         """Loads a page from disk, in a window of this many pixels, as a phone would where it is narrow."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.call("Emulation.setEmulatedMedia", features=scheme)
+        self.call("Emulation.setEmulatedMedia", media=media, features=scheme)
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self._events.clear()
         self.call("Page.navigate", url=file.resolve().as_uri())

@@ -139,6 +139,13 @@ def test_a_wide_table_scrolls_in_its_box_with_its_first_column_in_place(browser,
     assert browser.value("box.querySelector('tbody th').getBoundingClientRect().left") == 16  # the margin
 
 
+def test_table_9_fits_on_a_landscape_page(browser, pages):
+    browser.open(pages["vtab"], width=1031, media="print")  # A4 less its margins, 273 mm at 96 dpi
+    assert browser.value(STICKS_OUT) == 0
+    assert browser.value("document.getElementById('table9').getBoundingClientRect().right") < 1031
+    shoot(browser, "vtab-print")
+
+
 def test_colours_follow_the_scheme_in_drawings_too(browser, pages):
     ink = "getComputedStyle(document.querySelector('svg text')).fill"
     found = []

@@ -111,6 +111,24 @@ def test_one_candidate_needs_no_development_runs_and_a_task_without_data_no_runs
     assert (entry.done, entry.expected) == (0, 6)
 
 
+def test_a_task_that_was_done_before_its_data_went_away_counts(tmp_path):
+    tasks = transfer_sweep().tasks
+    tasks = tuple(dataclasses.replace(task, missing="not prepared") for task in tasks)
+    sweep_in(tmp_path, tasks=tasks, seeds=(0, 1), candidates={"optim.lr": (0.01,)})
+    for task, seeds in ((tasks[0], (0, 1)), (tasks[1], (0,))):
+        for seed in seeds:
+            write_run(tmp_path, result(task.name, 0.5, seed=seed))
+    (entry,) = collect([tmp_path])
+    assert [task.complete for task in entry.tasks] == [True, False, False]
+    assert (entry.done, entry.expected) == (2, 2)
+
+
+def test_tasks_that_a_table_could_not_tell_apart_are_refused(tmp_path):
+    task = transfer_sweep().tasks[0]
+    sweep_in(tmp_path, tasks=(task, dataclasses.replace(task, name="again")))
+    assert "several tasks of the title CIFAR-10" in refused(tmp_path)
+
+
 def test_the_averaged_weights_score_counts_where_there_is_one(tmp_path):
     sweep_in(tmp_path, seeds=(0,))
     write_run(tmp_path, result("cifar10", 0.8, average_scores={"top1": 0.85}))

@@ -151,9 +151,22 @@ def test_colours_of_drawings_are_the_pages_and_text_stays_text(tmp_path):
     assert len(drawings) == 1 + 3 * 3  # compute; candidates, loss and top-1 of three tasks
     colors = {color for drawing in drawings for color in re.findall(r"#[0-9a-fA-F]{6}", drawing)}
     assert colors <= {"#000000"}  # nothing visible: matplotlib's default of what is covered by a style
+    assert "<metadata>" not in page  # it would hold the time
     assert "var(--series-0)" in drawings[1]
     assert ">optim.lr</text>" in drawings[1]
     assert ">0.003</text>" in drawings[1]
+
+
+def test_labels_that_matplotlib_would_read_as_formulas_or_hide_are_drawn_as_they_are(tmp_path):
+    for number, label in enumerate(("_hidden", r"$\nonsense{$", "long " * 30)):
+        write_transfer(tmp_path / str(number), label=label, titles=("Digits",))
+    page = write_and_read(*(tmp_path / str(n) for n in range(3)), to=tmp_path / "page")
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL)[:2]:
+        drawn = drawing.partition("</title>")[2]
+        assert "_hidden" in drawn
+        assert r"$\nonsense{$" in drawn
+        assert "long long" in drawn
+        assert "long " * 30 not in drawn
 
 
 def test_an_empty_sweep_gives_a_page_that_says_so(tmp_path):

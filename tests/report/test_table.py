@@ -105,6 +105,15 @@ def test_no_mean_is_printed_over_fewer_tasks_and_the_note_says_what_is_left_out(
     assert "all tasks: mean of 17 of 19: 69.12 ± 1.00, without Camelyon, Retinopathy." in notes
 
 
+def test_an_unfinished_number_is_never_the_best(tmp_path):
+    write_vtab(tmp_path, score=lambda number, seed: 0.999, leave_out={(0, 2)})
+    table = tables(tmp_path)["table9"]
+    assert cell(table, OURS, "Caltech101").text == "99.9 ± 0.0†"
+    assert not cell(table, OURS, "Caltech101").best
+    assert cell(table, "ViT-L/16 (JFT)", "Caltech101").best  # 95.4, of the finished ones
+    assert cell(table, OURS, "CIFAR-100").best
+
+
 def test_a_subset_of_the_tasks_is_no_vtab(tmp_path):
     write_vtab(tmp_path, tasks=vtab_sweep().tasks[:7])
     table = tables(tmp_path)["table9"]

@@ -90,8 +90,9 @@ def draw(name: str, described: str, size: tuple[float, float], paint: Callable[[
         FigureCanvasSVG(figure)
         paint(figure.subplots())
         out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(out, format="svg", transparent=True)
     svg = out.getvalue()[out.getvalue().index("<svg") :]
+    # When and by what it was drawn: the first would make every page another.
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for stand_in, ours in STAND_INS.items():
         svg = svg.replace(stand_in, ours)

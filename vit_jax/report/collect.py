@@ -15,7 +15,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vit_jax.sweeps.results import RESULT_FILE, Result, Spread, Sweep, SweepTask, read_result, read_sweep, spread
+from vit_jax.sweeps.results import (
+    RESULT_FILE,
+    SWEEP_FILE,
+    Result,
+    Spread,
+    Sweep,
+    SweepTask,
+    read_result,
+    read_sweep,
+    spread,
+)
 from vit_jax.types import UserError, nearest
 
 Candidate = Mapping[str, Any]
@@ -155,6 +165,13 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
     if twice:
         raise UserError(f"{', '.join(twice)} is given more than once; give each sweep's folder once")
     sweeps = [(folder, read_sweep(folder)) for folder in folders]
+    for folder, sweep in sweeps:
+        for what in ("name", "title"):
+            again = [v for v, times in Counter(getattr(task, what) for task in sweep.tasks).items() if times > 1]
+            if again:
+                raise UserError(
+                    f"{folder / SWEEP_FILE} has several tasks of the {what} {', '.join(again)}; tell them apart"
+                )
     mistakes: list[str] = []
     read = [(folder, sweep, _read_tasks(folder, sweep, mistakes)) for folder, sweep in sweeps]
     if mistakes:
@@ -193,9 +210,16 @@ def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[TaskRu
         if len({same(run.result.candidate) for run in runs}) > 1:
             said = ", ".join(f"seed {run.result.seed}: {describe(run.result.candidate)}" for run in runs)
             mistakes.append(f"{folder / 'runs' / name}: the final runs have different candidates ({said})")
-    return tuple(
+    found = [
         TaskRuns(task, sweep.metric, sweep.seeds, tuple(dev[task.name]), tuple(final[task.name]))
         for task in sweep.tasks
+    ]
+    # What was finished before its data went away stands.
+    return tuple(
+        dataclasses.replace(runs, task=dataclasses.replace(runs.task, missing=""))
+        if {run.result.seed for run in runs.final} == set(sweep.seeds)
+        else runs
+        for runs in found
     )
 
 

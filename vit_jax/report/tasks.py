@@ -33,9 +33,8 @@ class Tried(NamedTuple):
 class RunLine(NamedTuple):
     """A run and its files."""
 
-    phase: str
+    name: str
     candidate: str
-    seed: int
     score: str
     last: str
     num_examples: int
@@ -182,9 +181,8 @@ def _run_line(run: Run, metric: str, to: Path) -> RunLine:
     result = run.result
     files = [run.folder / name for name in RUN_FILES]
     return RunLine(
-        result.phase,
+        f"{result.phase}, seed {result.seed}",
         describe(result.candidate),
-        result.seed,
         percent([result.score(metric)], DECIMALS).text,
         _other_weights(result.scores, metric) if result.average_scores else "",
         result.num_examples,
