@@ -237,7 +237,7 @@ def _what_is_wrong(result: Result, sweep: Sweep, file: Path) -> str:
         return f"phase {result.phase!r} is neither dev nor final"
     for key, value in result.candidate.items():
         tried = sweep.candidates.get(key, ())
-        if not any(same({"": value}) == same({"": other}) for other in tried):
+        if value not in tried:
             return f"candidate {key}={value!r} is not in the sweep, which tries {list(tried)}"
     if result.phase == "final" and result.seed not in sweep.seeds:
         return f"seed {result.seed} is not in the sweep, which runs {list(sweep.seeds)}"
