@@ -1,6 +1,7 @@
 """Draws what a run wrote to metrics.jsonl: training loss, top-1 of every evaluator, learning rate, as one PNG.
 
-Called by: run (at the end of a run); scripts/quickstart.sh (pre-training and fine-tuning side by side); notebooks.
+Called by: run (at the end of a run); scripts/quickstart.sh (pre-training and fine-tuning side by side); notebooks;
+report.charts, which reads records with `series`, `evaluators` and `running_mean`.
 matplotlib is imported on use, and through Figure objects only: a caller's pyplot state and backend stay as they are.
 """
 
@@ -60,9 +61,9 @@ def plot_curves(runs: Mapping[str, str | os.PathLike[str]], to: str | os.PathLik
         raise UserError(f"expected the metrics.jsonl of each run, found {found}; pass WORKDIR/metrics.jsonl")
     records = {name: read_jsonl(path) for name, path in runs.items()}
     panels = [(_draw_loss, 3.0)]  # (how to draw it, height in inches)
-    if any(_evaluators(run) for run in records.values()):
+    if any(evaluators(run) for run in records.values()):
         panels.append((_draw_top1, 3.4))
-    if any(len(_series(run, "train/lr")[0]) for run in records.values()):
+    if any(len(series(run, "train/lr")[0]) for run in records.values()):
         panels.append((_draw_learning_rate, 1.8))
     heights = [height for _, height in panels]
     with matplotlib.rc_context(STYLE):
@@ -89,7 +90,7 @@ def plot_curves(runs: Mapping[str, str | os.PathLike[str]], to: str | os.PathLik
 
 def _draw_loss(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
     """Raw values, faint, under their running mean; a logarithmic axis where the loss falls 20-fold."""
-    steps, loss = _series(run, "train/loss")
+    steps, loss = series(run, "train/loss")
     ax.set(title="Training loss", ylabel="loss (nats)")
     if not len(steps):
         return
@@ -100,7 +101,7 @@ def _draw_loss(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
         span = round(float(np.median(np.diff(steps))) * window)
         ax.plot(steps, loss, color=COLORS[0], alpha=0.3, linewidth=1, label="each record")
         label = f"mean over {window} records ({span:,} steps)"
-        ax.plot(steps, _running_mean(loss, window), color=COLORS[0], linewidth=1.8, label=label)
+        ax.plot(steps, running_mean(loss, window), color=COLORS[0], linewidth=1.8, label=label)
     if loss.min() > 0 and loss.max() / loss.min() > 20:
         ax.set(yscale="log", ylabel="loss (nats, log scale)")
         ax.yaxis.set_major_formatter("{x:g}")
@@ -111,11 +112,11 @@ def _draw_top1(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
     """One colour per evaluator: solid for the raw weights, dashed for the averaged ones, a ring around the best."""
     ax.set(title="Top-1 accuracy", ylabel="top-1 accuracy (%)")
     averaged = False
-    for index, name in enumerate(_evaluators(run)):
+    for index, name in enumerate(evaluators(run)):
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         said = []
         for prefix, line, what, fill in (("eval", "-", "best", "full"), ("eval_average", "--", "averaged", "none")):
-            steps, top1 = _series(run, f"{prefix}/{name}/top1")
+            steps, top1 = series(run, f"{prefix}/{name}/top1")
             if not len(steps):
                 continue
             averaged |= prefix == "eval_average"
@@ -134,7 +135,7 @@ def _draw_top1(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_learning_rate(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
-    steps, rate = _series(run, "train/lr")
+    steps, rate = series(run, "train/lr")
     ax.set(title="Learning rate", ylabel="learning rate")
     if len(steps):
         ax.plot(steps, rate, color=COLORS[0], marker="o" if len(steps) <= FEW_POINTS else "", markersize=4)
@@ -150,19 +151,19 @@ def _legend_below(ax: Axes, columns: int) -> None:
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=columns, borderaxespad=0)
 
 
-def _series(run: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+def series(run: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns (steps, values) of the records that hold a finite value for the key."""
     found = [(r["step"], r[key]) for r in run if key in r and math.isfinite(r[key])]
     return np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
 
 
-def _evaluators(run: Sequence[Mapping[str, Any]]) -> list[str]:
+def evaluators(run: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the evaluators that measured top-1, in order of appearance."""
     parts = (key.split("/") for record in run for key in record)
     return list(dict.fromkeys("/".join(p[1:-1]) for p in parts if p[0] in ("eval", "eval_average") and p[-1] == "top1"))
 
 
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     """Centred mean over an odd window, over what there is of it at the ends."""
     kernel = np.ones(window)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")

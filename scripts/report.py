@@ -1,0 +1,81 @@
+"""Writes the page of one or more sweeps: index.html, and each table as CSV, Markdown and LaTeX beside it.
+
+    python scripts/report.py runs/vtab
+    python scripts/report.py runs/vtab_b16 runs/vtab_scratch --to=pages/vtab
+    python scripts/report.py runs/vtab --watch=30
+
+Sweeps of one layout stand in one table, with the difference to the first. Without --to the page of one sweep goes to its
+folder's report/. --watch rewrites the page as results come in, until all runs are done or Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from vit_jax.report.page import PAGE, write_report
+from vit_jax.report.watch import watch
+from vit_jax.types import UserError
+
+EXIT_USER_ERROR = 2
+WATCH_EVERY_S = 10.0
+
+
+def seconds(text: str) -> float:
+    """Of --watch."""
+    value = float(text)
+    if not 1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"expected 1 to 86400 seconds, found {text}")
+    return value
+
+
+def target(folders: list[Path], to: Path | None) -> Path:
+    """Where the page goes.
+
+    Raises:
+      UserError: several sweeps and no --to, or a file in the way.
+    """
+    if to is None and len(folders) > 1:
+        raise UserError(f"{len(folders)} sweeps make one page; say where with --to=FOLDER")
+    found = to or folders[0] / "report"
+    if found.exists() and not found.is_dir():
+        raise UserError(f"--to {found} is a file; give a folder, new or of an older report")
+    return found
+
+
+def main() -> int:
+    """Runs; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="--workdir of scripts/sweep.py")
+    parser.add_argument("--to", type=Path, help="folder of the page; default: report/ in the sweep's")
+    parser.add_argument(
+        "--watch",
+        type=seconds,
+        nargs="?",
+        const=WATCH_EVERY_S,
+        metavar="SECONDS",
+        help=f"rewrite the page as results come in, at most this often; default: {WATCH_EVERY_S:g}",
+    )
+    flags = parser.parse_args()
+    try:
+        to = target(flags.folders, flags.to)
+        if flags.watch is not None:
+            watch(flags.folders, to, flags.watch, lambda text: print(text, flush=True))
+        else:
+            progress = write_report(flags.folders, to)
+            left = "" if progress.finished else f" ({progress.done} of {progress.expected} runs are done)"
+            print(f"{to / PAGE}{left}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""What is wrong with a sweep's folder is said, all of it, and nothing is counted that is not the sweep's."""
+
+import dataclasses
+import json
+
+import pytest
+from folders import (
+    result,
+    transfer_sweep,
+    write_mistakes,
+    write_predictions,
+    write_run,
+    write_sweep,
+    write_vtab,
+)
+
+from vit_jax.report.collect import collect
+from vit_jax.report.outcomes import outcomes
+from vit_jax.report.page import write_report
+from vit_jax.sweeps.results import write_result
+from vit_jax.types import UserError
+
+
+def sweep_in(folder, **changes):
+    sweep = transfer_sweep(**changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sweep(folder, sweep)
+    return sweep
+
+
+def refused(folder):
+    with pytest.raises(UserError) as error:
+        collect([folder])
+    return str(error.value)
+
+
+def test_a_folder_that_is_no_sweep_is_named(tmp_path):
+    assert refused(tmp_path) == f"{tmp_path} is no sweep: it has no sweep.json; give a --workdir of scripts/sweep.py"
+
+
+def test_a_sweep_given_twice_is_no_comparison(tmp_path):
+    sweep_in(tmp_path / "a")
+    with pytest.raises(UserError, match="more than once"):
+        collect([tmp_path / "a", tmp_path / "b" / ".." / "a"])
+
+
+def test_every_result_that_cannot_be_used_is_named_at_once(tmp_path):
+    sweep_in(tmp_path)
+    write_run(tmp_path, result("cifar10", 0.9))
+    torn = write_run(tmp_path, result("cifar10", 0.9, seed=1)) / "result.json"
+    torn.write_text(torn.read_text()[:100])
+    write_run(tmp_path, result("digitz", 0.9))
+    write_run(tmp_path, result("digits", 0.9, lr=0.02))
+    write_run(tmp_path, result("digits", 0.9, seed=7))
+    write_run(tmp_path, result("oxford_iiit_pet", 0.9, metric="top5"))
+    said = refused(tmp_path).splitlines()
+    assert said[0].startswith("5 result files cannot be used")
+    found = "\n".join(said[1:])
+    assert f"{torn} is damaged" in found
+    assert "task 'digitz' is not in the sweep; did you mean 'digits'?" in found
+    assert "candidate optim.lr=0.02 is not in the sweep, which tries [0.001, 0.003, 0.01, 0.03]" in found
+    assert "seed 7 is not in the sweep, which runs [0, 1, 2]" in found
+    assert "no number for the sweep's metric 'top1'; it has top5" in found
+    assert len(said) == 6
+
+
+def test_a_run_is_never_counted_twice(tmp_path):
+    sweep_in(tmp_path)
+    first = write_run(tmp_path, result("cifar10", 0.9))
+    again = tmp_path / "runs" / "cifar10" / "zz-copy"
+    again.mkdir()
+    write_result(again, result("cifar10", 0.9))
+    assert f"it repeats the run of {first}" in refused(tmp_path)
+
+
+def test_a_result_of_another_tasks_folder_is_refused(tmp_path):
+    sweep_in(tmp_path)
+    folder = write_run(tmp_path, result("cifar10", 0.9))
+    write_result(folder, result("digits", 0.9))
+    assert "of task 'digits' and lies in the folder of 'cifar10'" in refused(tmp_path)
+
+
+def test_a_result_with_fields_of_another_type_is_refused(tmp_path):
+    sweep_in(tmp_path)
+    file = write_run(tmp_path, result("cifar10", 0.9)) / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"scores": [0.9]}))
+    assert "scores is [0.9]; expected dict" in refused(tmp_path)
+
+
+def test_final_runs_must_have_one_candidate(tmp_path):
+    sweep_in(tmp_path)
+    write_run(tmp_path, result("cifar10", 0.9, seed=0, lr=0.01))
+    write_run(tmp_path, result("cifar10", 0.9, seed=1, lr=0.03))
+    assert "different candidates (seed 0: optim.lr 0.01, seed 1: optim.lr 0.03)" in refused(tmp_path)
+
+
+def test_runs_are_counted_against_what_the_sweep_asks_for(tmp_path):
+    sweep_in(tmp_path)  # 3 tasks, each 4 learning rates and 3 seeds
+    for lr in (0.001, 0.03):
+        write_run(tmp_path, result("cifar10", 0.5, phase="dev", lr=lr))
+    write_run(tmp_path, result("cifar10", 0.6, lr=0.03))
+    (entry,) = collect([tmp_path])
+    assert (entry.done, entry.expected) == (3, 21)
+
+
+def test_one_candidate_needs_no_development_runs_and_a_task_without_data_no_runs(tmp_path):
+    tasks = transfer_sweep().tasks
+    tasks = (dataclasses.replace(tasks[0], missing="not prepared"), *tasks[1:])
+    sweep_in(tmp_path, tasks=tasks, candidates={"optim.lr": (0.01,)})
+    (entry,) = collect([tmp_path])
+    assert (entry.done, entry.expected) == (0, 6)
+
+
+def test_a_task_that_was_done_before_its_data_went_away_counts(tmp_path):
+    tasks = transfer_sweep().tasks
+    tasks = tuple(dataclasses.replace(task, missing="not prepared") for task in tasks)
+    sweep_in(tmp_path, tasks=tasks, seeds=(0, 1), candidates={"optim.lr": (0.01,)})
+    for task, seeds in ((tasks[0], (0, 1)), (tasks[1], (0,))):
+        for seed in seeds:
+            write_run(tmp_path, result(task.name, 0.5, seed=seed))
+    (entry,) = collect([tmp_path])
+    assert [task.complete for task in entry.tasks] == [True, False, False]
+    assert (entry.done, entry.expected) == (2, 2)
+
+
+def test_tasks_that_a_table_could_not_tell_apart_are_refused(tmp_path):
+    task = transfer_sweep().tasks[0]
+    sweep_in(tmp_path, tasks=(task, dataclasses.replace(task, name="again")))
+    assert "several tasks of the title CIFAR-10" in refused(tmp_path)
+
+
+def test_the_averaged_weights_score_counts_where_there_is_one(tmp_path):
+    sweep_in(tmp_path, seeds=(0,))
+    write_run(tmp_path, result("cifar10", 0.8, average_scores={"top1": 0.85}))
+    (entry,) = collect([tmp_path])
+    assert entry.tasks[0].by_seed() == {0: 0.85}
+
+
+def test_classes_and_confusion_are_counted_over_the_seeds(tmp_path):
+    sweep_in(tmp_path)
+    labels = [0, 0, 0, 1, 1, 2]
+    for seed, predicted in enumerate(([0, 0, 1, 1, 1, 0], [0, 1, 1, 1, 0, 2])):
+        top1 = sum(a == b for a, b in zip(labels, predicted, strict=True)) / 6
+        found = result("cifar10", top1, seed=seed, num_examples=6, names=("cat", "dog", "owl"))
+        write_predictions(write_run(tmp_path, found), labels, predicted)
+    (entry,) = collect([tmp_path])
+    got = outcomes(entry.tasks[0].final, "top1")
+    assert got.matrix.tolist() == [[3, 3, 0], [1, 3, 0], [1, 0, 1]]
+    assert [(c.name, c.correct, c.total) for c in got.classes] == [("cat", 3, 6), ("owl", 1, 2), ("dog", 3, 4)]
+    assert [(p.label, p.predicted, p.num) for p in got.pairs] == [
+        ("cat", "dog", 3),
+        ("dog", "cat", 1),
+        ("owl", "cat", 1),
+    ]
+    assert got.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("predicted", "num_examples", "said"),
+    [
+        ([0, 1, 0, 1], 4, "comes to 50.00%, result.json says 75.00%; not counted"),
+        ([0, 0, 1, 5], 4, "does not fit 2 classes"),
+        ([0, 0, 1, 0], 9, "has 4 examples, result.json 9; not counted"),
+    ],
+)
+def test_predictions_that_contradict_the_result_are_not_counted(tmp_path, predicted, num_examples, said):
+    sweep_in(tmp_path)
+    folder = write_run(tmp_path, result("cifar10", 0.75, num_examples=num_examples))
+    write_predictions(folder, [0, 0, 1, 1], predicted)
+    (entry,) = collect([tmp_path])
+    got = outcomes(entry.tasks[0].final, "top1")
+    assert got.matrix is None
+    assert said in got.notes[0]
+
+
+def test_missing_and_damaged_predictions_and_mistakes_are_notes_on_the_page(tmp_path):
+    sweep_in(tmp_path)
+    write_run(tmp_path, result("cifar10", 0.5, seed=0))
+    damaged = write_run(tmp_path, result("cifar10", 0.5, seed=1))
+    (damaged / "predictions.npz").write_bytes(b"PK\x03\x04 torn")
+    outside = write_run(tmp_path, result("cifar10", 0.5, seed=2))
+    write_mistakes(outside)
+    listed = json.loads((outside / "mistakes" / "mistakes.json").read_text())
+    (outside / "mistakes" / "mistakes.json").write_text(json.dumps([listed[0] | {"file": "../../secret.png"}]))
+    write_report([tmp_path], tmp_path / "page")
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "seed 0: no predictions.npz, so no accuracy by class" in page
+    assert "seed 1: predictions.npz cannot be read" in page
+    assert "seed 2: mistakes.json cannot be read" in page
+    assert "secret.png" not in page
+
+
+def test_a_vtab_sweep_reads_back_whole(tmp_path):
+    write_vtab(tmp_path)
+    (entry,) = collect([tmp_path])
+    assert (entry.done, entry.expected) == (57, 57)

@@ -1,0 +1,162 @@
+"""The page of one or more sweeps and the tables' files beside it, made of what lies on disk: same files, same bytes.
+
+Called by: report.watch, scripts/report.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vit_jax.report.charts import Chart, compute_chart
+from vit_jax.report.collect import Entry, collect
+from vit_jax.report.formats import FORMATS
+from vit_jax.report.layouts import make_tables
+from vit_jax.report.provenance import Fact, facts, warnings
+from vit_jax.report.table import Table
+from vit_jax.report.tasks import TaskView, href, task_views
+from vit_jax.types import UserError
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAGE = "index.html"
+
+
+class Section(NamedTuple):
+    """Sweeps that stand in one table."""
+
+    anchor: str
+    title: str
+    entries: tuple[tuple[int, Entry], ...]
+    tables: tuple[Table, ...]
+    compute: Chart | None
+    tasks: tuple[TaskView, ...]
+    facts: tuple[Fact, ...]
+    warnings: tuple[str, ...]
+
+
+class Progress(NamedTuple):
+    """Runs done of those that the sweeps ask for."""
+
+    done: int
+    expected: int
+
+    @property
+    def finished(self) -> bool:
+        return self.done >= self.expected
+
+
+def write_report(folders: Sequence[Path], to: Path, *, refresh_s: int = 0) -> Progress:
+    """Writes the page and its tables; each file is replaced whole, and only where it changes.
+
+    Args:
+      folders: of the sweeps, in the order of their rows.
+      to: made where missing.
+      refresh_s: an unfinished page loads itself anew this often; 0 never.
+
+    Returns:
+      How far the sweeps are.
+
+    Raises:
+      UserError: what `collect` finds wrong; or `to` cannot be written to. Nothing has been changed then.
+    """
+    entries = collect(folders)
+    files, progress = render(entries, to, refresh_s=refresh_s)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            replace(to / name, text)
+    except OSError as error:
+        raise UserError(f"the report cannot be written to {to}: {error}; give another folder with --to") from error
+    return progress
+
+
+def render(entries: Sequence[Entry], to: Path, *, refresh_s: int = 0) -> tuple[dict[str, str], Progress]:
+    """{file name: text} of a page in the folder `to`, the page last; and how far the sweeps are."""
+    import jinja2
+
+    sections = _sections(entries, to)
+    files = {
+        f"{table.name}.{ending}": write(table)
+        for section in sections
+        for table in section.tables
+        for ending, write in FORMATS.items()
+    }
+    progress = Progress(sum(e.done for e in entries), sum(e.expected for e in entries))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(tint=tint, formats=tuple(FORMATS))
+    view: dict[str, Any] = {
+        "title": _title(entries),
+        "entries": entries,
+        "sections": sections,
+        "progress": progress,
+        "refresh_s": 0 if progress.finished else refresh_s,
+        "sweep_links": [href(entry.folder / "sweep.json", to) for entry in entries],
+        "css": _style_sheet(),
+    }
+    return files | {PAGE: environment.get_template("page.html").render(view)}, progress
+
+
+def replace(file: Path, text: str) -> None:
+    """Writes a file so that a reader finds the old one or the new one; leaves it alone where nothing changes."""
+    data = text.encode()
+    if file.is_file() and file.read_bytes() == data:
+        return
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, file)
+
+
+def _style_sheet() -> Any:
+    import markupsafe
+
+    return markupsafe.Markup((TEMPLATES / "page.css").read_text())
+
+
+def _title(entries: Sequence[Entry]) -> str:
+    titles = list(dict.fromkeys(entry.sweep.title for entry in entries))
+    return titles[0] if len(titles) == 1 else f"{len(entries)} sweeps side by side"
+
+
+def _sections(entries: Sequence[Entry], to: Path) -> list[Section]:
+    together: dict[tuple[str, str], list[tuple[int, Entry]]] = {}
+    for place, entry in enumerate(entries):
+        together.setdefault((entry.sweep.layout, entry.sweep.metric), []).append((place, entry))
+    sections: list[Section] = []
+    for (_, metric), members in together.items():
+        anchor, own = f"s{len(sections)}", [entry for _, entry in members]
+        tables = _told_apart(make_tables(own), metric, [t.name for s in sections for t in s.tables])
+        titles = dict.fromkeys(entry.sweep.title for entry in own)
+        sections.append(
+            Section(
+                anchor,
+                "; ".join(titles),
+                tuple(members),
+                tables,
+                compute_chart(f"{anchor}-compute", members),
+                tuple(task_views(anchor, members, to)),
+                tuple(facts(own)),
+                tuple(warnings(own)),
+            )
+        )
+    return sections
+
+
+def _told_apart(tables: Iterable[Table], metric: str, taken: Sequence[str]) -> tuple[Table, ...]:
+    """Tables whose files' names are not another section's."""
+    plain = "".join(letter if letter.isalnum() else "-" for letter in metric)
+    return tuple(dataclasses.replace(t, name=f"{t.name}-{plain}") if t.name in taken else t for t in tables)
+
+
+def tint(share: float) -> str:
+    """How much of the colour a cell of a confusion matrix has, in percent."""
+    return f"{100 * share**0.6:.0f}"

@@ -1,0 +1,168 @@
+"""A table as numbers: rows, columns, cells, best of each; and how a cell is written, the same in every format.
+
+Called by: report.layouts, which fills tables; report.formats and the page's template, which write them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+Kind = Literal["sweep", "reference", "difference", "task", "mean"]
+NOTHING = "–"  # noqa: RUF001  # an en dash, as the paper has it
+DAGGER = "†"
+
+
+class Head(NamedTuple):
+    """A row's or a column's name; `detail` is said in small print, `kind` decides how it is set."""
+
+    title: str
+    kind: Kind
+    group: str = ""
+    detail: str = ""
+
+
+class Cell(NamedTuple):
+    """A number in percent, or in points where it is a difference.
+
+    Args:
+      value: None for nothing to say.
+      std: over seeds; None where there are fewer than two.
+      num: seeds; 0 for the paper's numbers.
+      unfinished: how many seeds there are of how many, "" when all are: such a cell is in no mean and is never the best.
+      best: of those it is compared with, at the decimals shown.
+      decimals: as the paper prints the table.
+      signed: a difference.
+    """
+
+    value: float | None = None
+    std: float | None = None
+    num: int = 0
+    unfinished: str = ""
+    best: bool = False
+    decimals: int = 1
+    signed: bool = False
+
+    @property
+    def number(self) -> str:
+        """The value alone."""
+        if self.value is None:
+            return NOTHING
+        text = f"{self.value:{'+' if self.signed else ''}.{self.decimals}f}"
+        return text.replace("-", "−")  # noqa: RUF001  # a minus sign as wide as the plus
+
+    @property
+    def spread(self) -> str:
+        """`± 0.3`, or nothing."""
+        return "" if self.std is None else f"± {self.std:.{self.decimals}f}"
+
+    @property
+    def text(self) -> str:
+        """Everything: `85.5 ± 0.3`, with a dagger where seeds lack."""
+        return " ".join(part for part in (self.number, self.spread) if part) + (DAGGER if self.unfinished else "")
+
+
+EMPTY = Cell()
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Args:
+      name: of its files.
+      caption: one line.
+      corner: what the rows are.
+      columns, rows: their names; equal neighbouring groups share a heading.
+      cells: by row.
+      notes: what must be read with it.
+    """
+
+    name: str
+    caption: str
+    corner: str
+    columns: tuple[Head, ...]
+    rows: tuple[Head, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert len(self.cells) == len(self.rows)
+        assert all(len(line) == len(self.columns) for line in self.cells)
+
+    def turned(self, corner: str) -> Table:
+        """Rows as columns."""
+        cells = tuple(zip(*self.cells, strict=True))
+        return dataclasses.replace(self, corner=corner, columns=self.rows, rows=self.columns, cells=cells)
+
+    @property
+    def column_groups(self) -> list[tuple[str, int]]:
+        """(group, how many columns it spans)."""
+        groups: list[tuple[str, int]] = []
+        for head in self.columns:
+            if groups and groups[-1][0] == head.group:
+                groups[-1] = (head.group, groups[-1][1] + 1)
+            else:
+                groups.append((head.group, 1))
+        return groups
+
+    @property
+    def row_groups(self) -> list[tuple[str, list[tuple[Head, tuple[Cell, ...]]]]]:
+        """(group, its rows), in order."""
+        groups: list[tuple[str, list[tuple[Head, tuple[Cell, ...]]]]] = []
+        for head, line in zip(self.rows, self.cells, strict=True):
+            if not groups or groups[-1][0] != head.group:
+                groups.append((head.group, []))
+            groups[-1][1].append((head, line))
+        return groups
+
+
+def percent(values: Iterable[float], decimals: int, unfinished: str = "") -> Cell:
+    """A cell of fractions, one per seed."""
+    found = [100 * value for value in values]
+    if not found:
+        return Cell(decimals=decimals, unfinished=unfinished)
+    mean = math.fsum(found) / len(found)
+    std = math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (len(found) - 1)) if len(found) > 1 else None
+    return Cell(mean, std, len(found), unfinished, decimals=decimals)
+
+
+def difference(cell: Cell, base: Cell) -> Cell:
+    """Points from one to the other; nothing where either lacks or is unfinished."""
+    if cell.value is None or base.value is None or cell.unfinished or base.unfinished:
+        return Cell(decimals=cell.decimals, signed=True)
+    return Cell(cell.value - base.value, decimals=cell.decimals, signed=True)
+
+
+Line = tuple[Head, Mapping[str, Cell]]
+
+
+def lay_out(lines: Sequence[Line], columns: Sequence[tuple[str, Head]]) -> list[tuple[Cell, ...]]:
+    """Cells by line, the best of each column marked: of the models' own and the paper's, finished ones only.
+
+    Args:
+      lines: (row, {column's key: cell}).
+      columns: (key, column) in order.
+    """
+    best: dict[str, str] = {}
+    for key, _ in columns:
+        rivals = [
+            cells[key] for head, cells in lines if head.kind in ("sweep", "reference") and _competes(cells.get(key))
+        ]
+        if len(rivals) > 1:
+            best[key] = max(rivals, key=lambda cell: cell.value or 0.0).number
+    grid = []
+    for head, cells in lines:
+        marked = []
+        for key, _ in columns:
+            cell = cells.get(key, EMPTY)
+            wins = head.kind in ("sweep", "reference") and _competes(cell) and cell.number == best.get(key)
+            marked.append(cell._replace(best=wins))
+        grid.append(tuple(marked))
+    return grid
+
+
+def _competes(cell: Cell | None) -> bool:
+    return cell is not None and cell.value is not None and not cell.unfinished

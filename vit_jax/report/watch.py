@@ -1,0 +1,88 @@
+"""Rewrites a page while its sweeps run: when their files change, at most once in a given time.
+
+Called by: scripts/report.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vit_jax.report.page import Progress, write_report
+from vit_jax.sweeps.results import MISTAKES_DIR, PREDICTIONS_FILE, RESULT_FILE, SWEEP_FILE
+from vit_jax.types import UserError
+
+WATCHED = (
+    SWEEP_FILE,
+    f"runs/*/*/{RESULT_FILE}",
+    f"runs/*/*/{PREDICTIONS_FILE}",
+    f"runs/*/*/{MISTAKES_DIR}/mistakes.json",
+)
+State = tuple[tuple[str, int, int], ...]
+
+
+def watch(
+    folders: Sequence[Path],
+    to: Path,
+    every_s: float,
+    say: Callable[[str], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Writes the page, and again whenever results change, until every run is done or Ctrl-C ends it.
+
+    A file that cannot be used is said once and leaves the page as it was until it is put right. However it ends, the page
+    that stays behind does not load itself anew any more.
+
+    Args:
+      folders, to: as of `write_report`.
+      every_s: seconds between two looks, 1 or more.
+      say: tells the user.
+      sleep: waits; tests hand in their own.
+
+    Raises:
+      UserError: the first page cannot be made.
+    """
+    seen = state_of(folders)
+    progress = write_report(folders, to, refresh_s=max(1, round(every_s)))
+    say(_said(progress))
+    try:
+        while not progress.finished:
+            sleep(every_s)
+            now = state_of(folders)
+            if now == seen:
+                continue
+            seen = now  # read before the files are: what changes in between is seen next time
+            try:
+                progress = write_report(folders, to, refresh_s=max(1, round(every_s)))
+                say(_said(progress))
+            except UserError as error:
+                say(f"the page stays as it was: {error}")
+    except KeyboardInterrupt:
+        say("stopped watching")
+    if not progress.finished:
+        try:
+            write_report(folders, to)
+        except UserError as error:
+            say(f"the page stays as it was: {error}")
+
+
+def state_of(folders: Sequence[Path]) -> State:
+    """Name, size and time of every file that a page's numbers come from."""
+    found = []
+    for folder in folders:
+        for pattern in WATCHED:
+            for file in folder.glob(pattern):
+                try:
+                    about = file.stat()
+                except OSError:
+                    continue  # replaced or removed while we look: the next look sees it
+                found.append((str(file), about.st_size, about.st_mtime_ns))
+    return tuple(sorted(found))
+
+
+def _said(progress: Progress) -> str:
+    if progress.finished:
+        return f"page written: all {progress.expected} runs are done"
+    return f"page written: {progress.done} of {progress.expected} runs done"
