@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
+import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -63,7 +66,7 @@ def test_vtab_runs_all_that_has_data_and_later_only_what_was_missing(swept):
     assert [task.name for task in before.tasks if task.missing] == ["kitti"]
     assert second.code == 0, second.printed
     assert "57 of 57 done" in second.out
-    assert [line.split()[-5] for line in second.out.splitlines() if " top1 " in line] == [
+    assert sorted(re.findall(r"  (\S+)  top1 ", second.out)) == [
         "kitti/dev-lr0.01-seed0",
         "kitti/dev-lr0.03-seed0",
         f"kitti/final-lr{chosen(folder, 'kitti')}-seed0",
@@ -112,6 +115,36 @@ def test_a_final_run_leaves_predictions_mistakes_and_a_checkpoint_and_a_developm
         assert [e["confidence"] for e in listed] == sorted((e["confidence"] for e in listed), reverse=True)
 
 
+def test_the_page_of_the_sweep_is_table_9_with_the_mean_over_19(program, swept, tmp_path):
+    folder = swept[0]
+    made = program.execute(["scripts/report.py", str(folder), f"--to={tmp_path / 'page'}"]).finish()
+    assert made.code == 0, made.printed
+    with (tmp_path / "page" / "table9.csv").open() as file:
+        header, *rows = csv.reader(file)
+    (ours,) = [row for row in rows if row[0] == "Ti/16, from scratch"]
+    finals = [r for r in read_results(folder).values() if r.phase == "final"]
+    by_title = {
+        task.title: [f.scores["top1"] for f in finals if f.task == task.name] for task in read_sweep(folder).tasks
+    }
+    for title, scores in by_title.items():
+        assert float(ours[header.index(title)]) == pytest.approx(100 * scores[0], abs=0.006)
+    mean = 100 * sum(scores[0] for scores in by_title.values()) / 19
+    assert any(float(cell) == pytest.approx(mean, abs=0.006) for cell in ours[-6:] if cell.replace(".", "").isdigit())
+
+
+def page_without_times(program, folder, to):
+    """Every file of a sweep's page, drawn from a copy whose times are gone."""
+    copy = to / "sweep"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("checkpoints", "tensorboard", "log.txt"))
+    for file in copy.rglob("result.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": 1.0, "surroundings": {}}))
+    made = program.execute(["scripts/report.py", str(copy)]).finish()
+    assert made.code == 0, made.printed
+    files = {str(p.relative_to(copy / "report")): p.read_bytes() for p in (copy / "report").rglob("*") if p.is_file()}
+    assert "index.html" in files
+    return files
+
+
 def comparable(folder):
     """All that a sweep came to, apart from times."""
     found = {}
@@ -140,6 +173,8 @@ def test_a_sweep_killed_five_times_comes_to_what_an_undisturbed_one_does(program
     found, expected = comparable(folder), comparable(tmp_path / "one")
     assert sorted(found) == sorted(expected)
     assert found == expected
+    pages = [page_without_times(program, tmp_path / name, tmp_path / f"page_{name}") for name in ("one", "two")]
+    assert pages[0] == pages[1]
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(program, digits_dir, tmp_path):
