@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, parse_command_line
 from vit_jax.sweeps.cost import check_tasks, cost_of, describe_state
 from vit_jax.sweeps.drive import Progress, claim, collect, drive, hold, without_data
-from vit_jax.sweeps.executors import Executor, LocalExecutor, SlurmExecutor, visible_gpus
+from vit_jax.sweeps.executors import Executor, LocalExecutor, visible_gpus
 from vit_jax.sweeps.grid import Grid, load_grid
+from vit_jax.sweeps.slurm import SlurmExecutor, parse_options
 from vit_jax.sweeps.view import View
 from vit_jax.types import UserError
 
@@ -38,17 +39,13 @@ def make_executor(flags: argparse.Namespace, folder: Path) -> Executor:
     gpus = visible_gpus() if flags.executor == "local" else []
     if flags.executor == "local":
         return LocalExecutor(flags.parallel or len(gpus) or 1, gpus)
-    wrong = [option for option in flags.slurm if "=" not in option]
-    if wrong:
-        raise UserError(f"--slurm={wrong[0]}: expected KEY=VALUE of sbatch, as in --slurm=partition=gpu")
-    options = dict(option.split("=", 1) for option in flags.slurm)
     return SlurmExecutor(
         folder / "slurm",
         parallel=flags.parallel or 64,
         minutes=flags.minutes,
         cores=flags.cores,
         gpus=flags.gpus,
-        options=options,
+        options=parse_options(flags.slurm),
     )
 
 
@@ -110,7 +107,7 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
             print(f"stopped: {executor.stop()}", flush=True)
             return EXIT_INTERRUPTED
         except UserError:
-            executor.stop()
+            print(f"stopped: {executor.stop()}", flush=True)
             raise
     return finish(grid, folder, progress)
 

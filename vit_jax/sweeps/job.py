@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     code, message = EXIT_INTERRUPTED, "stopped before it trained"
     try:
         with only_one(flags.folder):
+            (flags.folder / OUTCOME_FILE).unlink(missing_ok=True)  # a requeued job's last start left one
             code, message = _work(flags.folder)
             write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
     except KeyboardInterrupt:

@@ -1,0 +1,285 @@
+"""A sweep's runs as SLURM jobs, through submitit: job arrays, requeued when they are preempted or run out of time.
+
+A submission's jobs have a name of their own, which the runs' folders hold before sbatch is called. Which runs still wait or
+work is read off the queue by that name, so a driver killed at any moment, or an sbatch that timed out, loses no job.
+
+Called by: scripts/sweep.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vit_jax.main import EXIT_INTERRUPTED
+from vit_jax.record import write_json
+from vit_jax.sweeps.executors import GRACE_S, python_path
+from vit_jax.sweeps.job import LOG_FILE, read_outcome
+from vit_jax.types import UserError
+
+SLURM_FILE = "slurm.json"
+LOOK_EVERY_S = 1.0  # at what runs left on disk
+ASK_EVERY_S = 10.0  # squeue, which costs the cluster's controller
+PATIENCE_S = 900.0  # with a squeue that does not answer; a controller's restart takes minutes
+# Options of sbatch that are the executor's own, and what sets them instead.
+OURS = {
+    "array": "--parallel",
+    "cpus_per_task": "--cores",
+    "time": "--minutes",
+    "error": "",
+    "job_name": "",
+    "no_requeue": "",
+    "output": "",
+    "parsable": "",
+    "signal": "",
+    "wait": "",
+    "wrap": "",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Which job is a run's.
+
+    Args:
+      name: of the submission's jobs.
+      index: of the run's in their array, 0 where there is one alone.
+    """
+
+    name: str
+    index: int
+
+
+class SlurmExecutor:
+    """Job arrays, requeued when they are preempted or run out of time.
+
+    Args:
+      logs: folder for submitit's files.
+      parallel: jobs in the queue or running at a time.
+      minutes: time limit of a job; it is requeued, and goes on, when that is over.
+      cores: CPUs of a job.
+      gpus: GPUs of a job.
+      options: further options of sbatch, from `parse_options`.
+
+    Raises:
+      UserError: no submitit, no sbatch, or a number that cannot be.
+    """
+
+    def __init__(
+        self, logs: Path, *, parallel: int, minutes: int, cores: int, gpus: int, options: dict[str, str | bool]
+    ):
+        least = {"parallel": (parallel, 1), "minutes": (minutes, 1), "cores": (cores, 1), "gpus": (gpus, 0)}
+        for flag, (value, expected) in least.items():
+            if value < expected:
+                raise UserError(f"--{flag}={value}: expected {expected} or more")
+        try:
+            import submitit
+        except ImportError as error:
+            raise UserError("--executor=slurm needs submitit: pip install 'submitit>=1.5,<2'") from error
+        if shutil.which("sbatch") is None or shutil.which("srun") is None:
+            raise UserError("--executor=slurm needs sbatch, which is not on this machine; run it on a login node")
+        self._executor = submitit.SlurmExecutor(folder=logs, max_num_timeout=1000)
+        self._executor.update_parameters(
+            time=minutes,
+            cpus_per_task=cores,
+            array_parallelism=parallel,
+            signal_delay_s=int(min(GRACE_S, minutes * 60 / 4)),
+            setup=[f"export PYTHONPATH={shlex.quote(python_path())}"],
+            srun_args=[f"--cpus-per-task={cores}"],  # a step has one core since SLURM 22.05, however many its job has
+            additional_parameters={"requeue": True, **options},
+            **({"gres": f"gpu:{gpus}"} if gpus else {}),
+        )
+        self._parallel = parallel
+        self._running: dict[Path, Place] = {}
+        self._jobs: dict[Place, str] = {}  # ids, for the user
+        self._asked: set[str] = set()  # names of earlier drivers' submissions
+        self._missing: set[Path] = set()
+        self._look = self._ask = 0.0
+
+    def room(self) -> int:
+        return self._parallel - len(self._running)
+
+    def start(self, folders: list[Path]) -> None:
+        import submitit
+
+        name = f"vit_jax-{uuid.uuid4().hex[:8]}"
+        places = {folder: Place(name, index) for index, folder in enumerate(folders)}
+        for folder, place in places.items():
+            write_json(folder / SLURM_FILE, dataclasses.asdict(place))
+        self._executor.update_parameters(job_name=name)
+        try:
+            with outside_job(), contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises, too
+                jobs = self._executor.map_array(SlurmJob(), [str(folder.resolve()) for folder in folders])
+        except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            said = " ".join(str(error).split()) or "nothing"
+            raise UserError(
+                f"sbatch took no jobs and said: {said}; put its options right (--slurm=KEY=VALUE, --minutes, --cores, --gpus) "
+                "and give the same command again: what is done, queued or running is kept"
+            ) from error
+        self._running |= places
+        self._jobs |= {place: job.job_id for place, job in zip(places.values(), jobs, strict=True)}
+
+    def adopt(self, folder: Path) -> bool:
+        file = folder / SLURM_FILE
+        if not file.exists():
+            return False
+        place = Place(**json.loads(file.read_text()))
+        if place.name not in self._asked:
+            self._jobs |= queued([place.name])
+            self._asked.add(place.name)
+        if place not in self._jobs:
+            return False
+        self._running[folder] = place
+        return True
+
+    def ended(self) -> list[Path]:
+        now = time.monotonic()
+        if not self._running or now < self._look:
+            return []
+        self._look = now + LOOK_EVERY_S
+        over = [folder for folder in self._running if _is_over(folder)]
+        if now >= self._ask:
+            alive = queued(place.name for place in self._running.values())
+            missing = {folder for folder, place in self._running.items() if place not in alive}
+            # Twice in a row: a shared file system may show a run's last words some seconds after its job is gone.
+            over += [folder for folder in self._running if folder in missing & self._missing and folder not in over]
+            self._missing = missing
+            self._ask = time.monotonic() + ASK_EVERY_S
+        for folder in over:
+            del self._running[folder]
+        self._missing -= set(over)
+        return over
+
+    def stop(self) -> str:
+        if not self._running:
+            return "no job was left in the queue"
+        jobs = sorted({self._jobs[place].split("_")[0] for place in self._running.values()}, key=int)
+        return f"its jobs stay in the queue; the same command goes on watching them, `scancel {' '.join(jobs)}` ends them"
+
+
+def parse_options(texts: list[str]) -> dict[str, str | bool]:
+    """Options of sbatch as submitit takes them: `["partition=gpu", "exclusive"]` is `{"partition": "gpu", "exclusive": True}`.
+
+    Raises:
+      UserError: no option of sbatch's, or one that is the executor's own.
+    """
+    found: dict[str, str | bool] = {}
+    for text in texts:
+        key, equals, value = text.removeprefix("--").partition("=")
+        name = key.replace("-", "_")
+        if not re.fullmatch(r"[a-z][a-z0-9_]+", name) or (equals and not value):
+            raise UserError(f"--slurm={text}: expected KEY=VALUE or KEY of sbatch, as in --slurm=partition=gpu")
+        if name in OURS:
+            raise UserError(
+                f"--slurm={text}: {key} is set by the sweep itself" + (f"; give {OURS[name]}" if OURS[name] else "")
+            )
+        found[name] = value if equals else True
+    return found
+
+
+def queued(names: Iterable[str]) -> dict[Place, str]:
+    """The jobs of some names that wait, run, or will run again, and their ids.
+
+    Raises:
+      UserError: the queue cannot be asked, for a quarter of an hour.
+    """
+    # --array: without it, the waiting jobs of an array are one line. Jobs that are over are not listed.
+    command = ["squeue", "--noheader", "--array", "--format=%i|%j", f"--name={','.join(sorted(set(names)))}"]
+    until = time.monotonic() + PATIENCE_S
+    told = False
+    while True:
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            if found.returncode == 0:
+                break
+            said = " ".join(found.stderr.split()) or f"exit code {found.returncode}"
+        except subprocess.TimeoutExpired:
+            said = "no answer in a minute"
+        if time.monotonic() >= until:
+            raise UserError(f"squeue fails: {said}; the jobs stay, and the same command goes on watching them")
+        if not told:
+            print(f"squeue fails: {said}; asking again for {PATIENCE_S / 60:.0f} minutes", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(5)
+    jobs = {}
+    for line in found.stdout.splitlines():
+        job, _, name = line.strip().partition("|")
+        jobs[Place(name, int(job.partition("_")[2] or 0))] = job
+    return jobs
+
+
+@contextlib.contextmanager
+def outside_job() -> Iterator[None]:
+    """Hides the job that the driver itself may run in: sbatch would take its cores and memory for ours."""
+    inside = "SLURM_JOB_ID" in os.environ
+    names = [name for name in os.environ if re.match(r"SLURMD?_|SRUN_", name) and not name.startswith("SLURM_CONF")]
+    hidden = {name: os.environ.pop(name) for name in names if inside}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+class SlurmJob:
+    """What a job of the array calls; pickled by submitit.
+
+    The run is a process of its own, so that a signal of SLURM's can be answered: it is told to stop, saves, and the job is
+    put back into the queue.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_process": None}
+
+    def __call__(self, folder: str) -> None:
+        command = [sys.executable, "-m", "vit_jax.sweeps.job", folder]
+        # SLURM sends its warning to every process of the job. The run, which inherits the mask, hears of it from here, once.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        with (Path(folder) / LOG_FILE).open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+        _wait_for(self._process.pid)
+        code = self._process.wait()
+        if code in (EXIT_INTERRUPTED, -signal.SIGTERM):
+            # SIGTERM of SLURM's, which SIGKILL follows. Ending first would make a completed job of one that is preempted, and
+            # that one would not be put back into the queue.
+            time.sleep(GRACE_S)
+        sys.exit(code % 256)  # for sacct, and for people: a run that failed is a job that failed
+
+    def checkpoint(self, folder: str) -> Any:
+        """Called by submitit on the warning: stops the run and says what to do when the job starts again."""
+        import submitit
+
+        if self._process is not None:
+            self._process.terminate()
+            _wait_for(self._process.pid)
+        return None if _is_over(Path(folder)) else submitit.helpers.DelayedSubmission(self, folder)
+
+
+def _is_over(folder: Path) -> bool:
+    """Whether a run came to an end of its own: it is done, or has told what the user has to put right."""
+    outcome = read_outcome(folder)
+    return outcome is not None and outcome[0] != EXIT_INTERRUPTED
+
+
+def _wait_for(pid: int) -> None:
+    """Waits for a child's end and leaves its exit code to be read. `Popen.wait` holds a lock that a signal's handler, which
+    waits too, would wait for in vain."""
+    with contextlib.suppress(ChildProcessError):  # it was read
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
