@@ -141,8 +141,7 @@ def drive(
       grid: the sweep; tasks without data are marked.
       folder: its workdir, held and claimed.
       executor: where runs go.
-      retries: how often a run that crashed, or was stopped by someone else, is started again; one that told the user what
-        to do is not.
+      retries: how often a run that crashed is started again; one that told the user what to do is not.
       keep: runs whose checkpoints stay when they are done.
       show: called with the state of things, at least whenever it changes.
 
@@ -190,11 +189,11 @@ def _problem(place: Path, crashes: dict[str, int], key: str, retries: int) -> st
     outcome = read_outcome(place)
     if outcome is not None and outcome[0] == EXIT_USER_ERROR:
         return outcome[1].removeprefix("error: ")
+    if outcome is not None and outcome[0] == EXIT_INTERRUPTED:
+        return ""
     crashes[key] = crashes.get(key, 0) + 1
     if crashes[key] <= retries:
         return ""
-    if outcome is not None and outcome[0] == EXIT_INTERRUPTED:
-        return f"was stopped from outside (kill, scancel) {crashes[key]} times"
     log = place / LOG_FILE
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return f"crashed {crashes[key]} times; the end of {log}: {lines[-1] if lines else '(empty)'}"

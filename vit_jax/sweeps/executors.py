@@ -7,8 +7,8 @@ Called by: sweeps.drive, sweeps.slurm, scripts/sweep.py.
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -123,7 +123,7 @@ def visible_gpus() -> list[str]:
     if os.environ.get("JAX_PLATFORMS", "") == "cpu" or shutil.which("nvidia-smi") is None:
         return []
     found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return [str(i) for i, line in enumerate(found.stdout.splitlines()) if line.startswith("GPU ")]
+    return re.findall(r"^GPU (\d+):", found.stdout, re.MULTILINE)  # a GPU's parts (MIG) are listed below it
 
 
 def python_path() -> str:

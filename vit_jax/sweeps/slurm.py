@@ -28,12 +28,13 @@ from typing import Any
 from vit_jax.main import EXIT_INTERRUPTED
 from vit_jax.record import write_json
 from vit_jax.sweeps.executors import GRACE_S, python_path
-from vit_jax.sweeps.job import LOG_FILE, read_outcome
+from vit_jax.sweeps.job import LOG_FILE, OUTCOME_FILE, read_outcome
 from vit_jax.types import UserError
 
 SLURM_FILE = "slurm.json"
 LOOK_EVERY_S = 1.0  # at what runs left on disk
 ASK_EVERY_S = 10.0  # squeue, which costs the cluster's controller
+ASK_AGAIN_S = 5.0  # when it failed
 PATIENCE_S = 900.0  # with a squeue that does not answer; a controller's restart takes minutes
 # Options of sbatch that are the executor's own, and what sets them instead.
 OURS = {
@@ -160,7 +161,7 @@ class SlurmExecutor:
             self._missing = missing
             self._ask = time.monotonic() + ASK_EVERY_S
         for folder in over:
-            del self._running[folder]
+            _note_cancelled(folder, self._jobs[self._running.pop(folder)])
         self._missing -= set(over)
         return over
 
@@ -168,7 +169,9 @@ class SlurmExecutor:
         if not self._running:
             return "no job was left in the queue"
         jobs = sorted({self._jobs[place].split("_")[0] for place in self._running.values()}, key=int)
-        return f"its jobs stay in the queue; the same command goes on watching them, `scancel {' '.join(jobs)}` ends them"
+        return (
+            f"its jobs stay in the queue; the same command goes on watching them, `scancel {' '.join(jobs)}` ends them"
+        )
 
 
 def parse_options(texts: list[str]) -> dict[str, str | bool]:
@@ -214,7 +217,7 @@ def queued(names: Iterable[str]) -> dict[Place, str]:
         if not told:
             print(f"squeue fails: {said}; asking again for {PATIENCE_S / 60:.0f} minutes", file=sys.stderr, flush=True)
             told = True
-        time.sleep(5)
+        time.sleep(ASK_AGAIN_S)
     jobs = {}
     for line in found.stdout.splitlines():
         job, _, name = line.strip().partition("|")
@@ -276,6 +279,15 @@ def _is_over(folder: Path) -> bool:
     """Whether a run came to an end of its own: it is done, or has told what the user has to put right."""
     outcome = read_outcome(folder)
     return outcome is not None and outcome[0] != EXIT_INTERRUPTED
+
+
+def _note_cancelled(folder: Path, job: str) -> None:
+    """Makes a crash of a run that was stopped and whose job will not start it again: it is retried, but not for ever."""
+    if read_outcome(folder) is None or _is_over(folder):
+        return
+    with (folder / LOG_FILE).open("a") as log:
+        print(f"job {job} was cancelled", file=log)
+    (folder / OUTCOME_FILE).unlink()
 
 
 def _wait_for(pid: int) -> None:
