@@ -7,23 +7,27 @@ fail() {
   exit 1
 }
 
-# runs DIR DAEMON: whether the daemon of that pid file lives. Its name is compared, as the number may be another's by now.
+# lives DIR DAEMON PID: whether that process is this folder's daemon. The number may be another process's by now.
+lives() {
+  [ -n "$3" ] && {
+    [ "$(cat "/proc/$3/comm")" = "$2" ] && tr '\0' '\n' <"/proc/$3/environ" | grep -qxF "SLURM_CONF=$1/slurm.conf"
+  } 2>/dev/null
+}
+
+# runs DIR DAEMON: whether the daemon of that pid file lives.
 runs() {
-  local pid
-  pid=$(cat "$1/$2.pid" 2>/dev/null) && [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] &&
-    tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qxF "SLURM_CONF=$1/slurm.conf"
+  lives "$1" "$2" "$(cat "$1/$2.pid" 2>/dev/null)"
 }
 
 # stop_all DIR: asks each daemon to end, and kills what does not within ten seconds.
 stop_all() {
   local daemon pid until
   for daemon in slurmd slurmctld munged; do
-    runs "$1" "$daemon" || continue
-    pid=$(cat "$1/$daemon.pid")
-    kill "$pid" 2>/dev/null || true
+    pid=$(cat "$1/$daemon.pid" 2>/dev/null) || continue
     until=$((SECONDS + 10))
-    while runs "$1" "$daemon"; do
-      [ $SECONDS -lt $until ] || kill -9 "$pid" 2>/dev/null || true
+    lives "$1" "$daemon" "$pid" && kill "$pid" # which removes the pid file at once, and ends later
+    while lives "$1" "$daemon" "$pid"; do
+      [ $SECONDS -lt $until ] || kill -9 "$pid" || true
       sleep 0.1
     done
   done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts a SLURM of one node on this machine, for tests: munged, slurmctld and slurmd of Debian's packages slurmctld, slurmd,
-# slurm-client and munge. All it writes lies in FOLDER; ports are free ones; no setting of the machine is read or changed, so
-# several of them, and the machine's own, do not meet. Needs no root, and no systemd.
+# Starts a SLURM on this machine for tests: one node of four CPUs, where jobs of the partition urgent preempt the others. It
+# needs Debian's packages slurmctld, slurmd, slurm-client and munge, no root and no systemd. All it writes lies in FOLDER, its
+# ports are free ones, and no setting of the machine is read or changed: several of them, and the machine's own, do not meet.
 #
 #   bash tests/slurm/start.sh FOLDER       does nothing where it runs already; FOLDER's path has to be short (sockets)
 #   export SLURM_CONF=FOLDER/slurm.conf    then sbatch, squeue and the rest talk to it
@@ -24,7 +24,13 @@ if runs "$dir" munged && runs "$dir" slurmctld && runs "$dir" slurmd; then
   exit 0
 fi
 stop_all "$dir" # what an earlier start left
-trap 'tails "$dir"; stop_all "$dir"' ERR
+give_up() {
+  trap - ERR
+  tails "$dir"
+  stop_all "$dir"
+  fail "$1; above are the ends of its logs"
+}
+trap 'give_up "a daemon of SLURM did not start"' ERR
 
 # Munge, with a key and a socket of our own. --force: as root, or in a folder closed to others, it only warns.
 [ -s "$dir/munge.key" ] || (umask 077 && head -c 128 /dev/urandom >"$dir/munge.key")
@@ -60,6 +66,8 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 JobRequeue=1
 KillWait=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SlurmctldPidFile=$dir/slurmctld.pid
 SlurmctldLogFile=$dir/slurmctld.log
 StateSaveLocation=$dir/state
@@ -67,19 +75,15 @@ SlurmdPidFile=$dir/slurmd.pid
 SlurmdLogFile=$dir/slurmd.log
 SlurmdSpoolDir=$dir/spool
 NodeName=$node NodeAddr=127.0.0.1 Port=${ports[1]} CPUs=4
-PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=debug Nodes=ALL Default=YES PriorityTier=1 GraceTime=5 State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=2 State=UP
 END
 slurmctld -c >"$dir/slurmctld.err" 2>&1 # -c: the jobs of an earlier start are gone
 slurmd >"$dir/slurmd.err" 2>&1
 
 until=$((SECONDS + 60))
-while [ "$(timeout 10 sinfo --noheader --format=%T 2>"$dir/sinfo.err")" != idle ]; do
-  if [ $SECONDS -ge $until ]; then
-    trap - ERR
-    tails "$dir"
-    stop_all "$dir"
-    fail "SLURM's node was not idle within a minute; above are the ends of its logs"
-  fi
+while [ "$(timeout 10 sinfo --noheader --partition=debug --format=%T 2>"$dir/sinfo.err")" != idle ]; do
+  [ $SECONDS -lt $until ] || give_up "SLURM's node was not idle within a minute"
   sleep 0.2
 done
 echo "SLURM runs in $dir: export SLURM_CONF=$conf"

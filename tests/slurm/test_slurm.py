@@ -148,12 +148,12 @@ def test_requeued_jobs_and_a_killed_driver_leave_the_results_of_an_undisturbed_s
     log = sweep.with_suffix(".txt")
     wait_until(lambda: trains(runs[0]), "the first run to train", log)
     first = cluster.job_of(runs[0])
-    cluster.ask("scancel", "--signal=USR2", first)  # what SLURM sends before it preempts, or ends the time
+    cluster.ask("scancel", "--signal=USR2", first)  # what SLURM sends when the time limit nears
     driver.kill()
     driver.wait()
     wait_until(lambda: trains(runs[1]), "the second run to train", log)
     second = cluster.job_of(runs[1])
-    cluster.ask("scontrol", "requeue", second)  # what preemption does
+    cluster.ask("srun", "--partition=urgent", "--cpus-per-task=4", "true")  # it is preempted: five seconds, and out
     assert [first.partition("_")[2], second.partition("_")[2]] == ["0", "1"]
     assert first.partition("_")[0] == second.partition("_")[0]  # one array
     for job in (first, second):

@@ -167,3 +167,15 @@ def test_the_job_that_a_driver_runs_in_is_hidden_from_sbatch_and_the_cluster_is_
         assert "SLURM_JOB_ID" not in os.environ
         assert (os.environ["SLURM_CONF"], os.environ["SBATCH_ACCOUNT"]) == ("/etc/here", "mine")
     assert os.environ["SLURM_MEM_PER_NODE"] == "100"
+
+
+def test_a_driver_stopped_while_sbatch_takes_the_jobs_says_that_some_may_be_queued(
+    program, executor, tmp_path, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executor._executor, "map_array", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        executor.start([tmp_path])
+    assert "`squeue --me` may list them" in executor.stop()

@@ -4,7 +4,7 @@ FOLDER/job.json says what to run; FOLDER/result.json, written last, what it came
 ended, with the exit codes of `main`: 0 done, 2 something the user can put right, 75 stopped and saved. Only one process
 works in a folder: a second one waits for the first to end, and then has nothing to do, or goes on where it stopped.
 
-Called by: sweeps.executors.
+Called by: sweeps.executors, sweeps.slurm_job.
 """
 
 from __future__ import annotations
@@ -50,6 +50,12 @@ def read_outcome(folder: Path) -> tuple[int, str] | None:
         return None
     found = json.loads(file.read_text())
     return found["code"], found["message"]
+
+
+def is_over(folder: Path) -> bool:
+    """Whether a run came to an end of its own: it is done, or has told what the user has to put right."""
+    outcome = read_outcome(folder)
+    return outcome is not None and outcome[0] != EXIT_INTERRUPTED
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,19 +16,17 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from vit_jax.main import EXIT_INTERRUPTED
 from vit_jax.record import write_json
 from vit_jax.sweeps.executors import GRACE_S, python_path
-from vit_jax.sweeps.job import LOG_FILE, OUTCOME_FILE, read_outcome
+from vit_jax.sweeps.job import LOG_FILE, OUTCOME_FILE, is_over, read_outcome
+from vit_jax.sweeps.slurm_job import SlurmJob
 from vit_jax.types import UserError
 
 SLURM_FILE = "slurm.json"
@@ -122,16 +120,18 @@ class SlurmExecutor:
         for folder, place in places.items():
             write_json(folder / SLURM_FILE, dataclasses.asdict(place))
         self._executor.update_parameters(job_name=name)
+        self._running |= places  # first: Ctrl-C may come while sbatch takes them
         try:
             with outside_job(), contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises, too
                 jobs = self._executor.map_array(SlurmJob(), [str(folder.resolve()) for folder in folders])
         except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            for folder in folders:
+                del self._running[folder]
             said = " ".join(str(error).split()) or "nothing"
             raise UserError(
                 f"sbatch took no jobs and said: {said}; put its options right (--slurm=KEY=VALUE, --minutes, --cores, --gpus) "
                 "and give the same command again: what is done, queued or running is kept"
             ) from error
-        self._running |= places
         self._jobs |= {place: job.job_id for place, job in zip(places.values(), jobs, strict=True)}
 
     def adopt(self, folder: Path) -> bool:
@@ -152,7 +152,7 @@ class SlurmExecutor:
         if not self._running or now < self._look:
             return []
         self._look = now + LOOK_EVERY_S
-        over = [folder for folder in self._running if _is_over(folder)]
+        over = [folder for folder in self._running if is_over(folder)]
         if now >= self._ask:
             alive = queued(place.name for place in self._running.values())
             missing = {folder for folder, place in self._running.items() if place not in alive}
@@ -237,61 +237,10 @@ def outside_job() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-class SlurmJob:
-    """What a job of the array calls; pickled by submitit.
-
-    The run is a process of its own, so that a signal of SLURM's can be answered: it is told to stop, saves, and the job is
-    put back into the queue.
-    """
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_process": None}
-
-    def __call__(self, folder: str) -> None:
-        command = [sys.executable, "-m", "vit_jax.sweeps.job", folder]
-        # SLURM sends its warning to every process of the job. The run, which inherits the mask, hears of it from here, once.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-        with (Path(folder) / LOG_FILE).open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
-        _wait_for(self._process.pid)
-        code = self._process.wait()
-        if code in (EXIT_INTERRUPTED, -signal.SIGTERM):
-            # SIGTERM of SLURM's, which SIGKILL follows. Ending first would make a completed job of one that is preempted, and
-            # that one would not be put back into the queue.
-            time.sleep(GRACE_S)
-        sys.exit(code % 256)  # for sacct, and for people: a run that failed is a job that failed
-
-    def checkpoint(self, folder: str) -> Any:
-        """Called by submitit on the warning: stops the run and says what to do when the job starts again."""
-        import submitit
-
-        if self._process is not None:
-            self._process.terminate()
-            _wait_for(self._process.pid)
-        return None if _is_over(Path(folder)) else submitit.helpers.DelayedSubmission(self, folder)
-
-
-def _is_over(folder: Path) -> bool:
-    """Whether a run came to an end of its own: it is done, or has told what the user has to put right."""
-    outcome = read_outcome(folder)
-    return outcome is not None and outcome[0] != EXIT_INTERRUPTED
-
-
 def _note_cancelled(folder: Path, job: str) -> None:
     """Makes a crash of a run that was stopped and whose job will not start it again: it is retried, but not for ever."""
-    if read_outcome(folder) is None or _is_over(folder):
+    if read_outcome(folder) is None or is_over(folder):
         return
     with (folder / LOG_FILE).open("a") as log:
         print(f"job {job} was cancelled", file=log)
     (folder / OUTCOME_FILE).unlink()
-
-
-def _wait_for(pid: int) -> None:
-    """Waits for a child's end and leaves its exit code to be read. `Popen.wait` holds a lock that a signal's handler, which
-    waits too, would wait for in vain."""
-    with contextlib.suppress(ChildProcessError):  # it was read
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
