@@ -141,7 +141,9 @@ def main() -> int:
     )
     parser.add_argument("--cores", type=int, default=8, help="SLURM: CPUs of a job")
     parser.add_argument("--gpus", type=int, default=0, help="SLURM: GPUs of a job")
-    parser.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help="a further option of sbatch")
+    parser.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY[=VALUE]", help="a further option of sbatch"
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return sweep(*parse_command_line(sys.argv[1:], parser))

@@ -8,8 +8,8 @@ PROGRAM = """
 import signal, time
 from vit_jax.sweeps.job import stop
 signal.signal(signal.SIGTERM, stop)
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("swallowed", flush=True)

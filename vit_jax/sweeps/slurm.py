@@ -168,10 +168,9 @@ class SlurmExecutor:
     def stop(self) -> str:
         if not self._running:
             return "no job was left in the queue"
-        jobs = sorted({self._jobs[place].split("_")[0] for place in self._running.values()}, key=int)
-        return (
-            f"its jobs stay in the queue; the same command goes on watching them, `scancel {' '.join(jobs)}` ends them"
-        )
+        known = {self._jobs[place].split("_")[0] for place in self._running.values() if place in self._jobs}
+        end = f"`scancel {' '.join(sorted(known, key=int))}` ends them" if known else "`squeue --me` may list them"
+        return f"its jobs stay in the queue; the same command goes on watching them, {end}"
 
 
 def parse_options(texts: list[str]) -> dict[str, str | bool]:
