@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, parse_command_line
 from vit_jax.sweeps.cost import check_tasks, cost_of, describe_state
 from vit_jax.sweeps.drive import Progress, claim, collect, drive, hold, without_data
-from vit_jax.sweeps.executors import Executor, LocalExecutor, SlurmExecutor, visible_gpus
+from vit_jax.sweeps.executors import Executor, LocalExecutor, visible_gpus
 from vit_jax.sweeps.grid import Grid, load_grid
+from vit_jax.sweeps.slurm import SlurmExecutor, parse_options
 from vit_jax.sweeps.view import View
 from vit_jax.types import UserError
 
@@ -39,17 +40,13 @@ def make_executor(flags: argparse.Namespace, folder: Path) -> Executor:
     gpus = visible_gpus() if flags.executor == "local" else []
     if flags.executor == "local":
         return LocalExecutor(flags.parallel or len(gpus) or 1, gpus)
-    wrong = [option for option in flags.slurm if "=" not in option]
-    if wrong:
-        raise UserError(f"--slurm={wrong[0]}: expected KEY=VALUE of sbatch, as in --slurm=partition=gpu")
-    options = dict(option.split("=", 1) for option in flags.slurm)
     return SlurmExecutor(
         folder / "slurm",
         parallel=flags.parallel or 64,
         minutes=flags.minutes,
         cores=flags.cores,
         gpus=flags.gpus,
-        options=options,
+        options=parse_options(flags.slurm),
     )
 
 
@@ -125,7 +122,7 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
             print(f"stopped: {executor.stop()}", flush=True)
             return EXIT_INTERRUPTED
         except UserError:
-            executor.stop()
+            print(f"stopped: {executor.stop()}", flush=True)
             raise
     return finish(grid, folder, progress)
 
@@ -159,7 +156,9 @@ def main() -> int:
     )
     parser.add_argument("--cores", type=int, default=8, help="SLURM: CPUs of a job")
     parser.add_argument("--gpus", type=int, default=0, help="SLURM: GPUs of a job")
-    parser.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help="a further option of sbatch")
+    parser.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY[=VALUE]", help="a further option of sbatch"
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return sweep(*parse_command_line(sys.argv[1:], parser))

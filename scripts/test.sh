@@ -6,6 +6,9 @@
 #   bash scripts/test.sh --peers   only that comparison: adds torch, transformers and timm to .venv first
 #   bash scripts/test.sh --beam    only packing by Apache Beam, in .venv-beam: Beam wants older packages than the lock's
 #   bash scripts/test.sh ARGS      further arguments go to pytest
+#
+# Tests on a real SLURM and in a real browser need Debian's packages (`bash .ci/packages.sh`, as root); what is left out for
+# want of them is named at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
@@ -16,10 +19,30 @@ if [ "${1:-}" = --beam ]; then
   exec python -m pytest tests/beam "$@"
 fi
 install_lock requirements-dev.lock
-select=()
+
+marks=() # of pytest: what to leave out
+left_out=(
+  "tests/peers, the comparison with transformers and timm (bash scripts/test.sh --peers)"
+  "tests/beam, packing by Apache Beam (bash scripts/test.sh --beam)"
+)
+
+# needs MARK WHAT PROGRAM...: leaves out the tests of a mark where one of the programs is not installed.
+needs() {
+  local mark=$1 what=$2 program
+  shift 2
+  for program in "$@"; do
+    if ! PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null; then
+      marks+=("not $mark")
+      left_out+=("$what: there is no $program (bash .ci/packages.sh, as root)")
+      return
+    fi
+  done
+}
+
 case "${1:-}" in
   --fast)
-    select=(-m "not slow")
+    marks=("not slow" "not slurm" "not browser")
+    left_out+=("the end-to-end runs, SLURM's and the browser's among them (bash scripts/test.sh)")
     shift
     ;;
   --peers)
@@ -27,7 +50,16 @@ case "${1:-}" in
     install_lock requirements-peers.txt -c requirements-dev.lock
     exec python -m pytest tests/peers "$@"
     ;;
+  *)
+    needs slurm "tests of mark slurm, a sweep on a real SLURM" munged slurmctld slurmd sbatch srun
+    needs browser "tests of mark browser, the results page in a real browser" chromium
+    ;;
 esac
+select=()
+if [ ${#marks[@]} -gt 0 ]; then
+  select=(-m "$(printf ' and %s' "${marks[@]}" | cut -c 6-)")
+fi
+
 echo "== ruff"
 ruff check .
 ruff format --check .
@@ -35,5 +67,4 @@ echo "== mypy"
 mypy
 echo "== pytest"
 python -m pytest --ignore=tests/peers --ignore=tests/beam "${select[@]}" "$@"
-echo "left out: tests/peers, the comparison with transformers and timm (bash scripts/test.sh --peers)"
-echo "left out: tests/beam, packing by Apache Beam (bash scripts/test.sh --beam)"
+printf 'left out: %s\n' "${left_out[@]}"

@@ -1,28 +1,25 @@
-"""Where a sweep's runs are executed: processes of this machine, or SLURM jobs. Runs share nothing but the file system.
+"""Where a sweep's runs are executed: what the driver asks of an executor, and processes of this machine. SLURM is in
+`sweeps.slurm`. Runs share nothing but the file system.
 
-Called by: sweeps.drive.
+Called by: sweeps.drive, sweeps.slurm, scripts/sweep.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from vit_jax.record import write_json
 from vit_jax.sweeps.job import LOG_FILE
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE_S = 120.0  # that a stopped run gets to finish its step and save
-SLURM_FILE = "slurm.json"
 
 
 class Executor(Protocol):
@@ -80,7 +77,7 @@ class LocalExecutor:
             command = [sys.executable, "-m", "vit_jax.sweeps.job", str(folder.resolve()), f"--parent={os.getpid()}"]
             if self._cores[slot]:
                 command.append(f"--cores={','.join(map(str, self._cores[slot]))}")
-            env = {**os.environ, "PYTHONPATH": _python_path()}
+            env = {**os.environ, "PYTHONPATH": python_path()}
             if self._gpus[slot]:
                 env["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus[slot])
             with (folder / LOG_FILE).open("ab") as log:
@@ -126,136 +123,9 @@ def visible_gpus() -> list[str]:
     if os.environ.get("JAX_PLATFORMS", "") == "cpu" or shutil.which("nvidia-smi") is None:
         return []
     found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return [str(i) for i, line in enumerate(found.stdout.splitlines()) if line.startswith("GPU ")]
+    return re.findall(r"^GPU (\d+):", found.stdout, re.MULTILINE)  # a GPU's parts (MIG) are listed below it
 
 
-def _python_path() -> str:
+def python_path() -> str:
+    """PYTHONPATH of a run: this code base first, as it may not be installed."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-
-
-class SlurmExecutor:
-    """Job arrays through submitit, requeued when they are preempted or run out of time.
-
-    Args:
-      logs: folder for submitit's files.
-      parallel: jobs in the queue or running at a time.
-      minutes: time limit of a job; it is requeued, and goes on, when that is over.
-      cores: CPUs of a job.
-      gpus: GPUs of a job.
-      options: further sbatch options, `{"partition": "gpu", "mem": "32G"}`.
-    """
-
-    def __init__(self, logs: Path, *, parallel: int, minutes: int, cores: int, gpus: int, options: dict[str, str]):
-        try:
-            import submitit
-        except ImportError as error:
-            raise UserError("--executor=slurm needs submitit: pip install 'submitit>=1.5,<2'") from error
-        if shutil.which("sbatch") is None:
-            raise UserError("--executor=slurm needs sbatch, which is not on this machine; run it on a login node")
-        self._executor = submitit.SlurmExecutor(folder=logs, max_num_timeout=100)
-        additional = {"requeue": True, **options}
-        self._executor.update_parameters(
-            job_name="vit_jax_sweep",
-            time=minutes,
-            cpus_per_task=cores,
-            array_parallelism=parallel,
-            signal_delay_s=min(GRACE_S, minutes * 60 / 4).__trunc__(),
-            setup=[f"export PYTHONPATH={_python_path()}"],
-            additional_parameters=additional,
-            **({"gres": f"gpu:{gpus}"} if gpus else {}),
-        )
-        self._parallel = parallel
-        self._running: dict[Path, str] = {}
-
-    def room(self) -> int:
-        return self._parallel - len(self._running)
-
-    def start(self, folders: list[Path]) -> None:
-        jobs = self._executor.map_array(SlurmJob(), [str(folder.resolve()) for folder in folders])
-        for folder, job in zip(folders, jobs, strict=True):
-            write_json(folder / SLURM_FILE, {"job": job.job_id})
-            self._running[folder] = job.job_id
-
-    def adopt(self, folder: Path) -> bool:
-        file = folder / SLURM_FILE
-        if not file.exists():
-            return False
-        job = json.loads(file.read_text())["job"]
-        if job not in queued([job]):
-            return False
-        self._running[folder] = job
-        return True
-
-    def ended(self) -> list[Path]:
-        if not self._running:
-            return []
-        alive = queued(self._running.values())
-        over = [folder for folder, job in self._running.items() if job not in alive]
-        for folder in over:
-            del self._running[folder]
-        return over
-
-    def stop(self) -> str:
-        if not self._running:
-            return "no job was left in the queue"
-        jobs = " ".join(sorted(self._running.values()))
-        return f"its jobs stay in the queue; the same command goes on watching them, `scancel {jobs}` ends them"
-
-
-def queued(jobs: Iterable[str]) -> set[str]:
-    """Those of some SLURM jobs that wait, run, or will run again.
-
-    Raises:
-      UserError: the queue cannot be asked, for a minute.
-    """
-    wanted = set(jobs)
-    command = ["squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(sorted(wanted))}"]
-    for _ in range(12):
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        if found.returncode == 0 or "Invalid job id" in found.stderr:  # all of them are gone from its memory
-            break
-        time.sleep(5)
-    else:
-        raise UserError(f"squeue does not answer: {found.stderr.strip()}; the same command goes on when it does")
-    over = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
-    states = dict(line.split() for line in found.stdout.splitlines())
-    return {job for job in wanted if job in states and states[job] not in over}
-
-
-class SlurmJob:
-    """What a job of the array calls; pickled by submitit.
-
-    The run is a process of its own, so that a signal of SLURM's can be answered: it is told to stop, saves, and the job is
-    put back into the queue.
-    """
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_process": None}
-
-    def __call__(self, folder: str) -> int:
-        command = [sys.executable, "-m", "vit_jax.sweeps.job", folder]
-        # SLURM sends its warning to every process of the job; the run is to hear of it from here, once.
-        previous = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        with (Path(folder) / LOG_FILE).open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        signal.signal(signal.SIGUSR2, previous)
-        _wait_for(self._process.pid)
-        return self._process.wait()
-
-    def checkpoint(self, folder: str) -> Any:
-        """Called by submitit on the signal: stops the run and says what to do when the job starts again."""
-        import submitit
-
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            _wait_for(self._process.pid)
-        return submitit.helpers.DelayedSubmission(self, folder)
-
-
-def _wait_for(pid: int) -> None:
-    """Waits for a child's end and leaves its exit code to be read. `Popen.wait` holds a lock that a signal's handler, which
-    waits too, would wait for in vain."""
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

@@ -4,7 +4,7 @@ FOLDER/job.json says what to run; FOLDER/result.json, written last, what it came
 ended, with the exit codes of `main`: 0 done, 2 something the user can put right, 75 stopped and saved. Only one process
 works in a folder: a second one waits for the first to end, and then has nothing to do, or goes on where it stopped.
 
-Called by: sweeps.executors.
+Called by: sweeps.executors, sweeps.slurm_job.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from vit_jax.types import UserError
 
 Keep = Literal["final", "all", "none"]  # runs whose checkpoints stay when they are done
 JOB_FILE, OUTCOME_FILE, LOG_FILE = "job.json", "outcome.json", "log.txt"
+AGAIN_S = 2.0
 
 
 def write_job(folder: Path, run: Run, keep: Keep) -> None:
@@ -52,6 +53,12 @@ def read_outcome(folder: Path) -> tuple[int, str] | None:
     return found["code"], found["message"]
 
 
+def is_over(folder: Path) -> bool:
+    """Whether a run came to an end of its own: it is done, or has told what the user has to put right."""
+    outcome = read_outcome(folder)
+    return outcome is not None and outcome[0] != EXIT_INTERRUPTED
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -59,20 +66,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cores", default="", help="numbers of the cores to run on, 0,1,2; default all")
     parser.add_argument("--parent", type=int, default=0, help="process without which this one stops, and saves")
     flags = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # while training, the loop has its own
+    signal.signal(signal.SIGTERM, stop)  # while training, the loop has its own
     if flags.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in flags.cores.split(",")})
     if flags.parent:
         threading.Thread(target=_stop_without, args=(flags.parent,), daemon=True).start()
     code, message = EXIT_INTERRUPTED, "stopped before it trained"
-    try:
-        with only_one(flags.folder):
-            code, message = _work(flags.folder)
-            write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
-    except KeyboardInterrupt:
-        write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
+    with contextlib.suppress(KeyboardInterrupt), only_one(flags.folder):
+        (flags.folder / OUTCOME_FILE).unlink(missing_ok=True)  # a requeued job's last start left one
+        code, message = _work(flags.folder)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
     print(message, file=sys.stderr if code == EXIT_USER_ERROR else sys.stdout, flush=True)
     return code
+
+
+def stop(number: int, frame: object) -> None:
+    """Handler of SIGTERM: stops as Ctrl-C does, and asks again until that is heard.
+
+    Python swallows what is raised while its garbage collector calls back, and jax has such a callback: of a run that was told
+    to stop as it compiled, one in a few trained on.
+    """
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
