@@ -273,7 +273,10 @@ def describe_plan(
         ("images", f"{h}x{w}: {gh}x{gw} {tokens}; {flops / 1e9:,.2f} GFLOP to train on one"),
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
         ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
-        *((s.name, f"{s.split}: {s.num_examples:,} examples, {s.num_classes} classes") for s in specs),
+        *(
+            (s.name, f"{s.split}: {s.num_examples:,} examples, {s.num_classes} classes{_class_counts(s)}")
+            for s in specs
+        ),
     ]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
     if gh * gw < 16 and model.name != "resnet":
@@ -281,3 +284,12 @@ def describe_plan(
     if model.name == "vit" and model.width // model.num_heads < 32:
         lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
     return "\n".join(lines)
+
+
+def _class_counts(spec: DatasetSpec) -> str:
+    """`: cat 12, dog 30`, of many classes the smallest and the largest, and nothing where the counts are not known."""
+    pairs = sorted(zip(spec.class_counts, spec.class_names, strict=False))
+    if len(pairs) > 10:
+        return f", of {pairs[0][0]:,} ({pairs[0][1]}) to {pairs[-1][0]:,} examples ({pairs[-1][1]})"
+    named = ", ".join(f"{name} {count:,}" for name, count in zip(spec.class_names, spec.class_counts, strict=False))
+    return f": {named}" if named else ""

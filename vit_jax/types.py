@@ -84,6 +84,7 @@ class DatasetSpec(NamedTuple):
       image_shape: (h, w, c) as stored; None where it varies.
       multi_label: an example has a set of right classes, which may be empty, in place of one.
       competing: the classes that a prediction is chosen from, sorted; empty for all of them.
+      class_counts: examples of each class, in label order; empty where only reading them all would tell.
     """
 
     name: str
@@ -94,6 +95,7 @@ class DatasetSpec(NamedTuple):
     image_shape: tuple[int | None, int | None, int | None]
     multi_label: bool = False
     competing: tuple[int, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
 
 class UserError(ValueError):

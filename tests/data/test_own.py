@@ -125,3 +125,18 @@ def test_beam_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)  # as Python has it for what cannot be imported
     with pytest.raises(UserError, match=r"--beam needs Apache Beam.*`pip install -r requirements-beam.txt`"):
         make_run("--runner=DataflowRunner")
+
+
+def test_counts_of_classes_are_those_of_the_split(tmp_path):
+    for name, number in (("ant", 1), ("bee", 4), ("cow", 2)):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for i in range(number):
+            PIL.Image.new("RGB", (8, 8)).save(tmp_path / "train" / name / f"{i}.png")
+    whole = open_source(str(tmp_path), "train").spec
+    assert (whole.class_names, whole.class_counts) == (("ant", "bee", "cow"), (1, 4, 2))
+    lines = [f"train/{n}/{i}.png,{n},{'train' if i else 'test'}" for n, k in (("bee", 4), ("cow", 2)) for i in range(k)]
+    (tmp_path / "images.csv").write_text("\n".join(lines))
+    assert open_source(str(tmp_path / "images.csv"), "train").spec.class_counts == (3, 1)
+    assert open_source(str(tmp_path / "images.csv"), "test").spec.class_counts == (1, 1)
+    first, rest = (open_source(str(tmp_path), split).spec.class_counts for split in ("train[:3]", "train[3:]"))
+    assert [a + b for a, b in zip(first, rest, strict=True)] == [1, 4, 2]

@@ -54,7 +54,7 @@ class FolderSource:
 
     def part(self, start: int, stop: int) -> FolderSource:
         """Examples `start` to `stop` (excluded) alone."""
-        spec = self.spec._replace(num_examples=len(self._paths[start:stop]))
+        spec = self.spec._replace(num_examples=len(self._paths[start:stop]), class_counts=())
         return FolderSource(spec, self.folder, self._paths[start:stop], self._labels[start:stop])
 
     def num_bytes(self) -> int:
@@ -111,8 +111,16 @@ def open_folder(dataset: str, split: str) -> FolderSource:
     paths: list[tuple[str, int]] = []
     for part in parse_split(str(root), split, counts):
         paths += files[part.name][part.start : part.stop]
-    spec = DatasetSpec(dataset, split, len(paths), len(classes), tuple(classes), (None, None, 3))
-    return FolderSource(spec, str(root), [path for path, _ in paths], np.array([label for _, label in paths], np.int32))
+    labels = np.array([label for _, label in paths], np.int32)
+    return FolderSource(describe_split(dataset, split, labels, classes), str(root), [path for path, _ in paths], labels)
+
+
+def describe_split(dataset: str, split: str, labels: np.ndarray, classes: Sequence[str]) -> DatasetSpec:
+    """The spec of a split of files whose labels, int (n,), are known without reading them."""
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    return DatasetSpec(
+        dataset, split, len(labels), len(classes), tuple(classes), (None, None, 3), class_counts=tuple(counts)
+    )
 
 
 def _names(folder: epath.Path) -> list[str]:

@@ -8,9 +8,9 @@ import hashlib
 import numpy as np
 from etils import epath
 
-from vit_jax.data.folders import FolderSource
+from vit_jax.data.folders import FolderSource, describe_split
 from vit_jax.data.splits import parse_split
-from vit_jax.types import DatasetSpec, UserError
+from vit_jax.types import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 LAYOUT = "lines of `path,label`, or of `path,label,split`; a header `path,label` is allowed"
@@ -49,8 +49,8 @@ def open_list(dataset: str, split: str) -> FolderSource:
     for part in parse_split(str(place), split, counts):
         files = sorted(splits[part.name], key=lambda f: hashlib.md5(f[0].encode(), usedforsecurity=False).digest())
         chosen += files[part.start : part.stop]
-    spec = DatasetSpec(dataset, split, len(chosen), len(labels), tuple(labels), (None, None, 3))
     numbers = np.array([label for _, label in chosen], np.int32)
+    spec = describe_split(dataset, split, numbers, labels)
     return FolderSource(spec, str(place.parent), [path for path, _ in chosen], numbers)
 
 

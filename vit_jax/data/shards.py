@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from vit_jax.data.folders import describe_split
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.data.tar import TarFile
 from vit_jax.data.tarindex import Rows, Shard, build_index, join
@@ -85,7 +86,7 @@ class TarSource:
         fields = [field[start:stop] for field in rows[:-2]]
         ends = rows.name_end[start:stop]
         names = rows.names[begin : int(ends[-1]) if len(ends) else begin]
-        spec = self.spec._replace(num_examples=len(ends))
+        spec = self.spec._replace(num_examples=len(ends), class_counts=())
         return TarSource(
             spec, self.folder, self._shards, self._shard[start:stop], Rows._make([*fields, ends - begin, names])
         )
@@ -155,9 +156,9 @@ def open_shards(dataset: str, split: str) -> TarSource:
     slices = parse_split(dataset, split, {s: rows.num_samples for s, (_, rows) in parts.items()})
     chosen = [_take(parts[part.name], np.arange(part.start, part.stop)) for part in slices]
     shard = np.concatenate([shard for shard, _ in chosen])
-    spec = DatasetSpec(dataset, split, len(shard), len(classes), tuple(classes), (None, None, 3))
     # What the order was made of is of no use to a reader, and half of what a worker process would be sent.
     rows = join([rows for _, rows in chosen])._replace(order=np.empty(0), key=np.empty(0))
+    spec = describe_split(dataset, split, rows.label, classes)
     return TarSource(spec, str(root), names, shard, rows)
 
 
