@@ -41,7 +41,7 @@ class FolderSource:
         do not decode: it is counted with the corrupt images, by name."""
         path = self._paths[index]
         try:
-            data = (epath.Path(self.folder) / path).read_bytes()
+            data = _read_bytes(f"{self.folder}/{path}")
         except OSError as error:
             logging.getLogger(__name__).warning("cannot read %s: %s", path, error)
             data = b""
@@ -50,6 +50,13 @@ class FolderSource:
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
         """As `read`, for several."""
         return [self.read(int(index)) for index in indices]
+
+
+def _read_bytes(path: str) -> bytes:
+    if "://" in path:
+        return epath.Path(path).read_bytes()
+    with open(path, "rb", buffering=0) as file:  # half of pathlib's time: 15 us a photograph
+        return file.read()
 
 
 def open_folder(dataset: str, split: str) -> FolderSource:
