@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ class FolderSource:
         do not decode: it is counted with the corrupt images, by name."""
         path = self._paths[index]
         try:
-            data = _read_bytes(f"{self.folder}/{path}")
+            data = _read_bytes(os.path.join(self.folder, path))
         except OSError as error:
             logging.getLogger(__name__).warning("cannot read %s: %s", path, error)
             data = b""
