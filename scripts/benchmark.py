@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
 from vit_jax.main import EXIT_USER_ERROR, parse_command_line, prepare_process
-from vit_jax.tools import benchmark, peers
+from vit_jax.tools import benchmark, peers, throughput
 from vit_jax.types import Batch, UserError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
     jax.block_until_ready(step(0))
     first_step = {
         "time_to_first_step_s": round(time.perf_counter() - began, 3),
-        "process_start_to_first_step_s": round(benchmark.process_age_s(), 3),
+        "process_start_to_first_step_s": round(throughput.process_age_s(), 3),
     }
     times = benchmark.time_steps(step, warmup=3, steps=flags.steps)
     devices = list(parts.mesh.devices.flat)

@@ -48,11 +48,12 @@ def measure_usage() -> Usage:
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return Usage(time.process_time(), peak, peak)
-    cpu_s, memory, peak = 0.0, 0, 0
+    cpu_s, memory, peak = time.process_time(), 0, 0
     for pid in family:
         try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            cpu_s += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            if pid != os.getpid():
+                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                cpu_s += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             memory += _read_kilobytes(pid, "smaps_rollup", "Pss:")
             peak += _read_kilobytes(pid, "status", "VmHWM:")
         except (FileNotFoundError, ProcessLookupError):  # it has just ended
