@@ -4,9 +4,13 @@
     python scripts/benchmark.py --mode=infer --config=configs/finetune.py:variant=B/16,dataset=cifar10 --batch=32
     python scripts/benchmark.py --mode=data --config=configs/pretrain.py:dataset=imagenet2012 --batch=256 --json
     python scripts/benchmark.py --mode=data --config=configs/pretrain.py:dataset=imagenet2012 --batch=64 --jpegs=2000
+    python scripts/benchmark.py --mode=data --config=configs/pretrain.py:dataset=imagenet2012 --batch=64 --jpegs=2000 \\
+        --steps=50 --compare --peer-python=peers/bin/python
 
 `--mode=data` reads, decodes, augments and batches the config's training split (or `--jpegs` photographs of 500x375, cut from
-two that scikit-learn ships) and prints images/s, images per CPU-second, time to the first batch and memory.
+two that scikit-learn ships) and prints images/s, images per CPU-second, time to the first batch and memory. `--compare`
+measures ours, tf.data (`decode_and_crop_jpeg`, bilinear without antialias) and a PyTorch DataLoader with Pillow in turns, and
+prints a Markdown table of medians; the two live in an environment of their own (requirements-benchmark.txt).
 
 The other modes print median and quartile step time, images/s, time to the first step (from the config; and from the start of the
 process), peak memory, FLOPs per image, and on a known accelerator in bf16 the share of its peak. Config overrides as in
@@ -20,6 +24,8 @@ import concurrent.futures
 import functools
 import json
 import logging
+import math
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
 from vit_jax.main import EXIT_USER_ERROR, parse_command_line, prepare_process
-from vit_jax.tools import benchmark
+from vit_jax.tools import benchmark, peers, throughput
 from vit_jax.types import Batch, UserError
 
 if TYPE_CHECKING:
@@ -122,7 +128,7 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
     jax.block_until_ready(step(0))
     first_step = {
         "time_to_first_step_s": round(time.perf_counter() - began, 3),
-        "process_start_to_first_step_s": round(benchmark.process_age_s(), 3),
+        "process_start_to_first_step_s": round(throughput.process_age_s(), 3),
     }
     times = benchmark.time_steps(step, warmup=3, steps=flags.steps)
     devices = list(parts.mesh.devices.flat)
@@ -162,7 +168,7 @@ def measure_data(flags: argparse.Namespace, overrides: list[tuple[str, str]], fo
     source = data.open()
     loader = data.batches(source, seed=0, start_step=0, process_index=0, process_count=1, corrupt=())
     try:
-        found = measure_batches(loader, batch_size=flags.batch, batches=flags.steps, began=began)
+        found = measure_batches(loader, batch_size=flags.batch, batches=flags.steps, began=began, warmup=flags.warmup)
     finally:
         loader.close()
     described = {"mode": "data", "config": flags.config, "overrides": dict(overrides), "dataset": config.data.dataset}
@@ -173,6 +179,46 @@ def measure_data(flags: argparse.Namespace, overrides: list[tuple[str, str]], fo
     return described | shape | threads | found
 
 
+def compare(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder: str) -> dict[str, dict[str, float]]:
+    """Ours, tf.data and PyTorch on the same photographs, in turns; equally many threads or workers."""
+    from vit_jax.assemble import resolve
+    from vit_jax.data.pack import pack
+    from vit_jax.tools.throughput import write_photographs
+
+    config = configs.load(flags.config)
+    resolve(config, overrides)
+    data = config.data
+    if data.recipe != "pretrain" or data.resolution[0] != data.resolution[1]:
+        raise UserError("--compare: the peers know the recipe `pretrain` at a square resolution only")
+    peers.check_python(flags.peer_python)
+    photographs, packed, records = (f"{folder}/{name}" for name in ("photographs", "packed", "photographs.tfrecord"))
+    write_photographs(Path(photographs), flags.jpegs)
+    pack(photographs, packed)
+    epoch = math.ceil(flags.jpegs / flags.batch)
+    shape = [f"--batch={flags.batch}", f"--steps={flags.steps}", f"--warmup={epoch}"]
+    this = [sys.executable, __file__, "--mode=data", f"--config={flags.config}", "--json", *shape]
+    this += [f"--config.{key}={value}" for key, value in overrides]
+    peer = [flags.peer_python, str(Path(__file__).with_name("peer_pipelines.py")), f"--folder={photographs}", *shape]
+    peer += [f"--size={data.resolution[0]}", f"--threads={data.workers or data.threads}"]
+    subprocess.run([*peer, "--pipeline=tf.data", f"--records={records}"], check=True, capture_output=True)
+    early = ["--warmup=0", f"--steps={max(10, min(flags.steps, epoch - 4))}"]
+    commands = {
+        "ours, ArrayRecord": [*this, f"--config.data.dataset={packed}", "--config.data.split=train"],
+        "ours, files": [*this, f"--config.data.dataset={photographs}", "--config.data.split=train"],
+        "ours, files, first epoch": [
+            *this,
+            *early,
+            f"--config.data.dataset={photographs}",
+            "--config.data.split=train",
+        ],
+        "tf.data, files": [*peer, "--pipeline=tf.data"],
+        "tf.data, files, AUTOTUNE": [*peer, "--pipeline=tf.data", "--autotune"],
+        "tf.data, TFRecord": [*peer, "--pipeline=tf.data", f"--records={records}"],
+        "PyTorch, Pillow, files": [*peer, "--pipeline=pytorch"],
+    }
+    return peers.measure_in_turns(commands, flags.rounds)
+
+
 def main() -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
@@ -180,7 +226,13 @@ def main() -> int:
     parser.add_argument("--config", required=True, help="config file and its arguments")
     parser.add_argument("--batch", type=int, required=True, help="global batch size")
     parser.add_argument("--steps", type=int, default=20, help="timed steps, at least 10")
+    parser.add_argument("--warmup", type=int, default=3, help="with --mode=data: batches before those that are timed")
     parser.add_argument("--jpegs", type=int, default=0, help="with --mode=data: photographs to make and read instead")
+    parser.add_argument("--compare", action="store_true", help="with --jpegs: beside tf.data and PyTorch")
+    parser.add_argument("--peer-python", default="", help="with --compare: the interpreter that has them")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="with --compare: runs of each, of which the median counts"
+    )
     parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
     try:
         flags, overrides = parse_command_line(sys.argv[1:], parser)
@@ -188,6 +240,13 @@ def main() -> int:
             raise UserError(f"--steps={flags.steps}: quartiles need at least 10 timed steps")
         if flags.jpegs and flags.mode != "data":
             raise UserError(f"--jpegs={flags.jpegs} goes with --mode=data; {flags.mode} makes its images in memory")
+        if flags.compare and not flags.jpegs:
+            raise UserError("--compare goes with --mode=data and --jpegs=N, the photographs that all of them read")
+        if flags.compare:
+            with tempfile.TemporaryDirectory(prefix="vit_jax_compare_") as folder:
+                medians = compare(flags, overrides, folder)
+            print(json.dumps(medians) if flags.json else peers.to_markdown(medians))
+            return 0
         if flags.mode == "data":
             with tempfile.TemporaryDirectory(prefix="vit_jax_jpegs_") as folder:
                 result = measure_data(flags, overrides, folder)

@@ -3,8 +3,11 @@
 import io
 import itertools
 import logging
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import PIL.Image
@@ -247,6 +250,7 @@ def test_a_batch_that_cannot_be_shared_names_the_nearest_that_can():
 
 READ = """
 import sys
+import time
 from vit_jax.data.loader import eval_batches, train_batches
 from vit_jax.data.preprocess import make_transform
 from vit_jax.data.sources import open_source
@@ -259,6 +263,7 @@ assert sys.modules.get("tensorflow") is None
 """
 HIDE = """
 import sys
+import time
 for name in ("jax", "jaxlib", "flax"):
     sys.modules[name] = None  # as if it were not installed
 """
@@ -272,3 +277,48 @@ if "jax" in sys.modules:  # Grain imports it where it is installed
 @pytest.mark.parametrize("script", [HIDE + READ, READ + NO_BACKEND], ids=["without-jax", "with-jax-installed"])
 def test_reading_needs_neither_jax_nor_tensorflow(script, tfds_dir):
     subprocess.run([sys.executable, "-c", script, tfds_dir], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(("count", "workers"), [(1, 0), (2, 0), (4, 0), (2, 1)])
+def test_the_union_of_all_processes_is_the_data_set_without_overlap_or_loss(count, workers):
+    source = MemorySource(24)
+    parts = [
+        labels(take(3, source, batch_size=8, workers=workers, process_index=p, process_count=count))
+        for p in range(count)
+    ]
+    assert all(len(part) == 24 // count for part in parts)
+    assert sorted(itertools.chain(*parts)) == list(range(24))
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4), (4, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(before, after):
+    source = MemorySource(11)
+    options = {"batch_size": 8, "seed": 3}
+    whole = take(5, source, **options)
+    first = [take(2, source, process_index=p, process_count=before, **options) for p in range(before)]
+    rest = [take(3, source, start_step=2, process_index=p, process_count=after, **options) for p in range(after)]
+    for count, parts, steps in ((before, first, whole[:2]), (after, rest, whole[2:])):
+        for step, expected in enumerate(steps):
+            for p in range(count):
+                assert same(parts[p][step], [leaf[p::count] for leaf in expected])
+
+
+class Dying:
+    """A transform that ends its worker process as the kernel does when memory runs out."""
+
+    def __init__(self):
+        self._parent = os.getpid()
+
+    def __call__(self, image, rng):
+        if os.getpid() != self._parent and image.shape[0] == 12:  # not the blank image that asks for the shape
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.zeros((8, 8, 3), np.uint8)
+
+
+def test_a_dying_worker_is_an_error_within_seconds():
+    loader = train_batches(MemorySource(8), Dying(), batch_size=4, seed=0, workers=1)
+    began = time.monotonic()
+    with pytest.raises(Exception, match=r"(?i)worker|process"):
+        next(loader)
+    assert time.monotonic() - began < 30
+    loader.close()

@@ -289,3 +289,24 @@ def test_flip_mirrors_left_and_right_half_of_the_time():
     rows = [ops.random_flip(image, rng)[0, :, 0].tolist() for _ in range(1000)]
     assert 440 < rows.count([3, 2, 1]) < 560
     assert rows.count([1, 2, 3]) + rows.count([3, 2, 1]) == 1000
+
+
+def test_one_pixel_and_very_wide_pictures_decode():
+    for kind in ("PNG", "JPEG"):
+        assert ops.decode(encode(PIL.Image.new("RGB", (1, 1), (9, 9, 9)), kind)).tolist() == [[[9, 9, 9]]]
+        wide = np.zeros((3, 20_000, 3), np.uint8)
+        wide[:, 15_000:] = 200
+        image = ops.decode(encode(PIL.Image.fromarray(wide), kind))
+        assert image.shape == (3, 20_000, 3)
+        assert np.abs(image[:, [0, 14_000, 16_000, 19_999], 0].astype(int) - [0, 0, 200, 200]).max() <= 2
+        crop = ops.inception_crop(image, np.random.default_rng(0), (8, 8))
+        assert crop.shape == (8, 8, 3)
+
+
+def test_of_an_animation_the_first_picture_counts():
+    frames = [PIL.Image.new("RGB", (4, 3), color) for color in ((255, 0, 0), (0, 0, 255))]
+    for kind in ("GIF", "PNG", "WEBP"):
+        data = encode(
+            frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {})
+        )
+        assert ops.decode(data)[0, 0].tolist() == [255, 0, 0]

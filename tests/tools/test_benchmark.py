@@ -1,13 +1,14 @@
 """The benchmark's arithmetic: which times count, quartiles, and the share of a peak."""
 
 import os
+import sys
 import types
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from vit_jax.tools import benchmark
+from vit_jax.tools import benchmark, throughput
 
 
 class Device:
@@ -89,16 +90,16 @@ def test_memory_of_a_device_that_does_not_say_is_the_process_own():
 
 
 def test_the_age_of_the_process_is_counted_from_its_start(monkeypatch):
-    age = benchmark.process_age_s()
+    age = throughput.process_age_s()
     assert 0 < age < 24 * 3600
     # Field 22 of /proc/self/stat is the start in ticks since boot; a name with spaces and brackets shifts nothing.
     stat = "7 (py (test) x) R " + " ".join(str(i) for i in range(4, 22)) + " 500 0"
-    monkeypatch.setattr(benchmark.Path, "read_text", lambda self: stat)
-    monkeypatch.setattr(benchmark.time, "clock_gettime", lambda clock: 12.5)
-    assert benchmark.process_age_s() == pytest.approx(12.5 - 500 / os.sysconf("SC_CLK_TCK"))
+    monkeypatch.setattr(throughput.Path, "read_text", lambda self: stat)
+    monkeypatch.setattr(throughput.time, "clock_gettime", lambda clock: 12.5)
+    assert throughput.process_age_s() == pytest.approx(12.5 - 500 / os.sysconf("SC_CLK_TCK"))
     broken = types.SimpleNamespace(read_text=lambda: "nothing")
-    monkeypatch.setattr(benchmark, "Path", lambda _: broken)
-    assert benchmark.process_age_s() > 0
+    monkeypatch.setattr(throughput, "Path", lambda _: broken)
+    assert throughput.process_age_s() > 0
 
 
 def test_an_input_pipeline_is_measured_per_second_of_cpu_time(tmp_path):
@@ -117,6 +118,24 @@ def test_an_input_pipeline_is_measured_per_second_of_cpu_time(tmp_path):
     assert 200 < found["images_per_s"] <= 500
     assert found["images_per_cpu_s"] > 3 * found["images_per_s"]
     assert 0.02 <= found["time_to_first_batch_s"] < 1
+
+
+def test_cpu_time_and_memory_are_those_of_all_processes():
+    import subprocess
+
+    from vit_jax.tools.throughput import measure_usage
+
+    work = (
+        "import time\nkept = bytearray(80_000_000)\nwhile time.process_time() < 0.5: pass\nprint(flush=True); input()"
+    )
+    before = measure_usage()
+    with subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        after = measure_usage()
+        child.communicate(b"\n")
+    assert 0.4 < after.cpu_s - before.cpu_s < 1.5
+    assert 80e6 < after.memory_bytes - before.memory_bytes < 120e6
+    assert after.peak_bytes >= after.memory_bytes
 
 
 def test_photographs_are_of_the_size_said_and_the_same_each_time(tmp_path):

@@ -1,10 +1,9 @@
-"""From a source and a transform to batches: Grain decides the order and reads ahead; what is read is a pure function of
+"""From a source and a transform to batches: Grain's threads or processes read ahead; what is read is a pure function of
 (seed, position). Called by: run (training), evals."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import sys
@@ -17,7 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vit_jax.data.reader import PADDING, BatchReader, Element, Transform
+from vit_jax.data.order import EvalKeys, TrainKeys
+from vit_jax.data.reader import BatchReader, Element, Transform
 from vit_jax.data.sources import Source
 from vit_jax.types import Batch, UserError
 
@@ -94,16 +94,6 @@ class EvalLoader(_Loader):
         return self._num_batches
 
 
-class _Keys:
-    """Maps a global position in the endless shuffled stream to (epoch, example index)."""
-
-    def __init__(self, num_examples: int):
-        self._num_examples = num_examples
-
-    def __call__(self, position: int, index: int) -> np.ndarray:
-        return np.array([position // self._num_examples, index], np.int64)
-
-
 def train_batches(
     source: Source,
     transform: Transform,
@@ -148,35 +138,15 @@ def train_batches(
     """
     import grain
 
-    share = _check_shares(source, batch_size, process_index, process_count)
+    _check_shares(source, batch_size, process_index, process_count)
     if seed < 0 or start_step < 0:
         raise UserError(f"seed and start_step must be 0 or more, found {seed} and {start_step}")
     cv2.setNumThreads(0)  # a pool of its own in each thread or worker only makes them wait for each other
-    num_examples = len(source)
-    # Grain shuffles epoch e with seed + e; hashing keeps run 1's first epoch from being run 0's second.
-    order_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    keys = grain.MapDataset.source(range(num_examples)).shuffle(seed=order_seed).repeat()
-    keys = keys.map_with_index(_Keys(num_examples))[start_step * batch_size + process_index :: process_count]
+    keys = TrainKeys(len(source), batch_size, process_index, process_count, seed)
     reader = BatchReader(source, transform, seed, replace=True, max_corrupt=max_corrupt)
-    batches = keys.batch(share, drop_remainder=True).map(reader)
+    batches = grain.MapDataset.source(keys)[start_step:].map(reader)
     iterator = _read_ahead(batches, workers, threads, prefetch)
     return TrainLoader(source, iterator, max_corrupt, corrupt, copy=workers > 0)
-
-
-class _EvalKeys:
-    """Keys of batch i of one process: a contiguous block of the data set, then padding."""
-
-    def __init__(self, num_examples: int, batch_size: int, share: int, process_index: int):
-        self._num_examples, self._batch_size, self._share = num_examples, batch_size, share
-        self._offset = process_index * share
-
-    def __len__(self) -> int:
-        return math.ceil(self._num_examples / self._batch_size)
-
-    def __getitem__(self, step: int) -> np.ndarray:
-        index = int(step) * self._batch_size + self._offset + np.arange(self._share, dtype=np.int64)
-        index[index >= self._num_examples] = PADDING
-        return np.stack([np.zeros_like(index), index], axis=1)
 
 
 def eval_batches(
@@ -214,7 +184,7 @@ def eval_batches(
 
     share = _check_shares(source, batch_size, process_index, process_count)
     cv2.setNumThreads(0)
-    keys = _EvalKeys(len(source), batch_size, share, process_index)
+    keys = EvalKeys(len(source), batch_size, share, process_index)
     reader = BatchReader(source, transform, 0, replace=False, max_corrupt=max_corrupt)
     batches = grain.MapDataset.source(keys).map(reader)
     iterator = _read_ahead(batches, 0, threads, threads)

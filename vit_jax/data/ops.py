@@ -7,10 +7,14 @@ import io
 import math
 import re
 import zlib
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from vit_jax.data.jpeg import TopOfJpeg
 
 # Pillow's own warning level. A larger picture is refused before its pixels are allocated.
 MAX_PIXELS = 89_478_485
@@ -80,9 +84,22 @@ def _decode_jpeg(data: bytes) -> Image:
             return _decode_pillow(data)
         else:
             raise CorruptImage(str(error)) from error
-    if b"Exif\0\0" in data[:65536]:
-        image = _orient(image, _read_orientation(data))
+    # A tenth of what Pillow takes to open it, and most JPEGs of the common data sets have none.
+    if any(kind == 0xE1 and data[start : start + 6] == b"Exif\0\0" for kind, start in walk_jpeg(data)):
+        image = _orient(image, read_orientation(data))
     return image
+
+
+def walk_jpeg(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yields (kind, start of the content) of a JPEG's segments, up to and with its first scan."""
+    position, kind = 2, 0
+    while kind != 0xDA and position < len(data) - 4:
+        kind = data[position + 1]
+        if kind == 0xFF:  # a marker may be preceded by any number of these
+            position += 1
+        else:
+            yield kind, position + 4
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
 
 
 def _is_plain_png(data: bytes) -> bool:
@@ -131,7 +148,8 @@ def _decode_pillow(data: bytes) -> Image:
     return _orient(image, orientation)
 
 
-def _read_orientation(data: bytes) -> int:
+def read_orientation(data: bytes) -> int:
+    """EXIF tag 274 of an encoded image, 1 for upright and where there is none."""
     import PIL.Image
 
     try:
@@ -221,7 +239,7 @@ def sample_box(
 
 
 def inception_crop(
-    image: Image,
+    image: Image | TopOfJpeg,
     rng: np.random.Generator,
     size: Size,
     area: tuple[float, float] = (0.05, 1.0),
@@ -254,4 +272,5 @@ def _check_fits(image: Image, size: Size) -> None:
 
 def random_flip(image: Image, rng: np.random.Generator) -> Image:
     """The image or, one time in two, its mirror image (left and right exchanged)."""
-    return image[:, ::-1] if rng.random() < 0.5 else image
+    # Copying numpy's view image[:, ::-1], three bytes at a time, would take ten times as long as OpenCV.
+    return cv2.flip(image, 1) if rng.random() < 0.5 else image  # type: ignore[return-value]

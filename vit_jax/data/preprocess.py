@@ -70,7 +70,12 @@ class Transform:
         factor = RECIPES[self.recipe].resize
         return None if factor is None else (round(self.resolution[0] * factor), round(self.resolution[1] * factor))
 
-    def __call__(self, image: ops.Image, rng: np.random.Generator) -> ops.Image:
+    @property
+    def crops_first(self) -> bool:
+        """Whether a crop comes first, so that the image may be a `TopOfJpeg`."""
+        return RECIPES[self.recipe].crop == "inception"
+
+    def __call__(self, image: Any, rng: np.random.Generator) -> ops.Image:
         """uint8 (h, w, 3) -> uint8 (resolution[0], resolution[1], 3); all randomness comes from `rng`."""
         recipe = RECIPES[self.recipe]
         if self.resized is not None:

@@ -4,15 +4,16 @@ in threads and worker processes."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.data.ops import CorruptImage, decode
+from vit_jax.data.jpeg import TopOfJpeg, find_height
+from vit_jax.data.ops import CorruptImage, Image, decode
 from vit_jax.data.sources import Source
 from vit_jax.types import Batch, Label
 
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Transform = Callable[[Any, np.random.Generator], Image]
 PADDING = -1  # in place of an example's index
 
 
@@ -39,6 +40,9 @@ class BatchReader:
         self._source, self._transform = source, transform
         self._seed, self._replace, self._max_corrupt = seed, replace, max_corrupt
         self._decode = getattr(source, "decode", decode)
+        # Of each image that has been decoded whole, with all checks: where its height stands (see `data.jpeg`), else 0.
+        self._partial = self._decode is decode and getattr(transform, "crops_first", False)
+        self._places = np.zeros(len(source) if self._partial else 0, np.uint16)
         self._shape = transform(np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0)).shape
 
     def __call__(self, keys: np.ndarray) -> Element:
@@ -53,7 +57,7 @@ class BatchReader:
         spec = self._source.spec
         sets = spec.multi_label
         batch = Batch(
-            image=np.zeros((len(keys), *self._shape), np.uint8),
+            image=np.empty((len(keys), *self._shape), np.uint8),
             label=np.zeros((len(keys), spec.num_classes), np.uint8) if sets else np.zeros(len(keys), np.int32),
             mask=np.zeros(len(keys), np.float32),
         )
@@ -65,6 +69,7 @@ class BatchReader:
             problem = self._fill(batch, int(row), epoch, index, (data, label, name), corrupt)
             if problem:
                 return Element(batch, tuple(corrupt), problem)
+        batch.image[batch.mask == 0] = 0
         return Element(batch, tuple(corrupt), "")
 
     def _read_many(self, indices: list[int]) -> list[tuple[bytes, Label, str]]:
@@ -86,7 +91,8 @@ class BatchReader:
         )  # a replacement keeps the place's randomness, not its own
         classes = self._source.spec.num_classes
         for attempt in range(min(len(self._source), self._max_corrupt + 1) if self._replace else 1):
-            data, label, name = example if attempt == 0 else self._source.read((index + attempt) % len(self._source))
+            actual = (index + attempt) % len(self._source)
+            data, label, name = example if attempt == 0 else self._source.read(actual)
             labels = label if isinstance(label, tuple) else (label,)
             if not all(0 <= one < classes for one in labels):
                 return f"{name} has label {label}, expected 0 to {classes - 1}: this split has no (or other) labels"
@@ -95,7 +101,7 @@ class BatchReader:
             else:
                 batch.label[row] = label
             try:
-                image = self._decode(data)
+                image = self._open(actual, data)
             except CorruptImage as error:
                 corrupt.append((name, str(error)))
                 continue
@@ -103,3 +109,13 @@ class BatchReader:
             batch.mask[row] = 1.0
             return ""
         return f"no image that decodes was found in its place: {len(corrupt)} tried" if self._replace else ""
+
+    def _open(self, index: int, data: bytes) -> Image | TopOfJpeg:
+        """The decoded image; or, from its second time in this process, one that decodes as far down as it is needed."""
+        if not self._partial:
+            return self._decode(data)
+        if self._places[index]:
+            return TopOfJpeg(data, int(self._places[index]))
+        image = self._decode(data)
+        self._places[index] = find_height(data)
+        return image

@@ -6,12 +6,10 @@ Called by: scripts/benchmark.py.
 from __future__ import annotations
 
 import itertools
-import os
 import resource
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -37,15 +35,6 @@ PEAK_FLOPS = {
     "TPU v3": 61.5e12,  # per core, which is what JAX counts as a device
     "TPU v2": 22.5e12,
 }
-
-
-def process_age_s() -> float:
-    """Seconds since this process was started, interpreter start-up and imports included (Linux; else since Python's)."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, AttributeError):
-        return time.process_time()
 
 
 def time_steps(step: Callable[[int], Any], *, warmup: int, steps: int) -> list[float]:

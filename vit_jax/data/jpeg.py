@@ -1,0 +1,80 @@
+"""The upper part of a JPEG, for crops that do not reach its last row: what is below them costs nothing. Called by:
+data.reader, for images that have been decoded whole once.
+
+libjpeg can stop early only for who calls it row by row, which no Python library does. But a baseline JPEG is a stream of
+rows of blocks, whose number follows from the height in the header: with a smaller height there, the decoder reads as many
+and stops. The pixels are the same, bit for bit. Damage below, or damage that only shifts what follows, goes unnoticed, so
+this is for data that `ops.decode` has accepted before.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from vit_jax.data.ops import Image, read_orientation, walk_jpeg
+
+MARGIN = 2  # rows: chroma of the last ones is interpolated with what follows
+
+
+_scratch = threading.local()
+
+
+def _scratch_memory(size: int) -> np.ndarray:
+    """This thread's memory of at least `size` bytes. Allocating half a megabyte an image costs page faults each time."""
+    if getattr(_scratch, "memory", np.empty(0)).size < size:
+        _scratch.memory = np.empty(size, np.uint8)
+    return _scratch.memory
+
+
+class TopOfJpeg:
+    """An image that decodes when a part of it is taken; in place of an array where only `.shape` and one crop are used.
+
+    Args:
+      data: a JPEG.
+      place: from `find_height`, not 0.
+    """
+
+    def __init__(self, data: bytes, place: int):
+        self._data, self._place = data, place
+        height, width = (int.from_bytes(data[i : i + 2], "big") for i in (place, place + 2))
+        self.shape = (height, width, 3)
+
+    def __getitem__(self, part: tuple[slice, slice]) -> Image:
+        """image[top:bottom, left:right], all of them given and inside the image; good until this thread's next call."""
+        import simplejpeg
+
+        data, rows = self._data, min(part[0].stop + MARGIN, self.shape[0])
+        if rows < self.shape[0]:
+            rest = memoryview(data)[self._place + 2 :]
+            data = b"".join((data[: self._place], rows.to_bytes(2, "big"), rest))
+        # Not strict: that the file goes on after its last row would be an error.
+        image: Image = simplejpeg.decode_jpeg(
+            data, "RGB", strict=False, buffer=_scratch_memory(rows * self.shape[1] * 3)
+        )
+        return image[part]
+
+
+def find_height(data: bytes) -> int:
+    """Where in a JPEG's header its height stands, if its upper part can be decoded alone.
+
+    Args:
+      data: an encoded image that `ops.decode` has accepted.
+
+    Returns:
+      The position, less than 65,536; or 0 for what has to be decoded whole: other formats, progressive and CMYK JPEGs, several
+      scans, and pictures that EXIF turns.
+    """
+    frame = 0
+    for kind, start in walk_jpeg(data):
+        if kind in (0xC0, 0xC1):  # baseline and extended sequential
+            frame = start
+        elif kind == 0xE1 and data[start : start + 6] == b"Exif\0\0" and read_orientation(data) != 1:
+            return 0
+        elif kind == 0xDA and frame:
+            components, scan = data[frame + 5], data[start]
+            spectrum = data[start + 1 + 2 * scan : start + 4 + 2 * scan]
+            whole = components == scan and components in (1, 3) and spectrum == b"\0\x3f\0"
+            return frame + 1 if whole and frame < 65_535 else 0
+    return 0
