@@ -66,5 +66,7 @@ ruff format --check .
 echo "== mypy"
 mypy
 echo "== pytest"
-python -m pytest --ignore=tests/peers --ignore=tests/beam "${select[@]}" "$@"
+# A test process per core, each with whole files: what a file prepares is prepared once.
+python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --ignore=tests/peers --ignore=tests/beam \
+  "${select[@]}" "$@"
 printf 'left out: %s\n' "${left_out[@]}"

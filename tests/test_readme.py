@@ -15,6 +15,7 @@ from PIL import Image
 
 from vit_jax import config as configs
 from vit_jax.assemble import resolve
+from vit_jax.sweeps.grid import load_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -68,7 +69,19 @@ def test_every_config_in_the_table_resolves():
     found = re.findall(r"^\| `(configs/[^`]+)`", README, re.MULTILINE)
     assert len(found) >= 10
     for spec in found:
-        resolve(configs.load(str(ROOT / spec)))
+        if "get_sweep" in (ROOT / spec.partition(":")[0]).read_text() and "init=PATH" in spec:
+            assert load_grid(str(ROOT / spec), []).num_runs > 0
+        else:
+            resolve(configs.load(str(ROOT / spec)))
+
+
+def test_every_sweep_in_the_readme_has_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = commands("python scripts/sweep.py")
+    assert len(found) >= 4
+    for command in found:
+        flags = dict(item.removeprefix("--").split("=", 1) for item in command[2:] if "=" in item)
+        assert load_grid(flags["config"], []).num_runs > 0
 
 
 def test_every_script_in_the_readme_takes_the_options_it_is_shown_with():
@@ -81,8 +94,10 @@ def test_every_script_in_the_readme_takes_the_options_it_is_shown_with():
     }
     for command in found:
         text = (ROOT / command[1]).read_text()
-        for option in re.findall(r"--[\w-]+", " ".join(command[2:])):
-            assert f'"{option}"' in text, (command, option)
+        for word in command[2:]:
+            option = word.partition("=")[0]
+            if option.startswith("--") and not option.startswith("--config."):
+                assert f'"{option}"' in text, (command, option)
 
 
 def test_the_model_from_python_is_as_the_readme_says():
