@@ -78,6 +78,7 @@ class DatasetSpec(NamedTuple):
       num_classes: number of classes.
       class_names: one name per class, in label order.
       image_shape: (h, w, c) as stored; None where it varies.
+      num_excluded: examples that an exclusion list left out, and num_examples does not count.
     """
 
     name: str
@@ -86,6 +87,7 @@ class DatasetSpec(NamedTuple):
     num_classes: int
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int | None]
+    num_excluded: int = 0
 
 
 class UserError(ValueError):
