@@ -108,15 +108,17 @@ def make_embed(flags: argparse.Namespace) -> Callable[[Source, np.ndarray], np.n
 
 def cosines(train: Source, test: Source, pairs: np.ndarray, embed: Callable[..., np.ndarray]) -> np.ndarray:
     """Cosine of each pair; every image is embedded once, training images a part at a time."""
+    from vit_jax.tools.similarity import unit_rows
+
     found = np.zeros(len(pairs), np.float32)
     if not len(pairs):
         return found
     tests = np.unique(pairs["test"])
-    right = embed(test, tests).astype(np.float32)
+    right = unit_rows(embed(test, tests))
     trains = np.unique(pairs["train"])
     for start in range(0, len(trains), hashing.PART):
         chosen = trains[start : start + hashing.PART]
-        left = embed(train, chosen).astype(np.float32)
+        left = unit_rows(embed(train, chosen))
         low, high = np.searchsorted(pairs["train"], [chosen[0], chosen[-1] + 1])
         rows = pairs[low:high]
         a, b = left[np.searchsorted(chosen, rows["train"])], right[np.searchsorted(tests, rows["test"])]

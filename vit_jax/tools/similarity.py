@@ -43,6 +43,12 @@ class Embedder:
         return np.concatenate([np.asarray(part, np.float16) for part in parts])
 
 
+def unit_rows(x: np.ndarray) -> np.ndarray:
+    """float32, every row of length 1, which float16 only nearly holds; rows of zeros stay."""
+    x = x.astype(np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
 def embed_parts(
     count: int, part: int, cache: Path, embed: Callable[[int, int], np.ndarray]
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -77,20 +83,20 @@ def find_nearest(x: np.ndarray, y: np.ndarray, *, threshold: float, k: int = 3) 
     """Finds the rows of `y` nearest to each row of `x`.
 
     Args:
-      x: float (n, d), rows of length 1.
-      y: float (m, d), rows of length 1.
+      x: float (n, d).
+      y: float (m, d).
       threshold: least cosine.
       k: at most so many for each row of x.
 
     Returns:
       (row of x int64 (p,), row of y int64 (p,), cosine float32 (p,)), by row of x, the nearest first.
     """
-    right = jnp.asarray(y, jnp.float32)
+    right = jnp.asarray(unit_rows(y))
     found = []
     for start in range(0, len(x), BLOCK):
         block = np.zeros((BLOCK, x.shape[1]), np.float32)  # one shape, one compilation
         rows = x[start : start + BLOCK]
-        block[: len(rows)] = rows
+        block[: len(rows)] = unit_rows(rows)
         cosine, which = (np.asarray(v)[: len(rows)] for v in _top(block, right, min(k, len(y))))
         i, j = np.nonzero(cosine >= threshold)
         found.append((i + start, which[i, j].astype(np.int64), cosine[i, j]))
