@@ -189,7 +189,7 @@ def write_pairs(flags: argparse.Namespace, train: Named, found: list[Found]) -> 
     ]
     with (Path(flags.to) / "pairs.csv").open("w", newline="") as opened:
         out = csv.writer(opened)
-        out.writerow(["train", "against", "test", "distance", "correlation", "cosine", "excluded"])
+        out.writerow(["train", "against", "test", "distance", "correlation", "cosine", "copy"])
         for f in found:
             ids = example_ids(train.source, f.pairs["train"].tolist(), counts)
             for name, pair, confirmed in zip(ids, f.pairs, f.confirmed, strict=True):
@@ -199,6 +199,7 @@ def write_pairs(flags: argparse.Namespace, train: Named, found: list[Found]) -> 
                 out.writerow(
                     [name, f.against.text, test, distance, f"{pair['correlation']:.4f}", cosine, int(confirmed)]
                 )
+    how = "the cosine of the representations" if flags.checkpoint else "the correlation of the pixels"
     shown = []
     for _, number, i in sorted(rows)[: flags.pairs]:
         f = found[number]
@@ -209,7 +210,7 @@ def write_pairs(flags: argparse.Namespace, train: Named, found: list[Found]) -> 
         shown.append(Shown(name, named, images[0], images[1], _scores(pair), bool(f.confirmed[i])))
     lines = [
         f"{train.text}, {len(train.source):,} images, against {', '.join(f.against.text for f in found)}.",
-        f"A training image is excluded where {'cosine similarity' if flags.checkpoint else 'the pixels'} reached {least}.",
+        f"A pair is taken for a copy where {how} is {least} or more; its training image is then excluded.",
     ]
     write_page(Path(flags.to) / "pairs.html", "Copies of test images in a training set", lines, shown, len(rows))
 

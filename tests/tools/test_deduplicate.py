@@ -82,11 +82,12 @@ def test_copies_are_excluded_and_shown(script, capsys, photos, tmp_path):
     assert "3 of 18 training images to exclude" in said
     assert excluded_of(tmp_path) == sorted(COPIES)
     rows = list(csv.DictReader((tmp_path / "pairs.csv").read_text().splitlines()))
-    found = {Path(row["train"]).stem: Path(row["test"]).stem for row in rows if row["excluded"] == "1"}
+    found = {Path(row["train"]).stem: Path(row["test"]).stem for row in rows if row["copy"] == "1"}
     assert found == COPIES
     page = Page((tmp_path / "pairs.html").read_text())
     assert len(page.images) == 2 * len(rows)
     assert "script" not in page.tags
+    assert page.text.count("no copy") == len(rows) - 3
     first = PIL.Image.open(io.BytesIO(base64.b64decode(page.images[0]["src"].partition("base64,")[2])))
     assert max(first.size) == 200
     left = exclude(open_source(str(photos), "train[:50%]"), str(tmp_path / "exclude.txt"))
@@ -127,7 +128,7 @@ def test_a_checkpoint_confirms_by_its_representations(script, capsys, photos, tm
             x.append(np.asarray(forward(loaded.params, jnp.asarray(image[None])).pre_logits[0], np.float64))
         expected = x[0] @ x[1] / np.linalg.norm(x[0]) / np.linalg.norm(x[1])
         assert float(row["cosine"]) == pytest.approx(expected, abs=3e-3)
-        assert row["excluded"] == "1"
+        assert row["copy"] == "1"
 
 
 def test_neighbours_are_found_without_hashes_and_kept_for_the_next_run(script, capsys, photos, tmp_path):
@@ -172,7 +173,7 @@ def test_mistakes_are_said_before_anything_is_read(script, capsys, photos, tmp_p
 def test_the_page_says_how_many_it_does_not_show_and_escapes_names(tmp_path):
     image = np.zeros((300, 400, 3), np.uint8)
     pair = Shown("<b>.jpg", 'a"&.jpg', image, image[:20, :20], "hash 3", True)
-    write_page(tmp_path / "page.html", "Copies", ["one line"], [pair, pair._replace(excluded=False)], 1502)
+    write_page(tmp_path / "page.html", "Copies", ["one line"], [pair, pair._replace(copy=False)], 1502)
     text = (tmp_path / "page.html").read_text()
     page = Page(text)
     assert "the 2 most doubtful of 1,502 pairs" in page.text

@@ -48,7 +48,7 @@ class Shown(NamedTuple):
       train, test: what each is called.
       train_image, test_image: uint8 (h, w, 3).
       scores: in words, `hash 3 of 64 bits, pixels 0.94`.
-      excluded: whether the training example is left out.
+      copy: whether the pair is taken for one.
     """
 
     train: str
@@ -56,7 +56,7 @@ class Shown(NamedTuple):
     train_image: np.ndarray
     test_image: np.ndarray
     scores: str
-    excluded: bool
+    copy: bool
 
 
 def write_page(file: Path, title: str, lines: Sequence[str], pairs: Sequence[Shown], total: int) -> None:
@@ -85,7 +85,7 @@ def write_page(file: Path, title: str, lines: Sequence[str], pairs: Sequence[Sho
 
 
 def _item(pair: Shown) -> str:
-    verdict = '<b class="out">excluded</b>' if pair.excluded else '<b class="in">kept</b>'
+    verdict = '<b class="out">copy</b>' if pair.copy else '<b class="in">no copy</b>'
     figures = "".join(
         _figure(role, name, image)
         for role, name, image in (("train", pair.train, pair.train_image), ("test", pair.test, pair.test_image))
