@@ -273,10 +273,7 @@ def describe_plan(
         ("images", f"{h}x{w}: {gh}x{gw} {tokens}; {flops / 1e9:,.2f} GFLOP to train on one"),
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
         ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
-        *(
-            (s.name, f"{s.split}: {s.num_examples:,} examples, {s.num_classes} classes{_class_counts(s)}")
-            for s in specs
-        ),
+        *((s.name, f"{s.split}: {_examples(s)}, {s.num_classes} classes{_class_counts(s)}") for s in specs),
     ]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
     if gh * gw < 16 and model.name != "resnet":
@@ -284,6 +281,11 @@ def describe_plan(
     if model.name == "vit" and model.width // model.num_heads < 32:
         lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
     return "\n".join(lines)
+
+
+def _examples(spec: DatasetSpec) -> str:
+    excluded = f" ({spec.num_excluded:,} more are excluded)" if spec.num_excluded else ""
+    return f"{spec.num_examples:,} examples{excluded}"
 
 
 def _class_counts(spec: DatasetSpec) -> str:

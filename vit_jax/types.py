@@ -85,6 +85,7 @@ class DatasetSpec(NamedTuple):
       multi_label: an example has a set of right classes, which may be empty, in place of one.
       competing: the classes that a prediction is chosen from, sorted; empty for all of them.
       class_counts: examples of each class, in label order; empty where only reading them all would tell.
+      num_excluded: examples that an exclusion list left out, and num_examples does not count.
     """
 
     name: str
@@ -96,6 +97,7 @@ class DatasetSpec(NamedTuple):
     multi_label: bool = False
     competing: tuple[int, ...] = ()
     class_counts: tuple[int, ...] = ()
+    num_excluded: int = 0
 
 
 class UserError(ValueError):

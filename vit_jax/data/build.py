@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from vit_jax.data.augment import check_strengths
+from vit_jax.data.exclusion import exclude
 from vit_jax.data.loader import TrainLoader, train_batches
 from vit_jax.data.preprocess import describe_transform, make_transform
 from vit_jax.data.sources import Source, open_source
@@ -35,6 +36,7 @@ class TrainData:
       workers: processes that prepare batches; 0 prepares them in threads of this process.
       threads: threads that read and decode, in each process.
       prefetch: batches prepared ahead.
+      exclude: list of examples to leave out, written by scripts/deduplicate.py; "" for none.
       max_corrupt: corrupt images (replaced by their neighbours and reported) above which the run stops.
     """
 
@@ -52,6 +54,7 @@ class TrainData:
     workers: int = 0
     threads: int = 2
     prefetch: int = 2
+    exclude: str = ""
     max_corrupt: int = 100
 
     def __post_init__(self) -> None:
@@ -68,8 +71,9 @@ class TrainData:
         check_strengths(self.randaugment, self.color_jitter, self.random_erasing)
 
     def open(self) -> Source:
-        """Opens the split; raises UserError where it is missing."""
-        return open_source(self.dataset, self.split, self.data_dir)
+        """Opens the split without what `exclude` names; raises UserError where one is missing or they do not belong together."""
+        source = open_source(self.dataset, self.split, self.data_dir)
+        return exclude(source, self.exclude, self.data_dir) if self.exclude else source
 
     def batches(
         self,

@@ -35,6 +35,11 @@ class FolderSource:
         self._paths = paths
         self._labels = labels
 
+    @property
+    def paths(self) -> list[str]:
+        """Of the files, relative to the folder, in reading order."""
+        return self._paths
+
     def __len__(self) -> int:
         return len(self._paths)
 

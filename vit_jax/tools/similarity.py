@@ -1,0 +1,112 @@
+"""Likeness of images by a model's frozen representation: unit vectors of a data set, and the nearest among them, found in
+blocks on the device. Called by: scripts/deduplicate.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax.types import Batch
+
+BLOCK = 1024  # rows compared at once with the whole other side
+
+
+class Embedder:
+    """Representations (`pre_logits`, what few-shot probes read) of length 1; zeros where an image did not decode.
+
+    Args:
+      forward: from `models.build.make_forward`.
+      params: of the model.
+    """
+
+    def __init__(self, forward: Callable[..., Any], params: Any):
+        self._params = jax.device_put(params)
+
+        def embed(params: Any, image: jax.Array, mask: jax.Array) -> jax.Array:
+            x = forward(params, image).pre_logits.astype(jnp.float32)
+            x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+            return x * mask[:, None]
+
+        self._embed = jax.jit(embed)
+
+    def __call__(self, batches: Iterator[Batch]) -> np.ndarray:
+        """float16 (n, d), one row per row of the batches, padding included."""
+        # One batch is on the device while the next is decoded.
+        parts = [self._embed(self._params, batch.image, batch.mask) for batch in batches]
+        return np.concatenate([np.asarray(part, np.float16) for part in parts])
+
+
+def unit_rows(x: np.ndarray) -> np.ndarray:
+    """float32, every row of length 1, which float16 only nearly holds; rows of zeros stay."""
+    x = x.astype(np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def embed_parts(
+    count: int, part: int, cache: Path, embed: Callable[[int, int], np.ndarray]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Representations of a whole data set, part after part; those that an earlier run wrote are read.
+
+    Args:
+      count: examples.
+      part: examples embedded between two writes.
+      cache: folder for this data set and this checkpoint.
+      embed: (start, stop) -> float16 (stop - start, d).
+
+    Yields:
+      (start, float16 (b, d)).
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    for start in range(0, count, part):
+        stop, file = min(start + part, count), cache / f"{start:010}.npy"
+        try:
+            found = np.load(file)
+        except (OSError, ValueError, EOFError):
+            found = None
+        if found is None or len(found) != stop - start:
+            found = embed(start, stop)
+            partial = file.with_suffix(".partial")
+            with partial.open("wb") as opened:
+                np.save(opened, found)
+            partial.replace(file)
+        yield start, found
+
+
+def find_nearest(x: np.ndarray, y: np.ndarray, *, threshold: float, k: int = 3) -> tuple[np.ndarray, ...]:
+    """Finds the rows of `y` nearest to each row of `x`.
+
+    Args:
+      x: float (n, d).
+      y: float (m, d).
+      threshold: least cosine.
+      k: at most so many for each row of x.
+
+    Returns:
+      (row of x int64 (p,), row of y int64 (p,), cosine float32 (p,)), by row of x, the nearest first.
+    """
+    right = jnp.asarray(unit_rows(y))
+    found = []
+    for start in range(0, len(x), BLOCK):
+        block = np.zeros((BLOCK, x.shape[1]), np.float32)  # one shape, one compilation
+        rows = x[start : start + BLOCK]
+        block[: len(rows)] = unit_rows(rows)
+        cosine, which = (np.asarray(v)[: len(rows)] for v in _top(block, right, min(k, len(y))))
+        i, j = np.nonzero(cosine >= threshold)
+        found.append((i + start, which[i, j].astype(np.int64), cosine[i, j]))
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _top(block: jax.Array, right: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    cosine = jnp.einsum("nd,md->nm", block, right, precision="highest")
+    values, indices = jax.lax.top_k(cosine, k)
+    return values, indices
