@@ -18,14 +18,14 @@ import numpy as np
 from vit_jax.data import ops
 from vit_jax.data.sources import Source, open_source
 from vit_jax.data.splits import Slice, parse_split, split_names
-from vit_jax.types import UserError
+from vit_jax.types import Label, UserError
 
 HEADER = "# vit_jax exclusion list: "
 PROBES = 8  # examples whose bytes stand for a data set
 COMMAND = "python scripts/deduplicate.py"
 
 
-def read_many(source: Source, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
+def read_many(source: Source, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
     """Several examples of any source, the fast way where it has one."""
     many = getattr(source, "read_many", None)
     return many(indices) if many is not None else [source.read(int(index)) for index in indices]
@@ -59,11 +59,11 @@ class SubsetSource:
         """Indices into the whole source."""
         return [int(i) for i in self._indices[np.asarray(indices, np.int64)]]
 
-    def read(self, index: int) -> tuple[bytes, int, str]:
+    def read(self, index: int) -> tuple[bytes, Label, str]:
         """Example `index` of the subset."""
         return self._source.read(self.whole([index])[0])
 
-    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
+    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
         """As `read`, for several."""
         return read_many(self._source, self.whole(indices))
 
