@@ -58,16 +58,22 @@ class TfdsSource:
         return self.read_many([index])[0]
 
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
-        """As `read`, five times faster than one by one."""
-        examples = self._records.__getitems__([int(i) for i in indices])
-        names = (f"{self.spec.name}:{self.spec.split}#{i}" for i in indices)
+        """As `read`, five times faster than one by one.
+
+        Records are parsed here: TFDS's own way through all features of an example takes 70 us, a tenth of decoding it.
+        """
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        records = self._records.data_source.__getitems__([int(i) for i in indices])
         image, label = self._keys
-        as_label = _as_set if self.spec.multi_label else int
-        return [(bytes(e[image]), as_label(e[label]), name) for e, name in zip(examples, names, strict=True)]
-
-
-def _as_set(labels: Sequence[int]) -> tuple[int, ...]:
-    return tuple(int(label) for label in labels)
+        found: list[tuple[bytes, Label, str]] = []
+        for record, index in zip(records, indices, strict=True):
+            features = tf_example_pb2.Example.FromString(record).features.feature
+            labels = features[label].int64_list.value
+            (data,) = features[image].bytes_list.value
+            name = f"{self.spec.name}:{self.spec.split}#{index}"
+            found.append((data, tuple(labels) if self.spec.multi_label else labels[0], name))
+        return found
 
 
 def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
