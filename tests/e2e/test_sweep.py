@@ -176,6 +176,28 @@ def test_a_sweep_killed_five_times_comes_to_what_an_undisturbed_one_does(program
     assert pages[0] == pages[1]
 
 
+def test_a_checkpoint_that_goes_away_in_the_middle_loses_nothing(program, undisturbed, digits_dir, tmp_path):
+    start, folder = tmp_path / "start", tmp_path / "sweep"
+    shutil.copytree(undisturbed, start)
+    config = f"configs/finetune.py:dataset=digits,init={start},lr=0.01+0.03,seeds=1"
+    command = words(config, folder, "--parallel=1", data__data_dir=digits_dir, train__duration=4, data__resolution=16)
+    command += ["--config.data.batch_size=64", "--config.optim.warmup=1"]
+    sweep = program.execute(command)
+    sweep.wait_until(lambda: "1 of 3 done" in sweep.printed())
+    start.rename(tmp_path / "away")
+    stopped = sweep.finish(600)
+    assert stopped.code == 1, stopped.printed
+    assert re.search(r"failed: digits/(dev-lr0.03|final-lr0\.\d+)-seed0: .*start", stopped.err)
+    assert "the same command tries again what is missing" in stopped.err
+    kept = {place: (place / "result.json").read_bytes() for place in read_results(folder)}
+    assert len(kept) >= 1
+    (tmp_path / "away").rename(start)
+    finished = program.execute(command).finish(600)
+    assert finished.code == 0, finished.printed
+    assert len(read_results(folder)) == 3
+    assert all((place / "result.json").read_bytes() == before for place, before in kept.items())
+
+
 def test_a_dry_run_says_what_would_run_and_runs_nothing(program, digits_dir, tmp_path):
     config = "configs/finetune.py:dataset=cifar10,variant=B/16,smoke,lr=0.01+0.03,seeds=2"
     said = program.execute(words(config, tmp_path / "s", "--dry-run", data__data_dir=digits_dir)).finish()

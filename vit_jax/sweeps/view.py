@@ -110,7 +110,9 @@ class View:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(self._sweep.title), caption=Text(self.counts(progress)), show_header=False)
+        table = Table(
+            title=Text(self._sweep.title), caption=Text(self.counts(progress)), show_header=False, min_width=72
+        )
         table.add_column(overflow="fold")
         table.add_column(overflow="fold")
         for title, text in self.best(progress).items():
