@@ -151,7 +151,7 @@ def get_sweep(text: str | None = None) -> dict:
         # The numbers of a config's arguments are read by get_config: what is wrong with them is said before anything runs.
         spec = f"{__file__}:dataset={name},init={arg.init},variant={arg.variant}{flags}"
         title = TITLES.get(name, Path(name).name)
-        task = Path(name).stem if is_own(name) else name.replace("/", "-")
+        task = Path(name).name if is_own(name) else name.replace("/", "-")
         tasks.append({"name": task, "title": title, "group": "", "dataset": name, "dev": f"{spec},dev", "final": spec})
     try:
         rates = tuple(float(rate) for rate in arg.lr.split("+")) if arg.lr else grids[0]

@@ -8,14 +8,16 @@
     python scripts/sweep.py --config=configs/vtab.py:init=ViT-B_16.npz --workdir=runs/vtab_b16 --executor=slurm \\
         --gpus=1 --slurm=partition=gpu --slurm=mem=32G
 
-Each task is trained once per candidate on its development split; the best is trained again on the whole training set, once
-per seed, and scored on the test split. `--config.key=value` applies to every run. `scripts/report.py DIR` draws the page.
-A task without data is named and left out. Exit codes: 0 complete, 1 some runs failed, 2 something to put right, 75 stopped.
+Where there are several candidates (learning rates), each task is trained once with each on its development split; the best
+is trained on the whole training set, once per seed, and scored on the test split. `--config.key=value` applies to every run.
+`scripts/report.py DIR` draws the page. A task without data is named and left out. Exit codes: 0 all that has data is done, 1
+some runs failed, 2 something to put right, 75 stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import signal
 import sys
@@ -100,8 +102,9 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     folder = Path(flags.workdir).expanduser()
     grid = load_grid(flags.config, overrides)
     logging.getLogger("vit_jax.data.tasks").addFilter(Once())
-    missing = check_tasks(grid)
-    grid = Grid(without_data(grid.sweep, missing), grid.configs, grid.overrides, grid.kind)
+    missing, weights = check_tasks(grid)
+    described = dataclasses.replace(without_data(grid.sweep, missing), weights=weights)
+    grid = dataclasses.replace(grid, sweep=described)
     print(f"{grid.sweep.title}: {grid.num_runs} runs over {len(grid.sweep.tasks) - len(missing)} tasks")
     for task, reason in missing.items():
         print(f"left out, and out of every mean: {task}: {reason}")
@@ -116,7 +119,7 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         claim(folder, grid)
         executor = make_executor(flags, folder)
         try:
-            with View(grid.sweep, flags.parallel or 1) as view:
+            with View(grid.sweep, executor.room()) as view:
                 progress = drive(grid, folder, executor, retries=flags.retries, keep=flags.keep, show=view)
         except KeyboardInterrupt:
             print(f"stopped: {executor.stop()}", flush=True)

@@ -30,6 +30,7 @@ from vit_jax.types import UserError
 MAY_CHANGE = (
     "checkpoint.*",
     "data.data_dir",
+    "data_dir",  # of a few-shot probe
     "data.max_corrupt",
     "data.prefetch",
     "data.threads",
@@ -55,7 +56,7 @@ def check_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
         raise UserError(f"workdir {workdir} is a file; give a folder, new or of a run to resume")
     old = saved_config(workdir)
     if old is not None:
-        changed = [d for d in differences(old, config) if not _may_change(d.partition(":")[0])]
+        changed = [d for d in differences(old, config) if not may_change(d.partition(":")[0])]
         if changed:
             saved = (workdir / "checkpoints").exists()
             weights = f"start from that one's weights with --config.init={workdir}"
@@ -101,7 +102,8 @@ def claim_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
         raise UserError(f"workdir {workdir} cannot be written to: {error}; give another --workdir") from error
 
 
-def _may_change(key: str) -> bool:
+def may_change(key: str) -> bool:
+    """Whether a key, `data.workers`, may differ between a run and its continuation."""
     return any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_CHANGE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import random
 import re
 import shutil
@@ -196,6 +197,43 @@ def test_a_checkpoint_that_goes_away_in_the_middle_loses_nothing(program, undist
     assert finished.code == 0, finished.printed
     assert len(read_results(folder)) == 3
     assert all((place / "result.json").read_bytes() == before for place, before in kept.items())
+
+
+def test_a_rate_that_diverges_is_not_chosen_and_blocks_nothing(program, digits_dir, tmp_path):
+    config = "configs/finetune.py:dataset=cifar10,variant=B/16,smoke,lr=1e30+0.01,seeds=1"
+    options = tiny(data__data_dir=digits_dir, train__duration=4)
+    finished = program.execute(words(config, tmp_path / "s", **options, optim__clip_norm=0.0)).finish(600)
+    assert finished.code == 0, finished.printed
+    results = {f"{r.phase} {r.candidate['optim.lr']}": r.scores["top1"] for r in read_results(tmp_path / "s").values()}
+    assert math.isnan(results.pop("dev 1e+30"))
+    assert set(results) == {"dev 0.01", "final 0.01"}
+    made = program.execute(["scripts/report.py", str(tmp_path / "s")]).finish()
+    assert made.code == 0, made.printed
+
+
+def test_few_shot_probes_of_a_run_make_a_table(program, undisturbed, digits_dir, tmp_path):
+    config = f"configs/fewshot.py:init={undisturbed},sets=digits,shots=1+5+1000,seeds=2"
+    command = [
+        "scripts/sweep.py",
+        f"--config={config}",
+        f"--workdir={tmp_path / 's'}",
+        f"--config.data_dir={digits_dir}",
+    ]
+    planned = program.execute([*command, "--dry-run"]).finish()
+    assert "1,797 examples" in planned.out, planned.printed
+    finished = program.execute(command).finish(600)
+    assert finished.code == 0, finished.printed
+    assert "left out, a class has fewer examples: 1000-shot" in "".join(
+        log.read_text() for log in (tmp_path / "s").rglob("log.txt")
+    )
+    results = list(read_results(tmp_path / "s").values())
+    assert [r.seed for r in results] == [0, 1]
+    assert all(0.1 < r.scores["1shot"] <= r.scores["5shot"] <= 1 for r in results)
+    assert f"sets=digits,shots=1+5+1000,seeds={2}" in results[1].command
+    made = program.execute(["scripts/report.py", str(tmp_path / "s")]).finish()
+    assert made.code == 0, made.printed
+    with (tmp_path / "s" / "report" / "table-fewshot.csv").open() as file:
+        assert f"{50 * (results[0].scores['5shot'] + results[1].scores['5shot']):.4f}"[:6] in file.read()
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(program, digits_dir, tmp_path):

@@ -229,6 +229,16 @@ def test_another_sweep_on_the_same_folder_is_refused(grid, tmp_path):
     assert read_sweep(folder) == grid.sweep
 
 
+def test_a_checkpoint_that_is_replaced_is_another_sweep(grid, tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    begun, now = (dataclasses.replace(grid, sweep=dataclasses.replace(grid.sweep, weights=w)) for w in ("a", "b"))
+    claim(folder, begun)
+    claim(folder, begun)
+    with pytest.raises(UserError, match="weights: the files of the checkpoint that its runs start from are others"):
+        claim(folder, now)
+
+
 def test_seeds_and_tasks_may_be_added_and_none_taken_away(grid, tmp_path):
     folder = tmp_path / "s"
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import jax
 import numpy as np
@@ -81,7 +82,8 @@ def test_features_are_computed_once_and_shared_by_all_seeds(checkpoint, data_dir
 
 def test_shots_that_a_class_is_too_small_for_are_left_out_by_name(checkpoint, data_dir, tmp_path):
     found = probe(probe_config(runs_of(checkpoint, data_dir, "5+1000")[0]), tmp_path)
-    assert list(found["scores"]) == ["5shot"]
+    assert found["scores"]["5shot"] > 0
+    assert math.isnan(found["scores"]["1000shot"])
     assert found["left_out"] == [1000]
     labels = [open_source("digits", "train", data_dir).read(i)[1] for i in range(1437)]
     fewest = np.bincount(labels).min()

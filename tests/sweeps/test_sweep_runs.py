@@ -1,12 +1,14 @@
 """Which runs a sweep has, what is chosen, and what an identity tells apart."""
 
 import dataclasses
+import math
 
 import pytest
 from made import result_of
 
 from vit_jax.sweeps.cost import describe_state
 from vit_jax.sweeps.grid import Grid, _described, identity_of, load_grid
+from vit_jax.sweeps.job import evaluator_of
 from vit_jax.types import UserError
 
 
@@ -30,6 +32,30 @@ def test_every_candidate_is_tried_once_and_the_best_gets_every_seed(grid):
 
 def test_of_equal_candidates_the_first_is_chosen(grid):
     assert grid.choose("a", results_of(grid, "a", [0.5, 0.5, 0.4])) == {"optim.lr": 0.1}
+
+
+def test_a_candidate_that_diverged_is_not_chosen(grid):
+    assert grid.choose("a", results_of(grid, "a", [math.nan, 0.2, math.nan])) == {"optim.lr": 0.2}
+    assert grid.choose("a", results_of(grid, "a", [math.nan] * 3)) == {"optim.lr": 0.1}
+
+
+def test_where_the_work_is_done_is_no_part_of_what_is_asked(config_file):
+    plain, moved, other = (
+        load_grid(str(config_file), [("data.workers", n), ("data.data_dir", where), ("data.recipe", recipe)])
+        for n, where, recipe in (("0", "a", "eval"), ("2", "b", "eval"), ("0", "a", "finetune"))
+    )
+    assert plain.sweep == moved.sweep
+    assert plain.sweep.title == "Two of them (with data.recipe=eval)"
+    identities = [identity_of(g.dev_runs("a")[0]) for g in (plain, moved, other)]
+    assert identities[0] == identities[1] != identities[2]
+
+
+def test_the_scored_evaluator_is_the_one_named_after_the_phase(grid):
+    dev, final = grid.dev_runs("a")[0], grid.final_runs("a", {})[0]
+    assert evaluator_of(final, ["fewshot", "real", "test"]) == "test"
+    assert evaluator_of(dev, ["digits"]) == "digits"
+    with pytest.raises(UserError, match="has evals fewshot, test; a sweep compares one: call it dev"):
+        evaluator_of(dev, ["test", "fewshot"])
 
 
 def test_nothing_is_chosen_before_every_candidate_is_scored(grid):

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from vit_jax import config as configs
 from vit_jax.sweeps.grid import Grid, Run, probe_config
+from vit_jax.sweeps.job import evaluator_of
+from vit_jax.sweeps.probe import fingerprint
+from vit_jax.sweeps.results import hash_of
 from vit_jax.types import UserError
 
 
@@ -22,11 +25,11 @@ class Cost(NamedTuple):
     flops: int
 
 
-def check_tasks(grid: Grid) -> dict[str, str]:
+def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
     """Checks the configs of every task and opens its data.
 
     Returns:
-      {task: why its data cannot be read}, for those whose data cannot.
+      {task: why its data cannot be read}, for those whose data cannot; and `Sweep.weights`.
 
     Raises:
       UserError: a mistake in the configs or overrides, or a checkpoint that cannot be read: nothing would run.
@@ -38,7 +41,8 @@ def check_tasks(grid: Grid) -> dict[str, str]:
                 (_check_probe if run.kind == "fewshot" else _check_run)(run, checked)
         except MissingData as error:
             missing[task.name] = str(error)
-    return missing
+    weights = [fingerprint(path) for path in sorted(checked - {""})]
+    return missing, hash_of(weights) if weights else ""
 
 
 class MissingData(Exception):  # noqa: N818  (told, and no reason to stop)
@@ -47,16 +51,26 @@ class MissingData(Exception):  # noqa: N818  (told, and no reason to stop)
 
 def _check_run(run: Run, checked: set[str]) -> None:
     from vit_jax.assemble import follow_init, open_data, resolve
+    from vit_jax.data.build import TrainData
+    from vit_jax.evals.build import EVALUATORS
 
     config = configs.load(run.config)
     resolve(config, list(run.overrides))
+    evaluator_of(run, config.evals)
     if config.init.path not in checked:  # the same checkpoint for every task: read once
         follow_init(config, list(run.overrides))
         checked.add(config.init.path)
+    sections = [configs.build(TrainData, config.data)]
+    sections += [configs.build(EVALUATORS[section.name], section) for section in config.evals.values()]
     try:
-        open_data(config)
+        for section in sections:
+            section.open()
     except UserError as error:
         raise MissingData(str(error)) from error
+    _, _, _, specs = open_data(config)  # what it refuses now is no want of data
+    steps_per_epoch = specs[0].num_examples / config.data.batch_size
+    if configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration") < 1:
+        raise UserError(f"train.duration is {config.train.duration!r}; make it at least one step")
 
 
 def _check_probe(run: Run, checked: set[str]) -> None:
@@ -75,14 +89,14 @@ def _check_probe(run: Run, checked: set[str]) -> None:
 
 
 def cost_of(run: Run, traced: dict[str, int]) -> Cost:
-    """Costs of a run whose data can be opened; few-shot runs train nothing.
+    """Costs of a run whose data can be opened; few-shot runs train nothing, and the first one extracts the features.
 
     Args:
       run: of the grid.
       traced: FLOPs of the programs traced so far, filled here: most runs of a sweep share one.
     """
     if run.kind == "fewshot":
-        return Cost(0, 0, 0)
+        return _cost_of_probe(run)
     from vit_jax.run import prepare
 
     config: Any = configs.load(run.config)
@@ -93,6 +107,20 @@ def cost_of(run: Run, traced: dict[str, int]) -> Cost:
         traced[key] = job.parts.trace(batch, resolution)[1]
     examples = job.total_steps * batch
     return Cost(job.total_steps, examples, traced[key] * examples)
+
+
+def _cost_of_probe(run: Run) -> Cost:
+    """Examples whose features the first seed extracts, and the forward FLOPs of it; the others read them."""
+    from vit_jax.data.sources import open_source
+    from vit_jax.sweeps.probe import forward_flops
+
+    if run.after:
+        return Cost(0, 0, 0)
+    config = probe_config(run)
+    examples = sum(
+        len(open_source(config.dataset, s, config.data_dir)) for s in (config.train_split, config.test_split)
+    )
+    return Cost(0, examples, forward_flops(config.init, config.resolution) * examples)
 
 
 def describe_state(run: Run, folder: Path, done: bool) -> str:

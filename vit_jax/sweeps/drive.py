@@ -89,6 +89,8 @@ def claim(folder: Path, grid: Grid) -> None:
         for field in ("title", "layout", "label", "metric", "candidates")
         if getattr(old, field) != getattr(new, field)
     ]
+    if old.weights != new.weights:
+        changed.append("weights: the files of the checkpoint that its runs start from are others than when it began")
     gone = {task.name for task in old.tasks} - {task.name for task in new.tasks}
     changed += [f"tasks: without {', '.join(sorted(gone))}"] if gone else []
     changed += [f"seeds: {old.seeds} -> {new.seeds}"] if new.seeds[: len(old.seeds)] != old.seeds else []

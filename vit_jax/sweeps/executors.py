@@ -117,10 +117,12 @@ def share_of(items: list[Any], parts: int, part: int) -> list[Any]:
 
 def visible_gpus() -> list[str]:
     """Ids of the GPUs that this process may use, asked of the driver's own tool and not of jax, which would claim them."""
+    if os.environ.get("JAX_PLATFORMS", "") == "cpu":
+        return []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [part for part in chosen.split(",") if part not in ("", "-1")]
-    if os.environ.get("JAX_PLATFORMS", "") == "cpu" or shutil.which("nvidia-smi") is None:
+    if shutil.which("nvidia-smi") is None:
         return []
     found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
     return re.findall(r"^GPU (\d+):", found.stdout, re.MULTILINE)  # a GPU's parts (MIG) are listed below it

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import ml_collections
 
 from vit_jax import config as configs
+from vit_jax.record import may_change
 from vit_jax.sweeps.results import Phase, Result, Sweep, SweepTask, hash_of, run_folder
 from vit_jax.types import UserError, nearest
 
@@ -111,6 +113,7 @@ class Grid:
 
     def choose(self, task: str, results: Mapping[str, Result]) -> dict[str, Any] | None:
         """The candidate with the best development score, the earliest in the grid of equals; None if runs are not done.
+        One whose training diverged (its score is nan) is worse than any other.
 
         Args:
           task: name of it.
@@ -121,7 +124,9 @@ class Grid:
         runs = self.dev_runs(task)
         if any(run.key not in results for run in runs):
             return None
-        return max(runs, key=lambda run: results[run.key].score(self.sweep.metric)).candidate
+        scores = [results[run.key].score(self.sweep.metric) for run in runs]
+        best = max(range(len(runs)), key=lambda i: scores[i] if math.isfinite(scores[i]) else -math.inf)
+        return runs[best].candidate
 
     def known_runs(self, results: Mapping[str, Result]) -> list[Run]:
         """Every run that can be named by now: final ones of a task only once its candidate is chosen."""
@@ -179,8 +184,8 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
     described = found.pop("tasks")
     kind = found.pop("kind", "train")
     pairs = {task["name"]: TaskConfigs(task.pop("dev", ""), task.pop("final")) for task in described}
-    if overrides:
-        found["title"] += f" (with {', '.join(f'{key}={value}' for key, value in overrides)})"
+    if told := [f"{key}={value}" for key, value in overrides if not may_change(key)]:
+        found["title"] += f" (with {', '.join(told)})"
     sweep = Sweep(**found, config=spec, tasks=tuple(SweepTask(**task) for task in described))
     _check_grid(spec, sweep, {key for key, _ in overrides})
     return Grid(sweep, pairs, tuple(overrides), kind)
@@ -202,14 +207,16 @@ def _check_grid(spec: str, sweep: Sweep, overridden: set[str]) -> None:
 
 
 def identity_of(run: Run) -> str:
-    """A hash of what a run is asked to be: its config file's keys and its overrides, the same on every device.
+    """A hash of what a run is asked to be: its config file's keys and its overrides, the same on every device; without those
+    that leave its numbers alone (`record.MAY_CHANGE`).
 
     A process reads each config once, so a file that changes while a sweep goes on does not change what was asked for.
 
     Raises:
       UserError: the config cannot be loaded.
     """
-    return hash_of([run.kind, _described(run.kind, run.config), sorted(run.overrides)])
+    overrides = sorted(pair for pair in run.overrides if not may_change(pair[0]))
+    return hash_of([run.kind, _described(run.kind, run.config), overrides])
 
 
 @functools.cache

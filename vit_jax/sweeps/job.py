@@ -14,13 +14,15 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import os
+import shlex
 import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,13 +73,15 @@ def main(argv: list[str] | None = None) -> int:
         os.sched_setaffinity(0, {int(core) for core in flags.cores.split(",")})
     if flags.parent:
         threading.Thread(target=_stop_without, args=(flags.parent,), daemon=True).start()
-    code, message = EXIT_INTERRUPTED, "stopped before it trained"
+    code, message = EXIT_INTERRUPTED, "stopped; the same command goes on"
     with contextlib.suppress(KeyboardInterrupt), only_one(flags.folder):
         (flags.folder / OUTCOME_FILE).unlink(missing_ok=True)  # a requeued job's last start left one
-        code, message = _work(flags.folder)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
+        try:
+            code, message = _work(flags.folder)
+        finally:  # before another process may work here
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
     print(message, file=sys.stderr if code == EXIT_USER_ERROR else sys.stdout, flush=True)
     return code
 
@@ -109,7 +113,7 @@ def _stop_without(parent: int) -> None:
 
 
 def _work(folder: Path) -> tuple[int, str]:
-    from vit_jax.train.loop import Interrupted
+    from vit_jax.train.loop import Interrupted, NonFinite
 
     job = json.loads((folder / JOB_FILE).read_text())
     run = Run(**job["run"] | {"overrides": tuple(tuple(pair) for pair in job["run"]["overrides"])})
@@ -130,6 +134,9 @@ def _work(folder: Path) -> tuple[int, str]:
     except Interrupted as stopped:
         return EXIT_INTERRUPTED, str(stopped)
     except UserError as error:
+        if isinstance(error.__cause__, NonFinite):  # a result: this candidate is worse than any other
+            write_result(folder, _diverged(folder, run, identity))
+            return 0, f"diverged: {error}"
         return EXIT_USER_ERROR, f"error: {error}"
 
 
@@ -143,7 +150,8 @@ def _train(folder: Path, run: Run, identity: str) -> Result:
     train(config, folder, overrides=list(run.overrides))
     made = json.loads((folder / "run.json").read_text())
     resolved = made["config"]
-    name, scored = next(iter(resolved["evals"].items()))  # the first evaluator is what the sweep compares
+    name = evaluator_of(run, resolved["evals"])
+    scored = resolved["evals"][name]
     scores = {kind: _scores_of(made["scores"], kind, name) for kind in ("eval", "eval_average")}
     kept = folder / "predictions" / f"{name}.npz"
     if kept.exists():
@@ -168,6 +176,42 @@ def _train(folder: Path, run: Run, identity: str) -> Result:
         average_scores={k: v for k, v in scores["eval_average"].items() if k != "num_examples"},
         seconds=made["seconds"],
         class_names=tuple(made["data"][0]["class_names"]),
+    )
+
+
+def evaluator_of(run: Run, evaluators: Iterable[str]) -> str:
+    """The evaluator whose scores are the run's: `dev` or `test` after its phase, or the only one.
+
+    Raises:
+      UserError: several, and none of that name.
+    """
+    name, names = {"dev": "dev", "final": "test"}[run.phase], sorted(evaluators)
+    if name not in names and len(names) != 1:
+        raise UserError(f"{run.config} has evals {', '.join(names)}; a sweep compares one: call it {name}")
+    return name if name in names else names[0]
+
+
+def _diverged(folder: Path, run: Run, identity: str) -> Result:
+    """The result of a run whose loss did not stay finite: scores that are no numbers."""
+    resolved = json.loads((folder / "config.json").read_text())
+    scored = resolved["evals"][evaluator_of(run, resolved["evals"])]
+    return _result(
+        run,
+        identity,
+        surroundings(),
+        config_hash=hash_of(resolved),
+        dataset=resolved["data"]["dataset"],
+        splits={"train": resolved["data"]["split"], "scored": scored["split"]},
+        resolution=tuple(scored["resolution"]),
+        preprocessing={},
+        num_examples=0,
+        num_train_examples=0,
+        num_params=0,
+        train_flops=0,
+        scores=dict.fromkeys(("top1", "top5", "loss"), math.nan),
+        average_scores={},
+        seconds=0.0,
+        class_names=(),
     )
 
 
@@ -227,9 +271,12 @@ def _scores_of(scores: dict[str, float], kind: str, name: str) -> dict[str, floa
 def _command(run: Run) -> str:
     """What a person would type to do this run alone."""
     if run.kind == "fewshot":
-        return f"python scripts/sweep.py --config={run.config} --workdir=DIR"
-    overrides = " ".join(f"--config.{key}={value}" for key, value in run.overrides)
-    return f"python -m vit_jax.main --config={run.config} --workdir=DIR {overrides}"
+        config = run.config.replace(",dataset=", ",sets=") + f",seeds={run.seed + 1}"
+        words = ["python", "scripts/sweep.py", f"--config={config}", "--workdir=DIR"]
+    else:
+        words = ["python", "-m", "vit_jax.main", f"--config={run.config}", "--workdir=DIR"]
+    changed = [pair for pair in run.overrides if run.kind == "train" or pair[0] != "seed"]
+    return shlex.join(words + [f"--config.{key}={value}" for key, value in changed])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Called by: sweeps.job.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
       features_folder: where features are kept between runs.
 
     Returns:
-      scores `{"5shot": fraction, ...}` (shots that a class has too few examples for are left out), `left_out` (those
-      shots), num_examples, num_params, resolution, class_names, and the forward FLOPs of what was computed.
+      scores `{"5shot": fraction, ...}` (nan for shots that a class has too few examples for), `left_out` (those shots),
+      num_examples, num_params, resolution, class_names, and the forward FLOPs of what was computed.
 
     Raises:
       UserError: no such checkpoint or data, or too few examples for every number of shots.
@@ -43,7 +44,7 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
             f"{config.dataset} {config.train_split} has {fewest} examples of its rarest class; "
             f"none of shots={'+'.join(map(str, config.shots))} can be drawn"
         )
-    scores = {}
+    scores = {f"{k}shot": math.nan for k in config.shots}
     for k in possible:
         chosen = choose_examples(found["train_y"], classes, k, config.seed)
         support = found["train_x"][chosen], found["train_y"][chosen]
@@ -62,7 +63,7 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
 
 def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Path) -> dict[str, np.ndarray]:
     """Features and labels of both splits, from the folder or computed and left there."""
-    stat = _newest(Path(config.init).expanduser())
+    stat = fingerprint(config.init)
     specs = [[*source.spec[:4], source.spec.class_names] for source in sources]
     key = hash_of([config.init, stat, config.resolution, config.data_dir, specs])
     file = folder / f"{Path(config.dataset).name}-{key}.npz"
@@ -77,20 +78,18 @@ def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Pat
     return computed
 
 
-def _newest(path: Path) -> list[Any]:
-    """Sizes and times of a checkpoint's files: another under the same name has others."""
+def fingerprint(checkpoint: str) -> list[Any]:
+    """Sizes and times of a checkpoint's files: another under the same name has others. Empty for a released name."""
+    path = Path(checkpoint).expanduser()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []
     return [[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
 
 
 def _compute(config: ml_collections.ConfigDict, sources: list[Any]) -> dict[str, Any]:
-    import jax
-
     from vit_jax import partition
     from vit_jax.convert.load import load, resolution_of
     from vit_jax.evals.fewshot import extract_features, jit_features
     from vit_jax.models.build import count_params, make_forward
-    from vit_jax.tools.flops import count_flops
 
     size = (config.resolution, config.resolution) if config.resolution else None
     loaded = load(config.init, stored_pixels=True, channels=3, resolution=size)
@@ -101,7 +100,6 @@ def _compute(config: ml_collections.ConfigDict, sources: list[Any]) -> dict[str,
     forward = make_forward(loaded.module)
     features = jit_features(forward, mesh)
     (train_x, train_y), (test_x, test_y) = (extract_features(features, params, s, mesh, **shape) for s in sources)
-    image = jax.ShapeDtypeStruct((1, *shape["resolution"], 3), np.uint8)
     return {
         "train_x": train_x,
         "train_y": train_y,
@@ -109,5 +107,24 @@ def _compute(config: ml_collections.ConfigDict, sources: list[Any]) -> dict[str,
         "test_y": test_y,
         "resolution": np.array(shape["resolution"]),
         "num_params": count_params(loaded.params),
-        "flops_per_image": count_flops(jax.jit(forward).trace(loaded.params, image).jaxpr),
+        "flops_per_image": _count(loaded, shape["resolution"]),
     }
+
+
+def forward_flops(checkpoint: str, resolution: int) -> int:
+    """FLOPs of one image's features; `resolution` in pixels, 0 for the checkpoint's own."""
+    from vit_jax.convert.load import load, resolution_of
+
+    size = (resolution, resolution) if resolution else None
+    loaded = load(checkpoint, stored_pixels=True, channels=3, resolution=size)
+    return _count(loaded, size or resolution_of(loaded))
+
+
+def _count(loaded: Any, resolution: tuple[int, int]) -> int:
+    import jax
+
+    from vit_jax.models.build import make_forward
+    from vit_jax.tools.flops import count_flops
+
+    image = jax.ShapeDtypeStruct((1, *resolution, 3), np.uint8)
+    return count_flops(jax.jit(make_forward(loaded.module)).trace(loaded.params, image).jaxpr)

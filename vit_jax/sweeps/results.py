@@ -59,6 +59,7 @@ class Sweep:
       tasks: in the table's order.
       candidates: {config key: values tried}; chosen on the development split where there is more than one combination.
       seeds: of the final runs.
+      weights: hash of the sizes and times of the checkpoint's files, "" where a run starts from none.
       complete: number of tasks that the layout's overall mean is over (19), 0 where there is none.
     """
 
@@ -70,6 +71,7 @@ class Sweep:
     tasks: tuple[SweepTask, ...]
     candidates: dict[str, tuple[Any, ...]]
     seeds: tuple[int, ...]
+    weights: str = ""
     complete: int = 0
 
 

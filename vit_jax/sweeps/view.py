@@ -6,6 +6,7 @@ Called by: scripts/sweep.py.
 from __future__ import annotations
 
 import datetime
+import math
 import statistics
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any, TextIO
 from vit_jax.sweeps.drive import Progress
 from vit_jax.sweeps.results import Result, Sweep
 
-RECENT = 6  # finished runs that the live view lists
+RECENT = 6  # failed runs that the live view lists
 
 
 class View:
@@ -98,13 +99,15 @@ class View:
                     f"{statistics.fmean(final):.2%} on test, {len(final)} of {len(self._sweep.seeds)} seeds"
                 )
             elif dev:
-                top = max(dev, key=lambda r: r.score(self._sweep.metric))
+                top = max(dev, key=lambda r: _or_least(r.score(self._sweep.metric)))
                 chosen = ", ".join(f"{k.split('.')[-1]} {v}" for k, v in top.candidate.items())
                 found[task.title] = f"{top.score(self._sweep.metric):.2%} on dev, {chosen}"
         return found
 
     def _score(self, result: Result) -> str:
-        return f"{self._sweep.metric} {result.score(self._sweep.metric):.2%} in {result.seconds:.0f} s"
+        score = result.score(self._sweep.metric)
+        told = f"{score:.2%}" if math.isfinite(score) else "no number (see log.txt)"
+        return f"{self._sweep.metric} {told} in {result.seconds:.0f} s"
 
     def _table(self, progress: Progress) -> Any:
         from rich.table import Table
@@ -122,3 +125,7 @@ class View:
         for key, reason in list(progress.failed.items())[-RECENT:]:
             table.add_row(Text(key, style="red"), Text(f"failed: {reason}"))
         return table
+
+
+def _or_least(score: float) -> float:
+    return score if math.isfinite(score) else -math.inf
