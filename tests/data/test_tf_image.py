@@ -59,11 +59,14 @@ def test_a_jpeg_decodes_as_tensorflows_accurate_method_does():
     assert np.array_equal(found, GOLDEN["whole_accurate"])
     # TensorFlow's default, which the release used, is a faster and coarser inverse DCT; big_vision offers both.
     assert np.abs(found.astype(int) - GOLDEN["whole_default"]).max() <= 5
+    assert np.array_equal(ops.decode(GOLDEN["jpeg"].tobytes(), fast_dct=True), GOLDEN["whole_default"])
 
 
 @pytest.mark.parametrize("key", keys("jpeg"))
 def test_part_of_a_jpeg_is_that_of_decode_and_crop_jpeg(key):
     top, left, height, width = numbers(key)
     data = GOLDEN["jpeg"].tobytes()
-    found = TopOfJpeg(data, find_height(data))[top : top + height, left : left + width]
+    found = ops.decode(data)[top : top + height, left : left + width]
     assert np.array_equal(found, GOLDEN[key])
+    cut = TopOfJpeg(data, find_height(data))[top : top + height, left : left + width]
+    assert np.array_equal(cut, GOLDEN["whole_default"][top : top + height, left : left + width])

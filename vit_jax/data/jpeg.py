@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 
-from vit_jax.data.ops import Image, read_orientation, walk_jpeg
+from vit_jax.data.ops import Image, decode, read_orientation, walk_jpeg
 
 MARGIN = 2  # rows: chroma of the last ones is interpolated with what follows
 
@@ -29,7 +29,8 @@ def _scratch_memory(size: int) -> np.ndarray:
 
 
 class TopOfJpeg:
-    """An image that decodes when a part of it is taken; in place of an array where only `.shape` and one crop are used.
+    """An image that decodes, as `ops.decode(data, fast_dct=True)`, when a part of it is taken; in place of an array where only
+    `.shape` and one crop are used.
 
     Args:
       data: a JPEG.
@@ -50,9 +51,11 @@ class TopOfJpeg:
             rest = memoryview(data)[self._place + 2 :]
             data = b"".join((data[: self._place], rows.to_bytes(2, "big"), rest))
         # Not strict: that the file goes on after its last row would be an error.
-        image: Image = simplejpeg.decode_jpeg(
-            data, "RGB", strict=False, buffer=_scratch_memory(rows * self.shape[1] * 3)
-        )
+        memory = _scratch_memory(rows * self.shape[1] * 3)
+        try:
+            image: Image = simplejpeg.decode_jpeg(data, "RGB", fastdct=True, strict=False, buffer=memory)
+        except ValueError:  # chroma subsampling that TurboJPEG has no name for, which `ops.decode` leaves to Pillow
+            image = decode(self._data, fast_dct=True)
         return image[part]
 
 

@@ -3,6 +3,7 @@ in threads and worker processes."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ class BatchReader:
         self._decode = getattr(source, "decode", decode)
         # Of each image that has been decoded whole, with all checks: where its height stands (see `data.jpeg`), else 0.
         self._partial = self._decode is decode and getattr(transform, "crops_first", False)
+        if self._partial:  # pre-training, where decoding is most of the work: as the release does it
+            self._decode = functools.partial(decode, fast_dct=True)
         self._places = np.zeros(len(source) if self._partial else 0, np.uint16)
         self._shape = transform(np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0)).shape
 
