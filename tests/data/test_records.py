@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from vit_jax.data.loader import eval_batches
 from vit_jax.data.ops import decode
+from vit_jax.data.preprocess import make_transform
 from vit_jax.data.sources import open_source
 from vit_jax.types import UserError
 
@@ -168,3 +170,12 @@ def test_a_data_set_without_image_and_label_is_refused(tfds_dir, tmp_path):
     info = tmp_path / "digits" / "1.0.0" / "dataset_info.json"
     info.write_text(info.read_text().replace('"label"', '"nothing"'))
     assert "expected features `image` (Image) and `label` (ClassLabel)" in refuse("digits", "train", tmp_path)
+
+
+def test_a_process_that_has_run_out_of_examples_reads_an_empty_batch(tfds_dir):
+    source = open_source("digits", "test[:5]", tfds_dir)
+    shares = [
+        list(eval_batches(source, make_transform("eval", (8, 8)), batch_size=16, process_index=i, process_count=2))
+        for i in range(2)
+    ]
+    assert [[int(batch.mask.sum()) for batch in batches] for batches in shares] == [[5], [0]]

@@ -115,6 +115,8 @@ class Running:
         """Waits for its end."""
         try:
             code = self.process.wait(patience_s)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"not over after {patience_s:.0f} s; it printed:\n{self.printed()}") from error
         finally:
             self.kill()
         return Finished(code, "".join(self.out), "".join(self.err))

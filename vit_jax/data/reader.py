@@ -76,6 +76,8 @@ class BatchReader:
         return Element(batch, tuple(corrupt), "")
 
     def _read_many(self, indices: list[int]) -> list[tuple[bytes, Label, str]]:
+        if not indices:  # a process that has run out; ArrayRecord refuses to read nothing
+            return []
         many = getattr(self._source, "read_many", None)
         return many(indices) if many is not None else [self._source.read(index) for index in indices]
 
