@@ -31,6 +31,10 @@ TINY = {
     "model.num_heads": 1,
     "model.representation_size": 32,
     "data.batch_size": 120,  # of 1,437 examples: step 12 holds the end of an epoch and the start of the next
+    # Adam divides an element's gradient by its own size, so one that cancels to nearly zero (a class with exactly its share of
+    # a batch, under a head of zeros) moves by its rounding, which differs between one and eight devices. This epsilon is of
+    # the size of the gradients, and such elements stay still.
+    "optim.eps": 1e-3,
     "train.duration": STEPS,
     "train.log_every": 5,  # with a checkpoint every 2 steps, records straddle checkpoints
     "checkpoint.every": 2,
@@ -256,19 +260,14 @@ class Reading:
         assert self.records(workdir) == self.records(reference)
 
     def assert_close_run(self, workdir: Path, reference: Path, step: int = STEPS) -> None:
-        """Weights and averages equal to 1e-5 of each array's norm, scores of the last step to 1e-5."""
+        """Weights and averages equal to 1e-5 of the largest value in each, scores of the last step to 1e-5."""
         found, expected = self.arrays(workdir, step), self.arrays(reference, step)
         # The loss does not depend on the key's bias (softmax over keys): its gradient is rounding noise, which Adam scales.
         names = [n for n in expected if n.startswith(("params", "average")) and "['key']['bias']" not in n]
         assert len(names) > 30
         for name in names:
-            # By norm, for Adam divides a gradient by its own size: where one element's is nearly zero, its rounding alone is
-            # of the size of others' steps. One element in 512 was once 2e-5 of the largest off, the array 3e-6.
-            error = np.linalg.norm(found[name] - expected[name]) / np.linalg.norm(expected[name])
-            assert error < 1e-5, f"{name}: {error:.1e} of its norm"
-            np.testing.assert_allclose(
-                found[name], expected[name], rtol=0, atol=1e-4 * np.abs(expected[name]).max(), err_msg=name
-            )
+            limit = 1e-5 * np.abs(expected[name]).max()
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=limit, err_msg=name)
         scores, expected_scores = (json.loads(self.records(folder)[-1]) for folder in (workdir, reference))
         assert "eval/fewshot/10shot" in scores
         assert scores == pytest.approx(expected_scores, rel=1e-5)

@@ -120,7 +120,8 @@ def clipped(g, largest):
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.5, 100.0])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_adam_with_decoupled_decay_on_kernels_only(weight_decay, clip_norm):
+@pytest.mark.parametrize("options", [{}, {"eps": 0.25}])
+def test_adam_with_decoupled_decay_on_kernels_only(options, weight_decay, clip_norm):
     w, m, v = start(), dict.fromkeys(NAMES, 0.0), dict.fromkeys(NAMES, 0.0)
     expected = []
     for t in range(3):
@@ -128,12 +129,12 @@ def test_adam_with_decoupled_decay_on_kernels_only(weight_decay, clip_norm):
         for name in NAMES:
             m[name] = 0.8 * m[name] + 0.2 * g[name]
             v[name] = 0.95 * v[name] + 0.05 * g[name] ** 2
-            u = (m[name] / (1 - 0.8 ** (t + 1))) / (np.sqrt(v[name] / (1 - 0.95 ** (t + 1))) + 1e-8)
+            u = (m[name] / (1 - 0.8 ** (t + 1))) / (np.sqrt(v[name] / (1 - 0.95 ** (t + 1))) + options.get("eps", 1e-8))
             if name == "Dense_0/kernel":
                 u = u + weight_decay * w[name]
             w[name] = w[name] - rate(t) * u
         expected.append(dict(w))
-    history, _ = train(name="adam", b1=0.8, b2=0.95, weight_decay=weight_decay, clip_norm=clip_norm)
+    history, _ = train(name="adam", b1=0.8, b2=0.95, weight_decay=weight_decay, clip_norm=clip_norm, **options)
     assert_equal(history, expected)
 
 

@@ -71,6 +71,7 @@ def make_optimizer(
     clip_norm: float = 0.0,
     b1: float = 0.9,
     b2: float = 0.999,
+    eps: float = 1e-8,
     momentum: float = 0.9,
     state_dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -88,7 +89,9 @@ def make_optimizer(
       end_lr: rate at the end of a linear decay.
       weight_decay: as above; 0 for none.
       clip_norm: largest global norm of the gradient, over the mean gradient of the whole global batch; 0 for no clipping.
-      b1, b2: Adam's decay rates (epsilon is 1e-8).
+      b1, b2: Adam's decay rates.
+      eps: added to the root of Adam's second moment. Well below a gradient's size it does nothing but keep 0/0 away; near it,
+        elements whose gradient is mostly rounding stop moving as fast as the others.
       momentum: SGD's, not Nesterov.
       state_dtype: dtype of Adam's first moment or of the momentum; Adam's second moment stays float32.
 
@@ -99,7 +102,7 @@ def make_optimizer(
     dtype = jnp.dtype(state_dtype)
     steps = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     if name == "adam":
-        steps.append(optax.scale_by_adam(b1=b1, b2=b2, eps=1e-8, mu_dtype=dtype))
+        steps.append(optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=dtype))
     else:
         steps.append(optax.trace(decay=momentum, accumulator_dtype=dtype))
     if weight_decay:
