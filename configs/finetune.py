@@ -29,6 +29,7 @@ Expected from ImageNet-21k weights (table 5): B/16 CIFAR-10 98.95, CIFAR-100 91.
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 from ml_collections import ConfigDict
 
@@ -74,8 +75,8 @@ VTAB_RECIPES = {
 }
 
 
-def get_config(text: str | None = None) -> ConfigDict:
-    """One row of table 4; see the module."""
+def parse(text: str | None) -> SimpleNamespace:
+    """The arguments of get_config."""
     arg = parse_arg(
         text, variant="", dataset="cifar10", init="", lr=0.0, dev=False, table2=False, real=False, smoke=False
     )
@@ -85,6 +86,12 @@ def get_config(text: str | None = None) -> ConfigDict:
         )
     if arg.real and arg.dataset != "imagenet2012":
         raise UserError(f"real scores the labels of ImageNet ReaL; with dataset={arg.dataset} leave it out")
+    return arg
+
+
+def get_config(text: str | None = None) -> ConfigDict:
+    """One row of table 4; see the module."""
+    arg = parse(text)
     dataset, row, (train, test) = choose_data(arg.dataset, arg.dev)
     steps, rates, _, warmup, _ = row
     if arg.lr and arg.lr not in rates:
