@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import hashlib
 import math
 import os
@@ -36,7 +37,7 @@ import numpy as np
 from vit_jax.data import duplicates, hashing, ops
 from vit_jax.data.exclusion import SubsetSource, example_ids, probe, stored_splits, write_exclusion
 from vit_jax.data.sources import Source, open_source
-from vit_jax.main import EXIT_USER_ERROR, prepare_process
+from vit_jax.main import prepare_process, reports_user_errors
 from vit_jax.tools.pairs_page import Shown, write_page
 from vit_jax.types import UserError
 
@@ -106,34 +107,15 @@ def make_embed(flags: argparse.Namespace) -> Callable[[Source, np.ndarray], np.n
     return embed
 
 
-def cosines(train: Source, test: Source, pairs: np.ndarray, embed: Callable[..., np.ndarray]) -> np.ndarray:
-    """Cosine of each pair; every image is embedded once, training images a part at a time."""
-    from vit_jax.tools.similarity import unit_rows
-
-    found = np.zeros(len(pairs), np.float32)
-    if not len(pairs):
-        return found
-    tests = np.unique(pairs["test"])
-    right = unit_rows(embed(test, tests))
-    trains = np.unique(pairs["train"])
-    for start in range(0, len(trains), hashing.PART):
-        chosen = trains[start : start + hashing.PART]
-        left = unit_rows(embed(train, chosen))
-        low, high = np.searchsorted(pairs["train"], [chosen[0], chosen[-1] + 1])
-        rows = pairs[low:high]
-        a, b = left[np.searchsorted(chosen, rows["train"])], right[np.searchsorted(tests, rows["test"])]
-        found[low:high] = np.einsum("pd,pd->p", a, b)
-    return found
-
-
 def neighbours(
     train: Named, tests: list[Named], embed: Callable[..., np.ndarray], flags: argparse.Namespace
 ) -> list[np.ndarray]:
     """PAIRS by representation alone, over all images: one array for each test set."""
+    from vit_jax.convert.load import fingerprint
     from vit_jax.tools.similarity import embed_parts, find_nearest
 
     def parts(named: Named) -> Any:
-        said = [str(flags.checkpoint), _stamp(flags.checkpoint), flags.weights, *flags.set]
+        said = [str(flags.checkpoint), str(fingerprint(flags.checkpoint)), flags.weights, *flags.set]
         key = "\n".join([named.text, probe(named.source), *said])
         cache = Path(flags.to) / "embeddings" / hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
         source = named.source
@@ -151,15 +133,10 @@ def neighbours(
     return [np.concatenate(rows) for rows in found]
 
 
-def _stamp(checkpoint: str) -> str:
-    """Tells a checkpoint from another of the same name; a folder by what is in it."""
-    place = Path(checkpoint).expanduser()
-    files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else [place] if place.exists() else []
-    return ";".join(f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
-
-
 def find_all(flags: argparse.Namespace, train: Named, tests: list[Named]) -> list[Found]:
     """Candidates of every test set, scored and confirmed."""
+    from vit_jax.tools.similarity import pair_cosines
+
     folder = Path(flags.to)
     hashes = hash_named(train, folder, flags.threads)
     embed = make_embed(flags) if flags.checkpoint else None
@@ -173,7 +150,13 @@ def find_all(flags: argparse.Namespace, train: Named, tests: list[Named]) -> lis
         pairs["correlation"] = duplicates.correlate(train.source, test.source, pairs, threads=flags.threads)
         if embed is not None:
             unknown = np.isnan(pairs["cosine"])
-            pairs["cosine"][unknown] = cosines(train.source, test.source, pairs[unknown], embed)
+            pairs["cosine"][unknown] = pair_cosines(
+                pairs["train"][unknown],
+                pairs["test"][unknown],
+                functools.partial(embed, train.source),
+                functools.partial(embed, test.source),
+                part=hashing.PART,
+            )
         confirmed = pairs["cosine"] >= flags.similarity if embed else pairs["correlation"] >= flags.correlation
         print(f"{test.text}: {len(pairs):,} candidates, {int(confirmed.sum()):,} confirmed")
         found.append(Found(test, pairs, confirmed))
@@ -260,6 +243,7 @@ def deduplicate(flags: argparse.Namespace) -> int:
     return len(excluded)
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -298,13 +282,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as convert_checkpoint's")
     parser.add_argument("--batch", type=int, default=64, help="images the model sees at once")
-    try:
-        flags = parser.parse_args(argv)
-        prepare_process()
-        deduplicate(flags)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    flags = parser.parse_args(argv)
+    prepare_process()
+    deduplicate(flags)
     return 0
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.tools.similarity import BLOCK, Embedder, embed_parts, find_nearest
+from vit_jax.tools.similarity import BLOCK, Embedder, embed_parts, find_nearest, pair_cosines
 from vit_jax.types import Batch, Outputs
 
 
@@ -41,6 +41,27 @@ def test_the_nearest_rows_are_those_of_a_whole_matrix_product(n):
         expected += [(row, int(column)) for column in best if cosine[row, column] >= 0.8]
     assert list(zip(i.tolist(), j.tolist(), strict=True)) == expected
     np.testing.assert_allclose(found, cosine[i, j], atol=1e-6)
+
+
+@pytest.mark.parametrize("part", [1, 2, 100])
+def test_pairs_are_scored_as_one_by_one_and_no_example_is_embedded_twice(part):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((9, 5)), rng.standard_normal((7, 5))
+    left, right = np.array([0, 0, 2, 3, 3, 8]), np.array([6, 1, 6, 0, 4, 1])
+    asked = {"left": [], "right": []}
+
+    def embed(side, rows):
+        return lambda some: asked[side].extend(some.tolist()) or rows[some]
+
+    found = pair_cosines(left, right, embed("left", x), embed("right", y), part=part)
+    expected = [x[i] @ y[j] / (np.linalg.norm(x[i]) * np.linalg.norm(y[j])) for i, j in zip(left, right, strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert asked == {"left": [0, 2, 3, 8], "right": [0, 1, 4, 6]}
+
+
+def test_no_pairs_embed_nothing():
+    none = np.zeros(0, np.int64)
+    assert pair_cosines(none, none, pytest.fail, pytest.fail, part=4).shape == (0,)
 
 
 def test_an_image_is_like_itself_also_after_storage_in_half_precision():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from pathlib import Path
 from typing import Any, get_args
 
 import flax.linen as nn
@@ -193,6 +194,13 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             overrides[key] = text
     return overrides
+
+
+def fingerprint(checkpoint: str) -> list[Any]:
+    """Sizes and times of a checkpoint's files: another under the same name has others. Empty for a released name."""
+    path = Path(checkpoint).expanduser()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []
+    return [[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
 
 
 def check_head(loaded: Loaded) -> None:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from vit_jax import config as configs
 from vit_jax.sweeps.grid import Grid, Run, probe_config
 from vit_jax.sweeps.job import evaluator_of
-from vit_jax.sweeps.probe import fingerprint
 from vit_jax.sweeps.results import hash_of
 from vit_jax.types import UserError
 
@@ -34,6 +33,8 @@ def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
     Raises:
       UserError: a mistake in the configs or overrides, or a checkpoint that cannot be read: nothing would run.
     """
+    from vit_jax.convert.load import fingerprint
+
     missing, checked = {}, set[str]()
     for task in grid.sweep.tasks:
         try:

@@ -63,6 +63,8 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
 
 def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Path) -> dict[str, np.ndarray]:
     """Features and labels of both splits, from the folder or computed and left there."""
+    from vit_jax.convert.load import fingerprint
+
     stat = fingerprint(config.init)
     specs = [[*source.spec[:4], source.spec.class_names] for source in sources]
     key = hash_of([config.init, stat, config.resolution, config.data_dir, specs])
@@ -76,13 +78,6 @@ def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Pat
     np.savez(partial, **computed)
     partial.replace(file)
     return computed
-
-
-def fingerprint(checkpoint: str) -> list[Any]:
-    """Sizes and times of a checkpoint's files: another under the same name has others. Empty for a released name."""
-    path = Path(checkpoint).expanduser()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []
-    return [[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
 
 
 def _compute(config: ml_collections.ConfigDict, sources: list[Any]) -> dict[str, Any]:

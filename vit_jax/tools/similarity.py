@@ -49,6 +49,40 @@ def unit_rows(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
+def pair_cosines(
+    left: np.ndarray,
+    right: np.ndarray,
+    embed_left: Callable[[np.ndarray], np.ndarray],
+    embed_right: Callable[[np.ndarray], np.ndarray],
+    *,
+    part: int,
+) -> np.ndarray:
+    """Cosine of each pair of examples; each example is embedded once, those on the left a part at a time.
+
+    Args:
+      left, right: integers (p,), the examples of each pair, by `left` in rising order.
+      embed_left, embed_right: integers (n,) -> (n, d), representations of examples.
+      part: examples on the left whose representations are held at once.
+
+    Returns:
+      float32 (p,).
+    """
+    found = np.zeros(len(left), np.float32)
+    if not len(left):
+        return found
+    others = np.unique(right)
+    their_rows = unit_rows(embed_right(others))
+    chosen = np.unique(left)
+    for start in range(0, len(chosen), part):
+        some = chosen[start : start + part]
+        rows = unit_rows(embed_left(some))
+        low, high = np.searchsorted(left, [some[0], some[-1] + 1])
+        a = rows[np.searchsorted(some, left[low:high])]
+        b = their_rows[np.searchsorted(others, right[low:high])]
+        found[low:high] = np.einsum("pd,pd->p", a, b)
+    return found
+
+
 def embed_parts(
     count: int, part: int, cache: Path, embed: Callable[[int, int], np.ndarray]
 ) -> Iterator[tuple[int, np.ndarray]]:
