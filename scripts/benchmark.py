@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_USER_ERROR, parse_command_line, prepare_process
+from vit_jax.main import parse_command_line, prepare_process, reports_user_errors
 from vit_jax.tools import benchmark, peers, throughput
 from vit_jax.types import Batch, UserError
 
@@ -219,6 +219,7 @@ def compare(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder:
     return peers.measure_in_turns(commands, flags.rounds)
 
 
+@reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
@@ -234,30 +235,26 @@ def main() -> int:
         "--rounds", type=int, default=5, help="with --compare: runs of each, of which the median counts"
     )
     parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
-    try:
-        flags, overrides = parse_command_line(sys.argv[1:], parser)
-        if flags.steps < 10:
-            raise UserError(f"--steps={flags.steps}: quartiles need at least 10 timed steps")
-        if flags.jpegs and flags.mode != "data":
-            raise UserError(f"--jpegs={flags.jpegs} goes with --mode=data; {flags.mode} makes its images in memory")
-        if flags.compare and not flags.jpegs:
-            raise UserError("--compare goes with --mode=data and --jpegs=N, the photographs that all of them read")
-        if flags.compare:
-            with tempfile.TemporaryDirectory(prefix="vit_jax_compare_") as folder:
-                medians = compare(flags, overrides, folder)
-            print(json.dumps(medians) if flags.json else peers.to_markdown(medians))
-            return 0
-        if flags.mode == "data":
-            with tempfile.TemporaryDirectory(prefix="vit_jax_jpegs_") as folder:
-                result = measure_data(flags, overrides, folder)
-                # Readers are a few batches ahead and will find the folder gone.
-                logging.getLogger("vit_jax.data.folders").setLevel(logging.CRITICAL)
-        else:
-            prepare_process()
-            result = measure(flags, overrides)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    flags, overrides = parse_command_line(sys.argv[1:], parser)
+    if flags.steps < 10:
+        raise UserError(f"--steps={flags.steps}: quartiles need at least 10 timed steps")
+    if flags.jpegs and flags.mode != "data":
+        raise UserError(f"--jpegs={flags.jpegs} goes with --mode=data; {flags.mode} makes its images in memory")
+    if flags.compare and not flags.jpegs:
+        raise UserError("--compare goes with --mode=data and --jpegs=N, the photographs that all of them read")
+    if flags.compare:
+        with tempfile.TemporaryDirectory(prefix="vit_jax_compare_") as folder:
+            medians = compare(flags, overrides, folder)
+        print(json.dumps(medians) if flags.json else peers.to_markdown(medians))
+        return 0
+    if flags.mode == "data":
+        with tempfile.TemporaryDirectory(prefix="vit_jax_jpegs_") as folder:
+            result = measure_data(flags, overrides, folder)
+            # Readers are a few batches ahead and will find the folder gone.
+            logging.getLogger("vit_jax.data.folders").setLevel(logging.CRITICAL)
+    else:
+        prepare_process()
+        result = measure(flags, overrides)
     if flags.json:
         print(json.dumps(result))
     else:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import EXIT_USER_ERROR
-from vit_jax.types import UserError
+from vit_jax.main import reports_user_errors
 
 
+@reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
@@ -29,24 +29,20 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an override, repeatable")
     parser.add_argument("--report", action="store_true", help="a line for every tensor")
     flags = parser.parse_args()
-    try:
-        from vit_jax.convert.adapt import format_report
-        from vit_jax.convert.load import load, parse_overrides
-        from vit_jax.convert.save import save_model
-        from vit_jax.convert.source import describe_settings
-        from vit_jax.models.build import count_params
+    from vit_jax.convert.adapt import format_report
+    from vit_jax.convert.load import load, parse_overrides
+    from vit_jax.convert.save import save_model
+    from vit_jax.convert.source import describe_settings
+    from vit_jax.models.build import count_params
 
-        loaded = load(flags.source, **parse_overrides(flags.set))
-        print(f"{flags.source} ({loaded.source.format}), {count_params(loaded.params):,} parameters")
-        print(describe_settings(loaded.settings))
-        print(format_report(loaded.report, every_leaf=flags.report))
-        for file in save_model(loaded, flags.to, flags.format):
-            print(f"wrote {file}")
-        if flags.format == "npz":
-            print("the npz has no place for settings: keep the .json beside it")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    loaded = load(flags.source, **parse_overrides(flags.set))
+    print(f"{flags.source} ({loaded.source.format}), {count_params(loaded.params):,} parameters")
+    print(describe_settings(loaded.settings))
+    print(format_report(loaded.report, every_leaf=flags.report))
+    for file in save_model(loaded, flags.to, flags.format):
+        print(f"wrote {file}")
+    if flags.format == "npz":
+        print("the npz has no place for settings: keep the .json beside it")
     return 0
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import EXIT_USER_ERROR, prepare_process
+from vit_jax.main import EXIT_USER_ERROR, prepare_process, reports_user_errors
 from vit_jax.types import UserError, nearest
 
 FIGURES = ("top1", "top5", "nll", "ece")
@@ -135,15 +135,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return flags
 
 
+@reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
     flags = parse()
-    try:
-        prepare_process()
-        result = evaluate(flags)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    prepare_process()
+    result = evaluate(flags)
     if flags.json:
         print(json.dumps(result))
     elif flags.pack:

@@ -23,6 +23,7 @@ import PIL.Image
 from vit_jax.data import ops
 from vit_jax.data.duplicates import CORRELATION, RADIUS, correlation, find_candidates
 from vit_jax.data.hashing import HASHES, hash_image, thumbnail
+from vit_jax.main import reports_user_errors
 from vit_jax.types import UserError
 
 
@@ -62,7 +63,10 @@ def read_images(folder: str) -> tuple[list[ops.Image], np.ndarray]:
     photographs = []
     for file in sorted(Path(folder).expanduser().rglob("*")):
         if file.suffix.lower() in (".jpg", ".jpeg", ".png"):
-            photographs.append(ops.decode(file.read_bytes()))
+            try:
+                photographs.append(ops.decode(file.read_bytes()))
+            except ops.CorruptImage as error:
+                raise UserError(f"{file} does not decode: {error}; take it out of --images={folder}") from error
     if len(photographs) < 2:
         raise UserError(f"--images={folder}: expected photographs (*.jpg, *.png), found {len(photographs)}")
     images, owners = [], []
@@ -96,6 +100,7 @@ def measure(
     return found, wrong, different
 
 
+@reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,11 +110,7 @@ def main() -> int:
     )
     parser.add_argument("--correlation", type=float, default=CORRELATION, help="of the pixels (default %(default)s)")
     flags = parser.parse_args()
-    try:
-        images, owners = read_images(flags.images)
-    except (UserError, ops.CorruptImage) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    images, owners = read_images(flags.images)
     found, wrong, different = measure(images, owners, flags.radius, flags.correlation)
     print(f"{len(images)} images, radius {flags.radius}, correlation {flags.correlation}")
     for name, share in found.items():

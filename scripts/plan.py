@@ -20,8 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_USER_ERROR, parse_command_line
-from vit_jax.types import UserError
+from vit_jax.main import parse_command_line, reports_user_errors
 
 
 def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
@@ -56,17 +55,14 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
     }
 
 
+@reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--config", required=True, help="config file and its arguments")
     parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
-    try:
-        flags, overrides = parse_command_line(sys.argv[1:], parser)
-        result = plan(flags.config, overrides)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    flags, overrides = parse_command_line(sys.argv[1:], parser)
+    result = plan(flags.config, overrides)
     if flags.json:
         print(json.dumps(result))
     else:

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import EXIT_USER_ERROR, prepare_process
+from vit_jax.main import prepare_process, reports_user_errors
 from vit_jax.types import UserError
 
 
@@ -60,6 +60,7 @@ def predict(
     return found
 
 
+@reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
@@ -69,12 +70,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one line of JSON per file")
     parser.add_argument("files", nargs="+", help="images")
     flags = parser.parse_args()
-    try:
-        prepare_process()
-        found = predict(flags.model, flags.files, weights=flags.weights, overrides=flags.set)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    prepare_process()
+    found = predict(flags.model, flags.files, weights=flags.weights, overrides=flags.set)
     for entry in found:
         if flags.json:
             print(json.dumps(entry))

@@ -29,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed
 
 from vit_jax.data import prepare
+from vit_jax.main import EXIT_USER_ERROR, reports_user_errors
 from vit_jax.types import UserError
 
 
@@ -85,6 +86,7 @@ def check_all(names: list[str], data_dir: str, record: bool) -> bool:
     return ready == len(findings)
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 after printing what the user should do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,18 +102,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split-ids", choices=("export", "import"), help="the ids of VTAB's examples")
     args = parser.parse_args(argv)
     if args.check:
-        return 0 if check_all(args.names, args.data_dir, args.record) else 2
+        return 0 if check_all(args.names, args.data_dir, args.record) else EXIT_USER_ERROR
     if args.split_ids:
         file = args.to if args.split_ids == "export" else args.source
         if not file:
             parser.error(
                 f"--split-ids={args.split_ids} wants --{'to' if args.split_ids == 'export' else 'source'}=FILE"
             )
-        try:
-            move_split_ids(args.split_ids, args.names, file, args.data_dir)
-        except UserError as error:
-            print(f"prepare_data: {error}", file=sys.stderr)
-            return 2
+        move_split_ids(args.split_ids, args.names, file, args.data_dir)
         return 0
     if not args.names:
         parser.error("name a data set, or --check")
@@ -127,15 +125,15 @@ def main(argv: list[str] | None = None) -> int:
             else:
                 prepare_one(name, args.source, args.data_dir)
         except UserError as error:
-            print(f"prepare_data: {error}", file=sys.stderr)
+            print(f"error: {error}", file=sys.stderr)
             failed = True
             if args.to:
                 break
         except Exception as error:  # one builder's surprise must not stop the others
             traceback.print_exc()
-            print(f"prepare_data: {name}: unexpected {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"error: {name}: unexpected {type(error).__name__}: {error}", file=sys.stderr)
             failed = True
-    return 2 if failed else 0
+    return EXIT_USER_ERROR if failed else 0
 
 
 if __name__ == "__main__":

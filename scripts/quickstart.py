@@ -11,8 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, parse_command_line, prepare_process
-from vit_jax.types import UserError
+from vit_jax.main import EXIT_INTERRUPTED, parse_command_line, prepare_process, reports_user_errors
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
 
@@ -42,6 +41,7 @@ def table(scores: dict[str, dict[str, float]]) -> str:
     return capture.get()
 
 
+@reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
     began = time.perf_counter()
@@ -49,31 +49,27 @@ def main() -> int:
     parser.add_argument(
         "--workdir", default="runs/quickstart", help="where both runs go; again on the same one resumes"
     )
-    try:
-        flags, overrides = parse_command_line(sys.argv[1:], parser)
-        from vit_jax.run import run
-        from vit_jax.tools.curves import plot_curves
-        from vit_jax.train.loop import Interrupted
+    flags, overrides = parse_command_line(sys.argv[1:], parser)
+    from vit_jax.run import run
+    from vit_jax.tools.curves import plot_curves
+    from vit_jax.train.loop import Interrupted
 
-        prepare_process()
-        workdir = Path(flags.workdir)
-        folders = {"pre-trained, 16x16": workdir / "pretrain", "fine-tuned, 20x20": workdir / "finetune"}
-        pretrain, finetune = folders.values()
-        scores = {}
-        for title, folder, spec in (
-            ("pre-trained, 16x16", pretrain, f"{CONFIG}:pretrain"),
-            ("fine-tuned, 20x20", finetune, f"{CONFIG}:finetune,init={pretrain}"),
-        ):
-            print(f"\n== {title}: {folder}", flush=True)
-            try:
-                scores[title] = run(configs.load(spec), folder, overrides=overrides).scores
-            except Interrupted as stopped:
-                print(stopped)
-                return EXIT_INTERRUPTED
-        plot_curves({title: folder / "metrics.jsonl" for title, folder in folders.items()}, workdir / "curves.png")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    prepare_process()
+    workdir = Path(flags.workdir)
+    folders = {"pre-trained, 16x16": workdir / "pretrain", "fine-tuned, 20x20": workdir / "finetune"}
+    pretrain, finetune = folders.values()
+    scores = {}
+    for title, folder, spec in (
+        ("pre-trained, 16x16", pretrain, f"{CONFIG}:pretrain"),
+        ("fine-tuned, 20x20", finetune, f"{CONFIG}:finetune,init={pretrain}"),
+    ):
+        print(f"\n== {title}: {folder}", flush=True)
+        try:
+            scores[title] = run(configs.load(spec), folder, overrides=overrides).scores
+        except Interrupted as stopped:
+            print(stopped)
+            return EXIT_INTERRUPTED
+    plot_curves({title: folder / "metrics.jsonl" for title, folder in folders.items()}, workdir / "curves.png")
     print("\n" + table(scores))
     print(f"curves: {workdir / 'curves.png'}; {time.perf_counter() - began:.0f} s in all")
     return 0

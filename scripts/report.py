@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from vit_jax.main import reports_user_errors
 from vit_jax.report.page import PAGE, write_report
 from vit_jax.report.watch import watch
 from vit_jax.types import UserError
 
-EXIT_USER_ERROR = 2
 WATCH_EVERY_S = 10.0
 
 
@@ -46,6 +46,7 @@ def target(folders: list[Path], to: Path | None) -> Path:
     return found
 
 
+@reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
@@ -68,9 +69,6 @@ def main() -> int:
             progress = write_report(flags.folders, to)
             left = "" if progress.finished else f" ({progress.done} of {progress.expected} runs are done)"
             print(f"{to / PAGE}{left}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 0

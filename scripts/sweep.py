@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, parse_command_line
+from vit_jax.main import EXIT_INTERRUPTED, parse_command_line, reports_user_errors
 from vit_jax.sweeps.cost import check_tasks, cost_of, describe_state
 from vit_jax.sweeps.drive import Progress, claim, collect, drive, hold, without_data
 from vit_jax.sweeps.executors import Executor, LocalExecutor, visible_gpus
@@ -142,6 +142,7 @@ def finish(grid: Grid, folder: Path, progress: Progress) -> int:
     return 0
 
 
+@reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -165,9 +166,6 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return sweep(*parse_command_line(sys.argv[1:], parser))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("stopped; the same command goes on", flush=True)
         return EXIT_INTERRUPTED

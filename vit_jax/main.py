@@ -9,10 +9,13 @@ Called by: users, scripts.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec
 
 from vit_jax import config as configs
 from vit_jax.types import UserError
@@ -20,6 +23,22 @@ from vit_jax.types import UserError
 EXIT_USER_ERROR = 2
 # BSD's EX_TEMPFAIL: "try again later". A scheduler may restart the same command; it resumes.
 EXIT_INTERRUPTED = 75
+
+_Args = ParamSpec("_Args")
+
+
+def reports_user_errors(program: Callable[_Args, int]) -> Callable[_Args, int]:
+    """Makes a UserError of a program one line on standard error and exit code 2, not a traceback."""
+
+    @functools.wraps(program)
+    def reporting(*args: _Args.args, **kwargs: _Args.kwargs) -> int:
+        try:
+            return program(*args, **kwargs)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return EXIT_USER_ERROR
+
+    return reporting
 
 
 def parse_command_line(
@@ -105,6 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
+@reports_user_errors
 def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vit_jax.main", description=__doc__.split("\n\n")[0], allow_abbrev=False
@@ -118,24 +138,20 @@ def _main(argv: list[str]) -> int:
     parser.add_argument("--coordinator", default="", help="host:port of process 0, or auto (SLURM, GKE, TPU VM)")
     parser.add_argument("--num_processes", type=int, default=1, help="processes of the run")
     parser.add_argument("--process_id", type=int, default=0, help="this process's number")
-    try:
-        flags, overrides = parse_command_line(argv, parser)
-        config = configs.load(flags.config)
-        from vit_jax import partition
-        from vit_jax.run import run
-        from vit_jax.train.loop import Interrupted
+    flags, overrides = parse_command_line(argv, parser)
+    config = configs.load(flags.config)
+    from vit_jax import partition
+    from vit_jax.run import run
+    from vit_jax.train.loop import Interrupted
 
-        if flags.coordinator:
-            partition.initialize_processes(flags.coordinator, flags.num_processes, flags.process_id)
-        prepare_process()
-        try:
-            result = run(config, flags.workdir, overrides=overrides)
-        except Interrupted as stopped:
-            print(stopped, flush=True)
-            return EXIT_INTERRUPTED
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return EXIT_USER_ERROR
+    if flags.coordinator:
+        partition.initialize_processes(flags.coordinator, flags.num_processes, flags.process_id)
+    prepare_process()
+    try:
+        result = run(config, flags.workdir, overrides=overrides)
+    except Interrupted as stopped:
+        print(stopped, flush=True)
+        return EXIT_INTERRUPTED
     print(f"done: step {result.step}, {result.seconds:.0f} s; results, curves and checkpoints are in {result.workdir}")
     return 0
 

@@ -202,7 +202,7 @@ def test_one_builder_that_fails_unforeseen_does_not_stop_the_others(tmp_path, mo
     monkeypatch.setattr(prepare, "_make_builder", surprise)
     assert prepare_data.main(["cifar10", "digits", f"--data-dir={tmp_path}"]) == 2
     said = capsys.readouterr()
-    assert "prepare_data: cifar10: unexpected KeyError: 'unheard of'" in said.err
+    assert "error: cifar10: unexpected KeyError: 'unheard of'" in said.err
     assert said.out.startswith("digits/1.0.0 prepared: train 1,437, test 360")
 
 

@@ -86,7 +86,7 @@ def test_the_script_prints_one_line_and_exits_with_2_on_a_user_error(tmp_path):
     command = [sys.executable, str(SCRIPT), "fashion_mnist", "--source=/nowhere", f"--data-dir={tmp_path}"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 2
-    assert result.stderr.startswith("prepare_data: --source=/nowhere: expected the files train-images-idx3-ubyte")
+    assert result.stderr.startswith("error: --source=/nowhere: expected the files train-images-idx3-ubyte")
     assert "Traceback" not in result.stderr
 
 
