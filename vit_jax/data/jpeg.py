@@ -9,12 +9,14 @@ this is for data that `ops.decode` has accepted before.
 
 from __future__ import annotations
 
+import struct
 import threading
 
 import numpy as np
 
 from vit_jax.data.ops import Image, decode, read_orientation, walk_jpeg
 
+_HEIGHT_AND_WIDTH = struct.Struct(">HH")
 MARGIN = 2  # rows: chroma of the last ones is interpolated with what follows
 
 
@@ -39,8 +41,7 @@ class TopOfJpeg:
 
     def __init__(self, data: bytes, place: int):
         self._data, self._place = data, place
-        height, width = (int.from_bytes(data[i : i + 2], "big") for i in (place, place + 2))
-        self.shape = (height, width, 3)
+        self.shape = (*_HEIGHT_AND_WIDTH.unpack_from(data, place), 3)
 
     def __getitem__(self, part: tuple[slice, slice]) -> Image:
         """image[top:bottom, left:right], all of them given and inside the image; good until this thread's next call."""
