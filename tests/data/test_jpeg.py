@@ -104,6 +104,35 @@ def test_later_epochs_take_the_short_way_to_the_same_batches(monkeypatch):
     assert [decoded.count(data) for data in source.data] == [1, 1, 4, 1, 1, 4]
 
 
+def test_a_checked_source_takes_the_short_way_from_the_start(monkeypatch):
+    source, transform = Memory(), make_transform("pretrain", (32, 32))
+    del source.data[5:]  # the damaged one, which no check lets through
+    keys = np.array([(0, index) for index in range(5)])
+    expected = BatchReader(source, transform, 0, replace=True, max_corrupt=5)(keys)
+    source.checked = True
+    reader, decoded = BatchReader(source, transform, 0, replace=True, max_corrupt=5), []
+    monkeypatch.setattr(reader, "_decode", lambda data: decoded.append(data) or ops.decode(data, fast_dct=True))
+    found = reader(keys)
+    assert all(np.array_equal(a, b) for a, b in zip(found.batch, expected.batch, strict=True))
+    assert decoded == [source.data[2]]  # the progressive one
+
+
+def test_the_labels_of_a_corrupt_image_are_not_left_to_its_replacement():
+    class Sets(Memory):
+        spec = DatasetSpec("memory", "train", 6, 6, (), (None, None, 3), multi_label=True)
+
+        def __init__(self):
+            self.data = Memory().data
+
+        def read(self, index):
+            return self.data[index], (index, 2), f"image-{index}.jpg"
+
+    reader = BatchReader(Sets(), make_transform("pretrain", (32, 32)), 0, replace=True, max_corrupt=5)
+    element = reader(np.array([(0, 5), (0, 3)]))
+    assert element.batch.label.tolist() == [[1, 0, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0]]
+    assert [name for name, _ in element.corrupt] == ["image-5.jpg"]
+
+
 def test_recipes_that_resize_first_decode_whole():
     reader = BatchReader(Memory(), make_transform("finetune", (24, 24)), 0, replace=True, max_corrupt=5)
     keys = np.array([(0, 0), (0, 1)])

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vit_jax.data.loader import train_batches
+from vit_jax.data.loader import eval_batches, train_batches
 from vit_jax.data.pack import pack
 from vit_jax.data.pack_beam import make_run
 from vit_jax.data.preprocess import make_transform
@@ -61,6 +61,23 @@ def test_folder_list_and_packed_give_the_same_batches(images, tmp_path):
             assert all(np.array_equal(a, b) for a, b in zip(found, batch, strict=True)), other
         spec = open_source(str(other), "test").spec
         assert (spec.num_examples, spec.class_names) == (9, ("ant", "bee", "cat"))
+
+
+def test_a_damaged_record_is_counted_and_named_with_the_corrupt_images(images, tmp_path, caplog):
+    pack(str(images), str(tmp_path / "packed"))
+    source = open_source(str(tmp_path / "packed"), "train")
+    data = source.read(11)[0]
+    (shard,) = (tmp_path / "packed").glob("*-train.array_record-*")
+    content = bytearray(shard.read_bytes())
+    content[content.index(data) + len(data) // 2] ^= 1
+    shard.write_bytes(content)
+    transform = make_transform("eval", (16, 16))
+    batches = eval_batches(open_source(str(tmp_path / "packed"), "train"), transform, batch_size=8, max_corrupt=1)
+    with contextlib.closing(batches):
+        masks = np.concatenate([batch.mask for batch in batches])
+    assert np.flatnonzero(masks[: len(source)] == 0).tolist() == [11]
+    assert batches.corrupt == {f"{tmp_path / 'packed'}:train#11"}
+    assert "record 11: Corrupted Riegeli/records file" in caplog.text
 
 
 def test_a_list_without_splits_is_all_train_and_may_have_spaces_and_absolute_paths(images):

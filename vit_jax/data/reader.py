@@ -41,7 +41,8 @@ class BatchReader:
         self._source, self._transform = source, transform
         self._seed, self._replace, self._max_corrupt = seed, replace, max_corrupt
         self._decode = getattr(source, "decode", decode)
-        # Of each image that has been decoded whole, with all checks: where its height stands (see `data.jpeg`), else 0.
+        self._checked = getattr(source, "checked", False)
+        # Of each image that is known to decode: where its height stands (see `data.jpeg`), else 0.
         self._partial = self._decode is decode and getattr(transform, "crops_first", False)
         if self._partial:  # pre-training, where decoding is most of the work: as the release does it
             self._decode = functools.partial(decode, fast_dct=True)
@@ -101,24 +102,27 @@ class BatchReader:
             labels = label if isinstance(label, tuple) else (label,)
             if not all(0 <= one < classes for one in labels):
                 return f"{name} has label {label}, expected 0 to {classes - 1}: this split has no (or other) labels"
-            if isinstance(label, tuple):
-                batch.label[row, list(label)] = 1
-            else:
-                batch.label[row] = label
             try:
                 image = self._open(actual, data)
             except CorruptImage as error:
                 corrupt.append((name, str(error)))
                 continue
             batch.image[row] = self._transform(image, rng)
+            if isinstance(label, tuple):
+                batch.label[row, list(label)] = 1
+            else:
+                batch.label[row] = label
             batch.mask[row] = 1.0
             return ""
         return f"no image that decodes was found in its place: {len(corrupt)} tried" if self._replace else ""
 
     def _open(self, index: int, data: bytes) -> Image | TopOfJpeg:
-        """The decoded image; or, from its second time in this process, one that decodes as far down as it is needed."""
+        """The decoded image; or, of one that was decoded whole before, with all checks, one that decodes as far down as it is
+        needed. That is from its second time in this process, or from the first if the source says so."""
         if not self._partial:
             return self._decode(data)
+        if self._checked and not self._places[index]:
+            self._places[index] = find_height(data)
         if self._places[index]:
             return TopOfJpeg(data, int(self._places[index]))
         image = self._decode(data)

@@ -3,6 +3,7 @@ data.sources."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from vit_jax.data.imagenet import competing_classes
 from vit_jax.data.splits import parse_split
 from vit_jax.types import DatasetSpec, Label, UserError
 
+PACKED = "packed"  # the name that TFDS knows what `data.pack` wrote by
 PRIVATE = {
     "jft_300m": "JFT-300M is Google's own and was never published",
     "imagenet21k": "ImageNet-21k is licensed to those who register at image-net.org, and TFDS has no builder for it",
@@ -26,12 +28,16 @@ class TfdsSource:
       folder: of one version of one config, `.../cifar10/3.0.2`.
       keys: names of the features that hold the image and the label.
       stored: the split in terms of the prepared ones, where `spec.split` has a name of its own.
+      checked: every image is known to decode. Records carry checksums, so what was checked is what is read.
     """
 
-    def __init__(self, spec: DatasetSpec, folder: str, keys: tuple[str, str], stored: str = ""):
+    def __init__(
+        self, spec: DatasetSpec, folder: str, keys: tuple[str, str], stored: str = "", *, checked: bool = False
+    ):
         self.spec = spec
         self.folder = folder
         self.stored = stored or spec.split
+        self.checked = checked
         self._keys = keys
         self._records = self._open()
 
@@ -58,22 +64,40 @@ class TfdsSource:
         return self.read_many([index])[0]
 
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
-        """As `read`, five times faster than one by one.
+        """As `read`, five times faster than one by one. A record that is damaged on disk gives no bytes, which do not decode:
+        it is counted with the corrupt images, by name.
 
         Records are parsed here: TFDS's own way through all features of an example takes 70 us, a tenth of decoding it.
         """
         from tensorflow_datasets.proto import tf_example_pb2
 
-        records = self._records.data_source.__getitems__([int(i) for i in indices])
+        try:
+            records = self._records.data_source.__getitems__([int(i) for i in indices])
+        except RuntimeError:  # of one of them
+            records = [self._read_record(int(i)) for i in indices]
         image, label = self._keys
         found: list[tuple[bytes, Label, str]] = []
         for record, index in zip(records, indices, strict=True):
+            name = f"{self.spec.name}:{self.spec.split}#{index}"
+            if not record:
+                found.append((b"", () if self.spec.multi_label else 0, name))
+                continue
             features = tf_example_pb2.Example.FromString(record).features.feature
             labels = features[label].int64_list.value
             (data,) = features[image].bytes_list.value
-            name = f"{self.spec.name}:{self.spec.split}#{index}"
             found.append((data, tuple(labels) if self.spec.multi_label else labels[0], name))
         return found
+
+    def _read_record(self, index: int) -> bytes:
+        """One record, or nothing if its checksum is wrong."""
+        try:
+            record: bytes = self._records.data_source[index]
+        except RuntimeError as error:
+            logging.getLogger(__name__).warning(
+                "cannot read %s %s, record %d: %s", self.spec.name, self.spec.split, index, error
+            )
+            return b""
+        return record
 
 
 def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
@@ -121,7 +145,7 @@ def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
         multi_label=multi_label,
         competing=competing_classes(info.name, classes.names),
     )
-    return TfdsSource(spec, str(builder.data_dir), (image, label))
+    return TfdsSource(spec, str(builder.data_dir), (image, label), checked=info.name == PACKED)
 
 
 def open_builder(dataset: str, data_dir: str) -> Any:
