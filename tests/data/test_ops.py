@@ -291,6 +291,19 @@ def test_flip_mirrors_left_and_right_half_of_the_time():
     assert rows.count([1, 2, 3]) + rows.count([3, 2, 1]) == 1000
 
 
+def test_flip_in_place_is_the_mirror_image_at_every_width():
+    rng = np.random.default_rng(0)
+    for width in [*range(1, 70), 224, 225]:
+        image = rng.integers(0, 256, (5, width, 3), np.uint8)
+        expected = {image.tobytes(), np.ascontiguousarray(image[:, ::-1]).tobytes()}
+        found = set()
+        for _ in range(12):
+            place = image.copy()
+            assert ops.random_flip(place, rng, place) is place
+            found.add(place.tobytes())
+        assert found == expected
+
+
 def test_one_pixel_and_very_wide_pictures_decode():
     for kind in ("PNG", "JPEG"):
         assert ops.decode(encode(PIL.Image.new("RGB", (1, 1), (9, 9, 9)), kind)).tolist() == [[[9, 9, 9]]]

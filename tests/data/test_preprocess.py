@@ -27,6 +27,19 @@ def test_every_recipe_gives_contiguous_uint8_of_the_resolution_and_survives_pick
     assert np.array_equal(result, make_transform(recipe, (24, 32))(IMAGE, rng()))
 
 
+@pytest.mark.parametrize("extra", [{}, {"randaugment": (2, 10)}, {"color_jitter": 0.4}, {"random_erasing": 1.0}])
+def test_a_place_for_the_result_changes_nothing(extra):
+    image = np.random.default_rng(0).integers(0, 256, (60, 83, 3), np.uint8)
+    transform, before = make_transform("pretrain", (33, 45), **extra), image.copy()
+    for seed in range(20):
+        expected = transform(image, np.random.default_rng(seed))
+        place = np.zeros((33, 45, 3), np.uint8)
+        found = transform(image, np.random.default_rng(seed), place)
+        assert np.array_equal(found, expected)
+        assert extra or found is place
+    assert np.array_equal(image, before)
+
+
 def test_eval_is_one_squash_resize():
     assert np.array_equal(make_transform("eval", (24, 32))(IMAGE, rng()), ops.resize(IMAGE, (24, 32)))
 

@@ -172,19 +172,20 @@ def _orient(image: Image, orientation: int) -> Image:
     return np.ascontiguousarray(image)
 
 
-def resize(image: Image, size: Size) -> Image:
+def resize(image: Image, size: Size, out: Image | None = None) -> Image:
     """Bilinear, without antialiasing, half-pixel centres, as the released models were trained.
 
     Args:
       image: uint8 (h, w, 3), any size.
       size: (h, w) of the result; the aspect ratio is not kept.
+      out: uint8 (size[0], size[1], 3), to be written and returned in place of a new array.
 
     Returns:
       uint8 (size[0], size[1], 3), within 1 of the exact value (OpenCV interpolates in fixed point).
 
     Source: `tf.image.resize(method="bilinear", antialias=False)`.
     """
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    return cv2.resize(image, (size[1], size[0]), dst=out, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
 def resize_small(image: Image, size: Size) -> Image:
@@ -246,10 +247,11 @@ def inception_crop(
     size: Size,
     area: tuple[float, float] = (0.05, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    out: Image | None = None,
 ) -> Image:
     """A random part of the image, resized to `size`; see `sample_box` and `resize` for the arguments."""
     top, left, box_h, box_w = sample_box(image.shape[0], image.shape[1], rng, area, aspect)
-    return resize(image[top : top + box_h, left : left + box_w], size)
+    return resize(image[top : top + box_h, left : left + box_w], size, out)
 
 
 def random_crop(image: Image, rng: np.random.Generator, size: Size) -> Image:
@@ -272,7 +274,7 @@ def _check_fits(image: Image, size: Size) -> None:
         raise ValueError(f"cannot crop {size[0]} x {size[1]} from an image of {image.shape[0]} x {image.shape[1]}")
 
 
-def random_flip(image: Image, rng: np.random.Generator) -> Image:
-    """The image or, one time in two, its mirror image (left and right exchanged)."""
+def random_flip(image: Image, rng: np.random.Generator, out: Image | None = None) -> Image:
+    """The image or, one time in two, its mirror image (left and right exchanged), in `out` if given, which may be `image`."""
     # Copying numpy's view image[:, ::-1], three bytes at a time, would take ten times as long as OpenCV.
-    return cv2.flip(image, 1) if rng.random() < 0.5 else image  # type: ignore[return-value]
+    return cv2.flip(image, 1, dst=out) if rng.random() < 0.5 else image  # type: ignore[return-value]

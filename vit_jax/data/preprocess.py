@@ -75,19 +75,22 @@ class Transform:
         """Whether a crop comes first, so that the image may be a `TopOfJpeg`."""
         return RECIPES[self.recipe].crop == "inception"
 
-    def __call__(self, image: Any, rng: np.random.Generator) -> ops.Image:
-        """uint8 (h, w, 3) -> uint8 (resolution[0], resolution[1], 3); all randomness comes from `rng`."""
+    def __call__(self, image: Any, rng: np.random.Generator, out: ops.Image | None = None) -> ops.Image:
+        """uint8 (h, w, 3) -> uint8 (resolution[0], resolution[1], 3); all randomness comes from `rng`.
+
+        The result lies in `out`, of that shape, if the last steps can write there, and else in a new array.
+        """
         recipe = RECIPES[self.recipe]
         if self.resized is not None:
             image = ops.resize_small(image, self.resized) if recipe.keep_aspect else ops.resize(image, self.resized)
         if recipe.crop == "inception":
-            image = ops.inception_crop(image, rng, self.resolution, self.crop_area)
+            image = ops.inception_crop(image, rng, self.resolution, self.crop_area, out=out)
         elif recipe.crop == "random":
             image = ops.random_crop(image, rng, self.resolution)
         elif recipe.crop == "central":
             image = ops.central_crop(image, self.resolution)
         if recipe.may_flip and self.flip:
-            image = ops.random_flip(image, rng)
+            image = ops.random_flip(image, rng, out)
         if self.randaugment[0]:
             image = augment.rand_augment(np.ascontiguousarray(image), rng, *self.randaugment)
         if self.color_jitter:

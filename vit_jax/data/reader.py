@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from vit_jax.data.ops import CorruptImage, Image, decode
 from vit_jax.data.sources import Source
 from vit_jax.types import Batch, Label
 
-Transform = Callable[[Any, np.random.Generator], Image]
+Transform = Callable[..., Image]
 PADDING = -1  # in place of an example's index
+TOGETHER = 128  # examples read at once; a large batch is never encoded in memory as a whole
 
 
 class Element(NamedTuple):
@@ -31,7 +32,8 @@ class BatchReader:
 
     Args:
       source: where examples come from.
-      transform: (image, rng) -> uint8 (h, w, 3), always of one shape.
+      transform: (image, rng) -> uint8 (h, w, 3), always of one shape; one that `crops_first` also takes `out`, see
+        `preprocess.Transform`.
       seed: of the augmentation: example `index` in `epoch` sees `default_rng([seed, epoch, index])`.
       replace: a corrupt image is replaced by the next example that decodes (training); otherwise its mask is 0.
       max_corrupt: how many examples in a row are tried as replacement, before the batch is given up.
@@ -67,20 +69,20 @@ class BatchReader:
         )
         corrupt: list[tuple[str, str]] = []
         rows = np.flatnonzero(keys[:, 1] != PADDING)
-        places = keys[rows].tolist()
-        # All at once: between two images, which fill the caches, each of these small calls takes twice as long.
-        examples = self._read_many([index for _, index in places])
-        rngs = [np.random.default_rng([self._seed, epoch, index]) for epoch, index in places]
-        for row, (_, index), example, rng in zip(rows.tolist(), places, examples, rngs, strict=True):
-            problem = self._fill(batch, row, index, example, rng, corrupt)
-            if problem:
-                return Element(batch, tuple(corrupt), problem)
+        for start in range(0, len(rows), TOGETHER):
+            some = rows[start : start + TOGETHER]
+            places = keys[some].tolist()
+            # Together: between two images, which fill the caches, each of these small calls takes twice as long.
+            examples = self._read_many([index for _, index in places])
+            rngs = [np.random.default_rng([self._seed, epoch, index]) for epoch, index in places]
+            for row, (_, index), example, rng in zip(some.tolist(), places, examples, rngs, strict=True):
+                problem = self._fill(batch, row, index, example, rng, corrupt)
+                if problem:
+                    return Element(batch, tuple(corrupt), problem)
         batch.image[batch.mask == 0] = 0
         return Element(batch, tuple(corrupt), "")
 
     def _read_many(self, indices: list[int]) -> list[tuple[bytes, Label, str]]:
-        if not indices:  # a process that has run out; ArrayRecord refuses to read nothing
-            return []
         many = getattr(self._source, "read_many", None)
         return many(indices) if many is not None else [self._source.read(index) for index in indices]
 
@@ -107,7 +109,12 @@ class BatchReader:
             except CorruptImage as error:
                 corrupt.append((name, str(error)))
                 continue
-            batch.image[row] = self._transform(image, rng)
+            if self._partial:
+                place = batch.image[row]
+                if (found := self._transform(image, rng, place)) is not place:
+                    place[:] = found
+            else:
+                batch.image[row] = self._transform(image, rng)
             if isinstance(label, tuple):
                 batch.label[row, list(label)] = 1
             else:
