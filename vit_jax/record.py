@@ -42,19 +42,19 @@ MAY_CHANGE = (
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "grain")
 
 
-def check_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
+def check_workdir(workdir: epath.Path, config: dict[str, Any], old: dict[str, Any] | None) -> None:
     """Checks that a workdir is new or holds this run; touches nothing.
 
     Args:
       workdir: need not exist.
       config: the resolved config, JSON types.
+      old: that of the run that the workdir holds, from `saved_config`.
 
     Raises:
       UserError: it holds another run, or checkpoints without a config, or is no folder.
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"workdir {workdir} is a file; give a folder, new or of a run to resume")
-    old = saved_config(workdir)
     if old is not None:
         changed = [d for d in differences(old, config) if not may_change(d.partition(":")[0])]
         if changed:

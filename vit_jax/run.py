@@ -25,7 +25,7 @@ from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import metrics, partition, record
-from vit_jax.assemble import Parts, build_parts, describe_plan, follow_init, grid_of, open_data, resolve
+from vit_jax.assemble import Parts, build_parts, complete, describe_plan, follow_init, grid_of, open_data, resolve
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.initial import initial_params
 from vit_jax.models.build import count_params
@@ -107,6 +107,16 @@ def prepare(
     return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps, init_source)
 
 
+def _saved_config(folder: epath.Path) -> dict[str, Any] | None:
+    """The config of the run that goes on. Keys that it could not know have their defaults: what was done without them."""
+    saved = record.saved_config(folder)
+    if saved is None or set(saved) != set(configs.SECTIONS):
+        return saved
+    config = ml_collections.ConfigDict(saved)
+    complete(config)  # a mistake is a difference to the config of today, and told as that
+    return configs.to_dict(config)
+
+
 def run(
     config: ml_collections.ConfigDict,
     workdir: str | Path,
@@ -128,8 +138,8 @@ def run(
     """
     began = time.perf_counter()
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
-    job = prepare(config, overrides, record.saved_config(folder))
-    record.check_workdir(folder, configs.to_dict(config))
+    job = prepare(config, overrides, old := _saved_config(folder))
+    record.check_workdir(folder, configs.to_dict(config), old)
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):
         start_step = checkpointer.latest_step() or 0

@@ -1,5 +1,6 @@
 """Exact resume: killed in the middle of anything and started again, a run ends as one that was never stopped."""
 
+import json
 import random
 import time
 
@@ -26,6 +27,10 @@ def test_a_run_killed_three_times_ends_bit_identical_to_one_never_stopped(
     run.kill()
     second = reading.steps(workdir)[-1]
     assert first < second < 16
+
+    config = json.loads((workdir / "config.json").read_text())
+    del config["data"]["exclude"], config["optim"]["b1"]  # as if by a version that did not have these keys
+    (workdir / "config.json").write_text(json.dumps(config))
 
     run = program.start(workdir, data=data)  # in the middle of a save again
     run.wait_until(lambda: reading.steps(workdir)[-1] > second and reading.unfinished(workdir))
