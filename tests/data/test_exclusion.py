@@ -211,7 +211,7 @@ class Plain:
         return np.full((8, 8, 3), 200, np.uint8)
 
 
-def test_what_a_source_can_do_stays(folder):
+def test_what_a_source_can_do_stays(folder, tmp_path):
     whole = open_source(str(folder), "train")
     without = ExcludedSource(whole, np.array([0, 1, 4]))
     assert without.read_many([0, 1, 2]) == [whole.read(i) for i in (2, 3, 5)]
@@ -221,3 +221,6 @@ def test_what_a_source_can_do_stays(folder):
     loader = train_batches(some, make_transform("eval", (8, 8)), batch_size=3, seed=0)
     assert (next(loader).image == 200).all()
     loader.close()
+    pack(str(folder), str(tmp_path / "packed"))
+    packed = open_source(str(tmp_path / "packed"), "train")
+    assert [ExcludedSource(source, np.array([0])).checked for source in (whole, packed)] == [False, True]

@@ -51,6 +51,7 @@ class SubsetSource:
         self._source, self._indices = source, indices
         self.spec = source.spec._replace(num_examples=len(indices), class_counts=())
         self.decode = getattr(source, "decode", ops.decode)
+        self.checked = getattr(source, "checked", False)
 
     def __len__(self) -> int:
         return self.spec.num_examples
