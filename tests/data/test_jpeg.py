@@ -117,6 +117,34 @@ def test_a_checked_source_takes_the_short_way_from_the_start(monkeypatch):
     assert decoded == [source.data[2]]  # the progressive one
 
 
+def test_a_large_batch_is_read_in_parts(monkeypatch):
+    asked = []
+
+    class Counted(Memory):
+        def read_many(self, indices):
+            asked.append(list(indices))
+            return [self.read(index) for index in indices]
+
+    keys = np.array([(0, index) for index in (3, 1, 4, 0, 2)])
+    read = BatchReader(Counted(), make_transform("pretrain", (32, 32)), 0, replace=True, max_corrupt=5)
+    expected = read(keys).batch
+    monkeypatch.setattr("vit_jax.data.reader.TOGETHER", 2)
+    found = BatchReader(Counted(), make_transform("pretrain", (32, 32)), 0, replace=True, max_corrupt=5)(keys).batch
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert found.label.tolist() == [3, 1, 4, 0, 2]
+    assert asked == [[3, 1, 4, 0, 2], [3, 1], [4, 0], [2]]
+
+
+def test_a_file_that_vanishes_after_its_first_epoch_is_a_corrupt_image():
+    source = Memory()
+    reader = BatchReader(source, make_transform("pretrain", (32, 32)), 0, replace=True, max_corrupt=5)
+    assert reader(np.array([(0, 0), (0, 1)])).corrupt == ()
+    source.data[0] = b""  # what a folder gives for it
+    element = reader(np.array([(1, 0), (1, 1)]))
+    assert [name for name, _ in element.corrupt] == ["image-0.jpg"]
+    assert element.batch.label.tolist() == [1, 1]
+
+
 def test_the_labels_of_a_corrupt_image_are_not_left_to_its_replacement():
     class Sets(Memory):
         spec = DatasetSpec("memory", "train", 6, 6, (), (None, None, 3), multi_label=True)

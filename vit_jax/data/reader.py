@@ -126,7 +126,7 @@ class BatchReader:
     def _open(self, index: int, data: bytes) -> Image | TopOfJpeg:
         """The decoded image; or, of one that was decoded whole before, with all checks, one that decodes as far down as it is
         needed. That is from its second time in this process, or from the first if the source says so."""
-        if not self._partial:
+        if not self._partial or not data:  # nothing: what was there before cannot be read any more
             return self._decode(data)
         if self._checked and not self._places[index]:
             self._places[index] = find_height(data)
