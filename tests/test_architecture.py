@@ -14,27 +14,28 @@ ROOMS = {"metrics", "models", "partition", "data", "convert", "train", "evals", 
 # What a room may import of vit_jax besides itself. One direction: whoever is further down may use what is above.
 MAY_IMPORT = {
     "types": set(),
-    "config": {"types"},
+    "files": {"types"},
+    "config": {"types", "files"},
     "console": {"types"},
-    "metrics": {"types", "console"},
+    "metrics": {"types", "files", "console"},
     "partition": {"types"},
     "models": {"types"},
-    "data": {"types"},
+    "data": {"types", "files"},
     # Hands out modules with their parameters, and reads our own runs' like any other format.
-    "convert": {"types", "models", "train.checkpoint"},
+    "convert": {"types", "files", "models", "train.checkpoint"},
     "train": {"types", "metrics", "partition"},
-    "evals": {"types", "metrics", "partition", "data"},
-    "tools": {"types", "config", "metrics", "partition", "models", "convert"},
-    "record": {"types", "config", "metrics"},  # what a run leaves in its folder
-    "initial": {"types", "config", "convert", "models"},  # where parameters start: the `init` section
+    "evals": {"types", "files", "metrics", "partition", "data"},
+    "tools": {"types", "files", "config", "metrics", "partition", "models", "convert"},
+    "record": {"types", "files", "config", "metrics"},  # what a run leaves in its folder
+    "initial": {"types", "files", "config", "convert", "models"},  # where parameters start: the `init` section
     # The composition root, with `run`: the two that know every room.
-    "assemble": {"types", "config", "initial", *ROOMS},
-    "run": {"types", "config", "record", "initial", "assemble", *ROOMS},
+    "assemble": {"types", "files", "config", "initial", *ROOMS},
+    "run": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
     "main": {"types", "config", "partition", "run", "train.loop"},
     # Many runs: each is started as main would start it.
-    "sweeps": {"types", "config", "record", "initial", "assemble", "run", "main", *ROOMS},
+    "sweeps": {"types", "files", "config", "record", "initial", "assemble", "run", "main", *ROOMS},
     # Their page, drawn from files alone.
-    "report": {"types", "record", "sweeps.results", "metrics", "tools.curves"},
+    "report": {"types", "files", "record", "sweeps.results", "metrics", "tools.curves"},
 }
 # Configs read two tables: of variants and of VTAB's tasks.
 CONFIGS_MAY_IMPORT = {

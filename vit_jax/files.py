@@ -1,0 +1,101 @@
+"""Files that anyone may have made: opened only if they are regular files of a size that is expected, JSON read in one way.
+
+A named pipe would block for ever, a device or a sparse file fill the memory, a damaged JSON file raise one of four errors.
+Every room reads what it did not write itself through this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from typing import IO, Any
+
+from etils import epath
+
+from vit_jax.types import UserError
+
+MAX_JSON_BYTES = 2**26
+# A file that occupies a hundredth of its length on disk is mostly holes. Smaller ones do no harm.
+MAX_SPARSENESS = 100
+HARMLESS_BYTES = 2**28
+
+
+class UnreadableFile(OSError):  # noqa: N818  (an OSError, so that whoever expects unreadable files expects this one)
+    """A file is no regular one, is larger than expected, or consists of holes."""
+
+
+def open_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> IO[bytes]:
+    """Opens a file for reading, if it is a regular one.
+
+    Args:
+      path: local, or a URL that etils.epath understands, of which only the size is checked.
+      limit: largest size accepted, bytes; None for any.
+
+    Returns:
+      The file, binary and unbuffered where it is local.
+
+    Raises:
+      UnreadableFile: a pipe, socket, device or folder; more than `limit` bytes; a file that is almost all holes.
+      OSError: it cannot be opened.
+    """
+    name = os.fspath(path)
+    if "://" in name:
+        _check_size(name, size := epath.Path(name).stat().length, size, limit)
+        remote: IO[bytes] = epath.Path(name).open("rb")
+        return remote
+    # Not blocking: opening a pipe would wait for somebody to write into it.
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise UnreadableFile(f"{name} is a {_kind(found.st_mode)}; expected a regular file")
+        _check_size(name, found.st_size, found.st_blocks * 512, limit)
+        return open(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> bytes:
+    """The content of a file; arguments and errors as `open_regular` has them."""
+    with open_regular(path, limit=limit) as file:
+        return file.read()
+
+
+def read_json(path: str | os.PathLike[str], *, advice: str = "download or copy it again") -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Args:
+      path: as for `open_regular`; UTF-8.
+      advice: what the user should do about a damaged file, for the message.
+
+    Raises:
+      UserError: it cannot be read, is larger than MAX_JSON_BYTES, or holds no JSON object.
+    """
+    try:
+        value = json.loads(read_regular(path, limit=MAX_JSON_BYTES))
+    except (ValueError, RecursionError, OSError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path} cannot be read as JSON ({reason}); {advice}") from error
+    if not isinstance(value, Mapping):
+        raise UserError(f"{path} holds {type(value).__name__}; expected a JSON object; {advice}")
+    return dict(value)
+
+
+def _check_size(name: str, size: int, occupied: int, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise UnreadableFile(f"{name} has {size:,} bytes; expected at most {limit:,}")
+    if size > HARMLESS_BYTES and occupied < size / MAX_SPARSENESS:
+        raise UnreadableFile(f"{name} has {size:,} bytes, of which {occupied:,} are on disk; expected a whole file")
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        "folder": stat.S_ISDIR,
+        "named pipe": stat.S_ISFIFO,
+        "socket": stat.S_ISSOCK,
+        "device": lambda m: stat.S_ISCHR(m) or stat.S_ISBLK(m),
+    }
+    return next((kind for kind, is_kind in kinds.items() if is_kind(mode)), "special file")
