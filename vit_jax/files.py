@@ -45,14 +45,32 @@ def open_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> I
         _check_size(name, size := epath.Path(name).stat().length, size, limit)
         remote: IO[bytes] = epath.Path(name).open("rb")
         return remote
+    descriptor, _ = open_descriptor(name, limit=limit)
+    return open(descriptor, "rb", buffering=0)
+
+
+def open_descriptor(name: str, *, limit: int | None = None, holes: bool = False) -> tuple[int, int]:
+    """Opens a local file, if it is a regular one, for whoever reads it by `os.read` or `os.pread`.
+
+    Args:
+      name: a local path.
+      limit: largest size accepted, bytes; None for any.
+      holes: accept a large file that is almost all holes too.
+
+    Returns:
+      (descriptor, which the caller closes, and the file's size in bytes).
+
+    Raises:
+      UnreadableFile, OSError: as `open_regular`.
+    """
     # Not blocking: opening a pipe would wait for somebody to write into it.
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise UnreadableFile(f"{name} is a {_kind(found.st_mode)}; expected a regular file")
-        _check_size(name, found.st_size, found.st_blocks * 512, limit)
-        return open(descriptor, "rb", buffering=0)
+        _check_size(name, found.st_size, found.st_size if holes else found.st_blocks * 512, limit)
+        return descriptor, found.st_size
     except BaseException:
         os.close(descriptor)
         raise
@@ -60,8 +78,20 @@ def open_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> I
 
 def read_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> bytes:
     """The content of a file; arguments and errors as `open_regular` has them."""
-    with open_regular(path, limit=limit) as file:
-        return file.read()
+    name = os.fspath(path)
+    if "://" in name:
+        with open_regular(name, limit=limit) as file:
+            return file.read()
+    descriptor, size = open_descriptor(name, limit=limit)
+    try:
+        # Without a file object: 14 us a photograph, where `open` and `read` take 16 and open_regular 18.
+        data = os.read(descriptor, size + 1)
+        if len(data) == size:
+            return data
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:  # it grows, shrinks, or has more than 2 GiB
+            return data + (file.read() if limit is None else file.read(max(limit - len(data), 0)))
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: str | os.PathLike[str], *, advice: str = "download or copy it again") -> dict[str, Any]:
