@@ -14,7 +14,8 @@ import threading
 
 import numpy as np
 
-from vit_jax.data.ops import Image, decode, read_orientation, walk_jpeg
+from vit_jax.data.encoded import walk_jpeg
+from vit_jax.data.ops import Image, decode, read_orientation
 
 _HEIGHT_AND_WIDTH = struct.Struct(">HH")
 MARGIN = 2  # rows: chroma of the last ones is interpolated with what follows

@@ -6,26 +6,20 @@ from __future__ import annotations
 import io
 import math
 import re
-import zlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from vit_jax.data.encoded import CorruptImage, check_size, is_plain_png, walk_jpeg
+
 if TYPE_CHECKING:
     from vit_jax.data.jpeg import TopOfJpeg
 
-# Pillow's own warning level. A larger picture is refused before its pixels are allocated.
-MAX_PIXELS = 89_478_485
 MAX_ATTEMPTS = 100  # of tf.image.sample_distorted_bounding_box, before it takes the whole image
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 Size = tuple[int, int]
-
-
-class CorruptImage(ValueError):  # noqa: N818 (named for what it says of the image)
-    """The bytes are not a whole picture of a kind that is read here. The loader counts it and goes on."""
 
 
 def decode(data: bytes, *, fast_dct: bool = False) -> Image:
@@ -50,19 +44,12 @@ def decode(data: bytes, *, fast_dct: bool = False) -> Image:
         raise CorruptImage("the file is empty or could not be read")
     if data[:2] == b"\xff\xd8":
         return _decode_jpeg(data, fast_dct)
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and _is_plain_png(data):
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and is_plain_png(data):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None:
             raise CorruptImage("the PNG's pixels cannot be decompressed")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
     return _decode_pillow(data)
-
-
-def _check_size(height: int, width: int) -> None:
-    if height < 1 or width < 1:
-        raise CorruptImage(f"the image is {height} x {width} pixels")
-    if height * width > MAX_PIXELS:
-        raise CorruptImage(f"the image is {height} x {width}, more than the limit of {MAX_PIXELS} pixels")
 
 
 def _decode_jpeg(data: bytes, fast_dct: bool) -> Image:
@@ -72,7 +59,7 @@ def _decode_jpeg(data: bytes, fast_dct: bool) -> Image:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
     except ValueError:  # a damaged header, or chroma subsampling that TurboJPEG has no name for
         return _decode_pillow(data)
-    _check_size(height, width)
+    check_size(height, width)
     try:
         image = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast_dct)
     except ValueError as error:
@@ -92,46 +79,12 @@ def _decode_jpeg(data: bytes, fast_dct: bool) -> Image:
     return image
 
 
-def walk_jpeg(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yields (kind, start of the content) of a JPEG's segments, up to and with its first scan."""
-    position, kind = 2, 0
-    while kind != 0xDA and position < len(data) - 4:
-        kind = data[position + 1]
-        if kind == 0xFF:  # a marker may be preceded by any number of these
-            position += 1
-        else:
-            yield kind, position + 4
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-
-
-def _is_plain_png(data: bytes) -> bool:
-    """Walks the PNG's chunks: False for one that Pillow should read, CorruptImage for one that is damaged."""
-    position, plain = 8, True
-    while True:
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
-        end = position + 12 + length
-        if end > len(data):
-            raise CorruptImage("the PNG is truncated")
-        if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise CorruptImage(f"the PNG is damaged: the checksum of its {kind!r} chunk is wrong")
-        if kind == b"IHDR" and length == 13:
-            body = data[position + 8 : end - 4]
-            _check_size(int.from_bytes(body[4:8], "big"), int.from_bytes(body[:4], "big"))
-            plain = body[8] == 8 and body[9] in (0, 2)  # 8-bit gray or RGB; the rest differs between OpenCV's versions
-        elif kind in (b"tRNS", b"eXIf"):
-            plain = False
-        elif kind == b"IEND":
-            return plain
-        position = end
-
-
 def _decode_pillow(data: bytes) -> Image:
     import PIL.Image
 
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
-            _check_size(picture.height, picture.width)
+            check_size(picture.height, picture.width)
             picture.load()
             orientation = picture.getexif().get(0x0112, 1)
             if picture.mode.startswith("I"):  # 16-bit gray, which Pillow's own conversion would clip to white
