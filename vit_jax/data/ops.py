@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from vit_jax.data.encoded import CorruptImage, check_size, is_plain_png, walk_jpeg
+from vit_jax.data.encoded import PNG, CorruptImage, check_rows, check_scans, check_size, is_plain_png, walk_jpeg
 
 if TYPE_CHECKING:
     from vit_jax.data.jpeg import TopOfJpeg
 
+# What Pillow may open. It knows forty formats more, and starts another program for one of them (EPS).
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_ATTEMPTS = 100  # of tf.image.sample_distorted_bounding_box, before it takes the whole image
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
@@ -27,10 +29,11 @@ def decode(data: bytes, *, fast_dct: bool = False) -> Image:
 
     JPEG goes through libjpeg-turbo, 8-bit gray and RGB PNG through OpenCV once its checksums hold, the rest through
     Pillow. Gray is repeated to three channels, palettes are looked up, alpha is dropped (as TensorFlow's
-    `decode_image(channels=3)` does), CMYK is converted, 16 bits keep their high byte, and EXIF rotation is applied.
+    `decode_image(channels=3)` does), CMYK is converted, 16 bits keep their high byte, and EXIF rotation is applied. Of
+    several pictures in a file the first is taken.
 
     Args:
-      data: the bytes of a JPEG, PNG or any other format Pillow knows.
+      data: the bytes of a file in one of FORMATS.
       fast_dct: JPEGs by the fast inverse DCT: TensorFlow's default and so the release's, up to 5 of 255 from the accurate
         one, which Pillow has and so transformers and timm. 6% less work.
 
@@ -38,23 +41,28 @@ def decode(data: bytes, *, fast_dct: bool = False) -> Image:
       uint8 (h, w, 3), contiguous and writeable.
 
     Raises:
-      CorruptImage: the data is empty, truncated, damaged, not an image, or of more than MAX_PIXELS pixels.
+      CorruptImage: the data is empty, truncated, damaged, not an image, or larger than `data.encoded` allows.
     """
     if not data:
         raise CorruptImage("the file is empty or could not be read")
-    if data[:2] == b"\xff\xd8":
-        return _decode_jpeg(data, fast_dct)
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and is_plain_png(data):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise CorruptImage("the PNG's pixels cannot be decompressed")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
-    return _decode_pillow(data)
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _decode_jpeg(data, fast_dct)
+        if data[:8] == PNG and is_plain_png(data):
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+            if image is None:
+                raise CorruptImage("the PNG's pixels cannot be decompressed")
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+        return _decode_pillow(data)
+    except MemoryError as error:
+        raise CorruptImage("decoding it takes more memory than there is") from error
 
 
 def _decode_jpeg(data: bytes, fast_dct: bool) -> Image:
     import simplejpeg
 
+    segments = tuple(walk_jpeg(data))
+    check_scans(data, segments)
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
     except ValueError:  # a damaged header, or chroma subsampling that TurboJPEG has no name for
@@ -74,7 +82,7 @@ def _decode_jpeg(data: bytes, fast_dct: bool) -> Image:
         else:
             raise CorruptImage(str(error)) from error
     # A tenth of what Pillow takes to open it, and most JPEGs of the common data sets have none.
-    if any(kind == 0xE1 and data[start : start + 6] == b"Exif\0\0" for kind, start in walk_jpeg(data)):
+    if any(kind == 0xE1 and data[start : start + 6] == b"Exif\0\0" for kind, start in segments):
         image = _orient(image, read_orientation(data))
     return image
 
@@ -83,9 +91,11 @@ def _decode_pillow(data: bytes) -> Image:
     import PIL.Image
 
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
+        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             check_size(picture.height, picture.width)
             picture.load()
+            if data[:8] == PNG and _may_lack_rows(picture):
+                check_rows(data)
             orientation = picture.getexif().get(0x0112, 1)
             if picture.mode.startswith("I"):  # 16-bit gray, which Pillow's own conversion would clip to white
                 deep = np.asarray(picture).astype(np.int64)
@@ -98,9 +108,18 @@ def _decode_pillow(data: bytes) -> Image:
                 image = np.array(picture.convert("RGB"))
     except (CorruptImage, MemoryError):
         raise
+    except PIL.UnidentifiedImageError as error:
+        raise CorruptImage(f"no {', '.join(FORMATS)}: it begins with {data[:16]!r}") from error
     except Exception as error:  # damaged files surface as OSError, SyntaxError, struct.error, zlib.error, KeyError...
         raise CorruptImage(f"{type(error).__name__}: {error}") from error
     return _orient(image, orientation)
+
+
+def _may_lack_rows(picture: Any) -> bool:
+    """Whether rows may be missing from a PNG that Pillow has decoded. It fills rows from the top, in a memory of zeros: a last
+    row that holds anything else is the file's, and so are those above it."""
+    last = picture.crop((0, picture.height - 1, picture.width, picture.height))
+    return bool(picture.info.get("interlace")) or not any(last.tobytes())
 
 
 def read_orientation(data: bytes) -> int:
@@ -108,7 +127,7 @@ def read_orientation(data: bytes) -> int:
     import PIL.Image
 
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
+        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             return picture.getexif().get(0x0112, 1)
     except Exception:  # the pixels are good; damaged EXIF only loses the rotation
         return 1

@@ -11,7 +11,6 @@ import concurrent.futures
 import functools
 import io
 import os
-import re
 import secrets
 import shutil
 import tempfile
@@ -224,8 +223,7 @@ def _check(source: Packable, index: int) -> tuple[bytes, int, str, str]:
     try:
         ops.decode(data)
     except ops.CorruptImage as error:
-        # Pillow names the object in memory, which is another one each time: the list is to be the same each time.
-        return data, label, name, re.sub(r" <_io\.BytesIO object at 0x[0-9a-f]+>", "", str(error))
+        return data, label, name, str(error)
     return data, label, name, ""
 
 

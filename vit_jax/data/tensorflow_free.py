@@ -20,6 +20,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from vit_jax.data.ops import FORMATS
+
 # Data sets (TFDS names without config) whose preparation runs what is not here, and what that is.
 NEEDS_TENSORFLOW = {
     "dmlab": "its archives are TFRecord files, read by a tf.data graph",
@@ -149,7 +151,7 @@ def _decode(data: bytes, channels: int = 0) -> _Array:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is not None:
         return np.ascontiguousarray(image[..., ::-1]).view(_Array)
-    return np.array(PIL.Image.open(io.BytesIO(data)).convert("RGB")).view(_Array)
+    return np.array(PIL.Image.open(io.BytesIO(data), formats=FORMATS).convert("RGB")).view(_Array)
 
 
 def _encode(suffix: str, image: np.ndarray, *options: int) -> _Bytes:
