@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from typing import IO, Any
@@ -20,6 +21,8 @@ MAX_JSON_BYTES = 2**26
 # A file that occupies a hundredth of its length on disk is mostly holes. Smaller ones do no harm.
 MAX_SPARSENESS = 100
 HARMLESS_BYTES = 2**28
+# Control characters, line and text direction marks, and bytes that are no UTF-8, which Python keeps as lone surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UnreadableFile(OSError):  # noqa: N818  (an OSError, so that whoever expects unreadable files expects this one)
@@ -112,6 +115,16 @@ def read_json(path: str | os.PathLike[str], *, advice: str = "download or copy i
     if not isinstance(value, Mapping):
         raise UserError(f"{path} holds {type(value).__name__}; expected a JSON object; {advice}")
     return dict(value)
+
+
+def printable(name: str) -> str:
+    """A file's name, or part of it, as a terminal, a JSON file and a message can take it: `caf\\xe9.jpg`, `a\\nb.jpg`."""
+    return name if name.isprintable() else _UNPRINTABLE.sub(_escape, name)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else found[0].encode("unicode_escape").decode()
 
 
 def _check_size(name: str, size: int, occupied: int, limit: int | None) -> None:
