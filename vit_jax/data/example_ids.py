@@ -7,6 +7,7 @@ factors, each combination of which occurs once. (`tfds_id` is a place in a file,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import Any
 from etils import epath
 
 from vit_jax.data import prepare
+from vit_jax.files import read_regular
 from vit_jax.types import UserError
 
 CHUNK = 4096  # examples read at a time
@@ -51,9 +53,10 @@ def ids_of(builder: Any, dataset: str, split: str) -> list[str]:
     head = json.dumps([builder.info.full_name, KEYS[dataset], info.shard_lengths, shards])
     path = epath.Path(builder.data_dir) / f"example_ids.{split}.txt"
     if path.exists():
-        first, *lines = path.read_text().removesuffix("\n").split("\n")
-        if first == head and len(lines) == info.num_examples:
-            return lines
+        with contextlib.suppress(OSError, UnicodeDecodeError):  # then they are read anew
+            first, *lines = read_regular(path).decode().removesuffix("\n").split("\n")
+            if first == head and len(lines) == info.num_examples:
+                return lines
     lines = _read_ids(builder, dataset, split)
     try:
         write_whole(str(path), ("\n".join([head, *lines]) + "\n").encode())

@@ -17,6 +17,8 @@ import numpy as np
 from etils import epath
 
 from vit_jax.data import ops
+from vit_jax.data.descriptions import check_shards
+from vit_jax.files import read_json
 from vit_jax.types import UserError
 
 FILE = "vit_jax_checksums.json"
@@ -81,7 +83,7 @@ def sample_split(builder: Any, split: str) -> list[Sample]:
             example = features.deserialize_example_np(raw, decoders=decoders)
             data = bytes(example["image"]) if "image" in images else b""
             image = ops.decode(data) if data else np.zeros((1, 1, 0), np.uint8)
-        except (ops.CorruptImage, OSError, IndexError, RuntimeError, ValueError) as error:
+        except Exception as error:  # of the record, its protocol buffer, its features or its image
             raise UserError(f"{split}: example {index} of {builder.data_dir} is damaged: {error}") from error
         label = example.get("label", -1)
         samples.append(
@@ -102,41 +104,16 @@ def digest(samples: list[Sample]) -> str:
     return hashlib.sha256("".join(f"{s.place} {s.pixels} {s.label}\n" for s in samples).encode()).hexdigest()
 
 
-def shards_of(builder: Any, split: str) -> dict[str, int]:
-    """Size in bytes of each file of a split.
-
-    Raises:
-      UserError: a file is missing, cannot be read, or holds another number of examples than dataset_info.json says.
-    """
-    from array_record.python.array_record_module import ArrayRecordReader
-
-    info, sizes = builder.info.splits[split], {}
-    for path, expected in zip(info.filepaths, info.shard_lengths, strict=True):
-        try:
-            sizes[epath.Path(path).name] = epath.Path(path).stat().length
-            reader = ArrayRecordReader(str(path))
-            found = reader.num_records()
-            reader.close()
-        except FileNotFoundError as error:
-            raise UserError(
-                f"{split}: {path} is missing; dataset_info.json counts {expected:,} examples in it"
-            ) from error
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(f"{split}: {path} is damaged: {error}") from error
-        if found != expected:
-            raise UserError(f"{split}: {path} is damaged: it holds {found:,} examples, expected {expected:,}")
-    return sizes
-
-
 def write(builder: Any) -> str:
     """Writes the checksums of a prepared data set beside its description, and returns the file's path.
 
     Raises:
       UserError: the data set is damaged as it is, or its folder cannot be written to.
     """
+    shards = check_shards(builder, list(builder.info.splits))
     content = {
-        split: {"shards": shards_of(builder, split), "samples": [s._asdict() for s in sample_split(builder, split)]}
-        for split in builder.info.splits
+        split: {"shards": sizes, "samples": [s._asdict() for s in sample_split(builder, split)]}
+        for split, sizes in shards.items()
     }
     path = epath.Path(builder.data_dir) / FILE
     try:
@@ -158,19 +135,20 @@ def compare(builder: Any) -> str:
       UserError: something differs; all of it is named.
     """
     path = epath.Path(builder.data_dir) / FILE
-    try:
-        recorded = json.loads(path.read_text())["splits"] if path.exists() else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); write it again with --check --record") from error
+    advice = "write it again with --check --record"
+    recorded: Any = read_json(path, advice=advice).get("splits") if path.exists() else {}
     pinned = PINNED.get(builder.info.full_name, {})
     found, total = [], 0
-    for split in builder.info.splits:
-        sizes, samples = shards_of(builder, split), sample_split(builder, split)
+    for split, sizes in check_shards(builder, list(builder.info.splits)).items():
+        samples = sample_split(builder, split)
         total += sum(bool(s.pixels) for s in samples)
         if split in pinned and digest(samples) != pinned[split]:
             found.append(f"{split}: the images or labels are not those of the published {builder.info.full_name}")
-        if split in recorded:
-            found += [f"{split}: {text}" for text in _differences(recorded[split], sizes, samples)]
+        try:
+            differences = _differences(recorded[split], sizes, samples) if split in dict(recorded) else []
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); {advice}") from error
+        found += [f"{split}: {text}" for text in differences]
     if gone := set(recorded) - set(builder.info.splits):
         found.append(f"{', '.join(sorted(gone))} was recorded and is not there")
     if found:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from vit_jax.data import fingerprints, idx, tensorflow_free
+from vit_jax.data.descriptions import check_prepared
 from vit_jax.types import UserError
 
 OWN_BUILDERS = ("digits",)  # modules of data.builders; prepared on first use
@@ -115,6 +116,7 @@ def _make_builder(name: str, data_dir: str) -> Any:
     import tensorflow_datasets as tfds
 
     base = name.split(":")[0].split("/")[0]
+    check_prepared(data_dir, base)  # a builder reads the description of what is there already
     if base in OWN_BUILDERS:
         from vit_jax.data.builders import digits
 

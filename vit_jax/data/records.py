@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from vit_jax.data import prepare
+from vit_jax.data.descriptions import ADVICE, check_prepared, check_shards, open_directory, refusing
 from vit_jax.data.imagenet import competing_classes
-from vit_jax.data.splits import parse_split
+from vit_jax.data.splits import parse_split, split_names
+from vit_jax.files import printable
 from vit_jax.types import DatasetSpec, Label, UserError
+
+MAX_CLASSES = 10**6  # each is a row of the head; more are a mistake
 
 PACKED = "packed"  # the name that TFDS knows what `data.pack` wrote by
 PRIVATE = {
@@ -39,22 +43,24 @@ class TfdsSource:
         self.stored = stored or spec.split
         self.checked = checked
         self._keys = keys
-        self._records = self._open()
+        builder = open_directory(self.folder)
+        check_shards(builder, dict.fromkeys(split_names(self.stored)))
+        self._records = self._open(builder)
 
-    def _open(self) -> Any:
+    def _open(self, builder: Any) -> Any:
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(self.folder)
         # Encoded bytes: TFDS's own decoder keeps alpha and 16 bits, and neither checks for damage nor for size.
         decoders = {self._keys[0]: tfds.decode.SkipDecoding()}
-        return builder.as_data_source(self.stored, decoders=decoders)
+        with refusing(self.folder):
+            return builder.as_data_source(self.stored, decoders=decoders)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_records"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._records = self._open()
+        self._records = self._open(open_directory(self.folder))
 
     def __len__(self) -> int:
         return self.spec.num_examples
@@ -64,11 +70,12 @@ class TfdsSource:
         return self.read_many([index])[0]
 
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
-        """As `read`, five times faster than one by one. A record that is damaged on disk gives no bytes, which do not decode:
-        it is counted with the corrupt images, by name.
+        """As `read`, five times faster than one by one. A record that is damaged on disk, or holds no image with its label,
+        gives no bytes, which do not decode: it is counted with the corrupt images, by name.
 
         Records are parsed here: TFDS's own way through all features of an example takes 70 us, a tenth of decoding it.
         """
+        from google.protobuf.message import DecodeError
         from tensorflow_datasets.proto import tf_example_pb2
 
         try:
@@ -79,13 +86,13 @@ class TfdsSource:
         found: list[tuple[bytes, Label, str]] = []
         for record, index in zip(records, indices, strict=True):
             name = f"{self.spec.name}:{self.spec.split}#{index}"
-            if not record:
+            try:
+                features = tf_example_pb2.Example.FromString(record).features.feature
+                labels = features[label].int64_list.value
+                (data,) = features[image].bytes_list.value
+                found.append((data, tuple(labels) if self.spec.multi_label else labels[0], name))
+            except (DecodeError, ValueError, IndexError):  # it is empty, or another message
                 found.append((b"", () if self.spec.multi_label else 0, name))
-                continue
-            features = tf_example_pb2.Example.FromString(record).features.feature
-            labels = features[label].int64_list.value
-            (data,) = features[image].bytes_list.value
-            found.append((data, tuple(labels) if self.spec.multi_label else labels[0], name))
         return found
 
     def _read_record(self, index: int) -> bytes:
@@ -118,10 +125,12 @@ def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
 
 
 def open_packed(dataset: str, split: str) -> TfdsSource:
-    """Opens a folder that holds one prepared data set itself, `dataset_info.json` and shards: what `data.pack` writes."""
-    import tensorflow_datasets as tfds
+    """Opens a folder that holds one prepared data set itself, `dataset_info.json` and shards: what `data.pack` writes.
 
-    return source_of(tfds.builder_from_directory(os.path.expanduser(dataset)), dataset, split)
+    Raises:
+      UserError: it is damaged, or an unknown split.
+    """
+    return source_of(_check_format(open_directory(dataset)), dataset, split)
 
 
 def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
@@ -131,19 +140,25 @@ def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
 
     info = builder.info
     slices = parse_split(dataset, split, {name: s.num_examples for name, s in info.splits.items()})
-    image, label = _find_keys(dataset, info)
-    shape = info.features[image].shape
-    multi_label = not isinstance(info.features[label], tfds.features.ClassLabel)
-    classes = info.features[label].feature if multi_label else info.features[label]
+    with refusing(builder.data_dir):
+        image, label = _find_keys(dataset, info)
+        height, width, channels = info.features[image].shape
+        multi_label = not isinstance(info.features[label], tfds.features.ClassLabel)
+        classes = info.features[label].feature if multi_label else info.features[label]
+        if not 0 < classes.num_classes <= MAX_CLASSES:
+            raise UserError(
+                f"{dataset}: expected 1 to {MAX_CLASSES:,} classes, found {classes.num_classes:,}; {ADVICE}"
+            )
+        names = tuple(map(printable, classes.names))
     spec = DatasetSpec(
         name=dataset,
         split=split,
         num_examples=sum(s.stop - s.start for s in slices),
         num_classes=classes.num_classes,
-        class_names=tuple(classes.names),
-        image_shape=(shape[0], shape[1], shape[2]),
+        class_names=names,
+        image_shape=(height, width, channels),
         multi_label=multi_label,
-        competing=competing_classes(info.name, classes.names),
+        competing=competing_classes(info.name, names),
     )
     return TfdsSource(spec, str(builder.data_dir), (image, label), checked=info.name == PACKED)
 
@@ -161,7 +176,13 @@ def open_builder(dataset: str, data_dir: str) -> Any:
         builder = find_builder(dataset, root)
     if builder is None:
         raise UserError(_explain_missing(dataset, root, data_dir))
-    if "array_record" not in {f.value for f in builder.info.available_file_formats()}:
+    return _check_format(builder)
+
+
+def _check_format(builder: Any) -> Any:
+    with refusing(builder.data_dir):
+        formats = {f.value for f in builder.info.available_file_formats()}
+    if "array_record" not in formats:
         raise UserError(prepare.tfrecord_message(builder.info.full_name, str(builder.data_dir)))
     return builder
 
@@ -171,18 +192,27 @@ def _base_name(dataset: str) -> str:
 
 
 def find_builder(dataset: str, root: str) -> Any:
-    """The builder restored from what is on disk, or None. It needs no builder code, so private data sets work too."""
+    """The builder restored from what is on disk, or None. It needs no builder code, so private data sets work too.
+
+    Raises:
+      UserError: a name that is none, or a data set that is damaged.
+    """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import read_only_builder
 
     try:
+        check_prepared(root, _base_name(dataset))
         return read_only_builder.builder_from_files(dataset, data_dir=root)
+    except UserError:
+        raise
     except tfds.core.DatasetNotFoundError:
         return None
-    except ValueError as error:
+    except Exception as error:  # TFDS checks nothing itself; see data.descriptions
         if "Parsing builder name" in str(error):
             raise UserError(prepare.unknown_name_message(dataset)) from error
-        reason = str(error).splitlines()[0]  # prepared by a TFDS too old to describe its features
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[
+            0
+        ]  # such as a TFDS that described no features
         raise UserError(
             f"cannot read {dataset!r} in {root}: {reason} Prepare it again: `{prepare.COMMAND} {dataset}`"
         ) from error
