@@ -8,11 +8,12 @@ import PIL.Image
 import pytest
 
 from vit_jax.data.build import TrainData
-from vit_jax.data.exclusion import HEADER, ExcludedSource, SubsetSource, exclude, write_exclusion
+from vit_jax.data.exclusion import HEADER, ExcludedSource, exclude, write_exclusion
 from vit_jax.data.loader import train_batches
 from vit_jax.data.pack import pack
 from vit_jax.data.preprocess import make_transform
 from vit_jax.data.sources import open_source
+from vit_jax.data.subset import SubsetSource
 from vit_jax.types import UserError
 
 COUNT = 30

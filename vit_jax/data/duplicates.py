@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 
 from vit_jax.data import ops
-from vit_jax.data.exclusion import read_many
 from vit_jax.data.hamming import find_pairs
 from vit_jax.data.hashing import CHUNK, READY, SIDE, decode_of, thumbnail
 from vit_jax.data.sources import Source
+from vit_jax.data.subset import read_many
 
 RADIUS = 30  # bits of 128 in which the hashes of a copy may differ
 CORRELATION = 0.75

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from vit_jax.data import ops
-from vit_jax.data.exclusion import probe, read_many
+from vit_jax.data.exclusion import probe
 from vit_jax.data.sources import Source
+from vit_jax.data.subset import read_many
 from vit_jax.types import UserError
 
 SIDE = 32  # pixels of the thumbnail that is hashed and compared

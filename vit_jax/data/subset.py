@@ -1,0 +1,50 @@
+"""Some examples of a source, as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vit_jax.data import ops
+from vit_jax.types import Label
+
+if TYPE_CHECKING:
+    from vit_jax.data.sources import Source
+
+
+def read_many(source: Source, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
+    """Several examples of any source, the fast way where it has one."""
+    many = getattr(source, "read_many", None)
+    return many(indices) if many is not None else [source.read(int(index)) for index in indices]
+
+
+class SubsetSource:
+    """Some examples of a source, by index; what else it can do stays. Picklable.
+
+    Args:
+      source: the whole.
+      indices: int (m,) into it, in the subset's order.
+    """
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self._source, self._indices = source, indices
+        self.spec = source.spec._replace(num_examples=len(indices), class_counts=())
+        self.decode = getattr(source, "decode", ops.decode)
+        self.checked = getattr(source, "checked", False)
+
+    def __len__(self) -> int:
+        return self.spec.num_examples
+
+    def whole(self, indices: Sequence[int]) -> list[int]:
+        """Indices into the whole source."""
+        return [int(i) for i in self._indices[np.asarray(indices, np.int64)]]
+
+    def read(self, index: int) -> tuple[bytes, Label, str]:
+        """Example `index` of the subset."""
+        return self._source.read(self.whole([index])[0])
+
+    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
+        """As `read`, for several."""
+        return read_many(self._source, self.whole(indices))
