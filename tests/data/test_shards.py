@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 
 from vit_jax.config import load
-from vit_jax.data import shards, tarindex
+from vit_jax.data import shards, tarnames, tarstore
 from vit_jax.data.loader import train_batches
 from vit_jax.data.ops import decode
 from vit_jax.data.pack import pack
@@ -114,7 +114,7 @@ def test_a_shard_belongs_to_the_split_that_its_name_or_folder_says(tmp_path):
         root = tmp_path / str(len(list(tmp_path.iterdir())))
         for i, name in enumerate(names):
             write_tar(root / name, samples(i, i + 1, lambda i: 0))
-        return {s: values(open_source(str(root), s)) for s in shards.shard_splits(str(root))}
+        return {s: values(open_source(str(root), s)) for s in tarnames.shard_splits(str(root))}
 
     assert splits("imagenet-train-0.tar", "imagenet-val-0.tar") == {"train": [0], "val": [1]}
     assert splits("train/0.tar", "test/0.tar") == {"train": [0], "test": [1]}
@@ -276,13 +276,13 @@ def test_what_is_not_there_is_said(tmp_path):
 @pytest.fixture
 def scanned(monkeypatch):
     """Names of the shards whose headers were read."""
-    names, scan = [], tarindex.scan_shard
+    names, scan = [], tarstore.scan_shard
 
     def counted(path, *arguments):
         names.append(os.path.basename(path))
         return scan(path, *arguments)
 
-    monkeypatch.setattr(tarindex, "scan_shard", counted)
+    monkeypatch.setattr(tarstore, "scan_shard", counted)
     return names
 
 
@@ -293,7 +293,7 @@ def test_headers_are_read_once_and_again_when_a_shard_changes(folder, scanned):
     assert read_all(open_source(str(folder), "train")) == first
     assert read_all(open_source(str(folder / "train-*.tar"), "train")) == first
     assert scanned == []
-    assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == [tarindex.FILE]
+    assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == [tarstore.FILE]
     open_source(str(folder), "test")
     assert scanned == ["test-000.tar"]
     scanned.clear()
@@ -313,19 +313,19 @@ def test_headers_are_read_once_and_again_when_a_shard_changes(folder, scanned):
 
 def test_where_the_folder_is_read_only_the_index_goes_to_the_users_cache(folder, scanned, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (folder / tarindex.FILE).mkdir()  # stands in for a folder that refuses, which root's never does
+    (folder / tarstore.FILE).mkdir()  # stands in for a folder that refuses, which root's never does
     open_source(str(folder), "train")
     kept = list((tmp_path / "cache").rglob("*.npz"))
     assert len(kept) == 1
     scanned.clear()
     assert values(open_source(str(folder), "train")) == ORDER_OF_TRAIN
     assert scanned == []
-    assert sorted(p.name for p in folder.iterdir()) == [tarindex.FILE, "test-000.tar", "train-000.tar", "train-001.tar"]
+    assert sorted(p.name for p in folder.iterdir()) == [tarstore.FILE, "test-000.tar", "train-000.tar", "train-001.tar"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no index", b"PK\x03\x04 half a zip"])
 def test_a_damaged_index_is_made_anew(folder, scanned, content):
-    (folder / tarindex.FILE).write_bytes(content)
+    (folder / tarstore.FILE).write_bytes(content)
     assert values(open_source(str(folder), "train")) == ORDER_OF_TRAIN
     scanned.clear()
     assert values(open_source(str(folder), "train")) == ORDER_OF_TRAIN

@@ -24,7 +24,8 @@ from vit_jax.data.folders import open_folder
 from vit_jax.data.lists import is_list, open_list, read_list
 from vit_jax.data.prepare import quietly
 from vit_jax.data.records import PACKED
-from vit_jax.data.shards import is_shards, open_shards, shard_splits
+from vit_jax.data.shards import open_shards
+from vit_jax.data.tarnames import is_shards, shard_splits
 from vit_jax.types import DatasetSpec, UserError
 
 CORRUPT_LIST = "corrupt.txt"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,13 +15,12 @@ from etils import epath
 from vit_jax.data.folders import describe_split
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.data.tar import TarFile
-from vit_jax.data.tarindex import Rows, Shard, build_index, join
+from vit_jax.data.tarindex import Rows, Shard, join
+from vit_jax.data.tarnames import LAYOUT, find_shards, find_split
+from vit_jax.data.tarstore import build_index
 from vit_jax.types import DatasetSpec, UserError
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # all but the first are refused, by name
-SPLIT_WORDS = ("train", "val", "valid", "validation", "dev", "test")
 CLASSES = "classes.txt"
-LAYOUT = "train-000000.tar, ... and test-000000.tar (or val-), each sample KEY.jpg with KEY.cls"
 MAX_OPEN = 256  # shards kept open by a process; the usual limit of open files is 1,024
 
 
@@ -96,19 +94,6 @@ class TarSource:
         return int(self._rows.size.sum())
 
 
-def is_shards(dataset: str) -> bool:
-    """Whether a data set's name is that of tar shards: `shards/train-{000..123}.tar`, `shards/*.tar`, or their folder."""
-    if names_shards(dataset):
-        return True
-    root = epath.Path(dataset).expanduser()
-    return root.is_dir() and bool(_list_folder(root))
-
-
-def names_shards(dataset: str) -> bool:
-    """Whether a data set's name ends as a tar file's does."""
-    return dataset.lower().endswith(SUFFIXES)
-
-
 def open_shards(dataset: str, split: str) -> TarSource:
     """Opens tar shards.
 
@@ -129,7 +114,7 @@ def open_shards(dataset: str, split: str) -> TarSource:
         message), classes that do not go with the labels, or an unknown split.
     """
     root, names = find_shards(dataset)
-    split_of = {name: _find_split(root, name) for name in names}
+    split_of = {name: find_split(root, name) for name in names}
     splits = sorted(set(split_of.values()))
     wanted = splits if split == "all" else list(dict.fromkeys(split_names(split)))
     if unknown := [name for name in wanted if name not in splits]:
@@ -160,79 +145,6 @@ def open_shards(dataset: str, split: str) -> TarSource:
     rows = join([rows for _, rows in chosen])._replace(order=np.empty(0), key=np.empty(0))
     spec = describe_split(dataset, split, rows.label, classes)
     return TarSource(spec, str(root), names, shard, rows)
-
-
-def shard_splits(dataset: str) -> list[str]:
-    """The splits of a data set of tar shards, sorted."""
-    root, names = find_shards(dataset)
-    return sorted({_find_split(root, name) for name in names})
-
-
-def find_shards(dataset: str) -> tuple[epath.Path, list[str]]:
-    """The folder, and the names in it of the shards that a folder, file or pattern means.
-
-    Raises:
-      UserError: none, or not all of those that the pattern counts up.
-    """
-    place = epath.Path(dataset).expanduser()
-    if not names_shards(dataset):
-        names = _list_folder(place) if place.is_dir() else []
-        if not names:
-            raise UserError(f"tar shards {place}: found no *.tar there; expected {LAYOUT}")
-        return place, names
-    fixed, _, _ = str(place).partition("{")
-    fixed = re.split(r"[*?\[]", fixed)[0]
-    root = epath.Path(fixed.rpartition("/")[0] or ("/" if fixed.startswith("/") else "."))
-    pattern = str(place)[fixed.rfind("/") + 1 :]
-    names, missing = [], []
-    for name in _expand(pattern):
-        if re.search(r"[*?\[]", name):
-            found = sorted(_relative(path, root) for path in root.glob(name))
-        else:
-            found = [name] if (root / name).exists() else []
-        names += found
-        missing += [] if found else [name]
-    if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise UserError(
-            f"tar shards {dataset}: {len(missing)} of the shards it names are not in {root}: {shown}; check the path and "
-            "the first and last number"
-        )
-    return root, list(dict.fromkeys(names))
-
-
-def _expand(pattern: str) -> list[str]:
-    """`a-{08..10}.{x,y}` -> a-08.x, a-08.y, a-09.x, ... as a shell does."""
-    found = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
-    if not found:
-        return [pattern]
-    first, last, words = found.groups()
-    middle = words.split(",") if words else [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
-    rest = _expand(pattern[found.end() :])
-    return [pattern[: found.start()] + word + end for word in middle for end in rest]
-
-
-def _list_folder(root: epath.Path) -> list[str]:
-    """Names of the shards in a folder, and in those of its folders that are named after a split. None where train/ holds
-    something else: then a tar file beside it is what the images came in."""
-    here = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
-    names = [name for name in here if names_shards(name)]
-    for folder in (name for name in here if name in SPLIT_WORDS and (root / name).is_dir()):
-        inside = sorted(p.name for p in (root / folder).iterdir() if names_shards(p.name) and p.name[0] != ".")
-        if folder == "train" and not inside:
-            return []
-        names += [f"{folder}/{name}" for name in inside]
-    return names
-
-
-def _relative(path: epath.Path, root: epath.Path) -> str:
-    return str(path.relative_to(root))
-
-
-def _find_split(root: epath.Path, name: str) -> str:
-    """The last split word in a shard's name, else the folder's own name if it is one, else train."""
-    words = [word for word in re.findall("[a-z]+", name.lower()) if word in SPLIT_WORDS]
-    return words[-1] if words else root.name if root.name in SPLIT_WORDS else "train"
 
 
 def _read_classes(root: epath.Path) -> list[str]:

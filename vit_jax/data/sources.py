@@ -14,7 +14,8 @@ from vit_jax.data.objectnet import is_objectnet, open_objectnet
 from vit_jax.data.pack import is_packed
 from vit_jax.data.prepare import OWN_BUILDERS, find_data_dir
 from vit_jax.data.records import PRIVATE, open_packed, open_tfds
-from vit_jax.data.shards import is_shards, names_shards, open_shards
+from vit_jax.data.shards import open_shards
+from vit_jax.data.tarnames import is_shards, names_shards
 from vit_jax.data.tasks import open_task
 from vit_jax.data.vtab import PREFIX
 from vit_jax.types import DatasetSpec, Label, UserError
