@@ -8,22 +8,21 @@ Each shard is a task of its own: threads work them off here, or Apache Beam on a
 from __future__ import annotations
 
 import concurrent.futures
-import functools
 import io
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from etils import epath
 
 from vit_jax.data import ops
 from vit_jax.data.folders import open_folder
 from vit_jax.data.lists import is_list, open_list, read_list
+from vit_jax.data.packed import describe, make_features, shard_path
 from vit_jax.data.prepare import quietly
-from vit_jax.data.records import PACKED
 from vit_jax.data.shards import open_shards
 from vit_jax.data.tarnames import is_shards, shard_splits
 from vit_jax.types import DatasetSpec, UserError
@@ -81,11 +80,6 @@ class Packed(NamedTuple):
 
 
 Run = Callable[[Sequence[Task], tuple[str, ...]], list[Written]]
-
-
-def is_packed(dataset: str) -> bool:
-    """Whether a path is a folder that `pack` (or TFDS) wrote."""
-    return (epath.Path(dataset).expanduser() / "dataset_info.json").exists()
 
 
 def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: Run | None = None) -> Packed:
@@ -149,18 +143,8 @@ def _cut(split: str, source: Packable, folder: epath.Path, num_shards: int) -> I
     count = num_shards or shard_utils.ShardConfig.calculate_number_shards(source.num_bytes(), len(source))
     count, start = min(count, len(source)), 0
     for i, stop in enumerate(shard_utils.get_shard_boundaries(len(source), count)):
-        yield Task(split, source.part(start, stop), _shard_path(folder, split, i, count))
+        yield Task(split, source.part(start, stop), shard_path(folder, split, i, count))
         start = stop
-
-
-def _shard_path(folder: epath.Path, split: str, shard: int, num_shards: int) -> str:
-    return os.fspath(_template(folder, split).sharded_filepath(shard_index=shard, num_shards=num_shards))
-
-
-def _template(folder: epath.Path, split: str) -> Any:
-    from tensorflow_datasets.core import naming
-
-    return naming.ShardedFileTemplate(folder, dataset_name=PACKED, split=split, filetype_suffix="array_record")
 
 
 def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
@@ -174,7 +158,7 @@ def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
     from array_record.python import array_record_module
     from tensorflow_datasets.core import example_serializer
 
-    features = _make_features(classes)
+    features = make_features(classes)
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     count, size, corrupt = 0, 0, list[str]()
     remote = "://" in task.path
@@ -199,15 +183,6 @@ def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
         else:
             os.replace(path, task.path)
     return Written(count, size, corrupt)
-
-
-@functools.lru_cache(maxsize=1)
-def _make_features(classes: tuple[str, ...]) -> Any:
-    import tensorflow_datasets as tfds
-
-    return tfds.features.FeaturesDict(
-        {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=list(classes))}
-    )
 
 
 def _read_all(source: Packable, threads: int) -> Iterator[tuple[bytes, int, str, str]]:
@@ -248,50 +223,8 @@ def _finish(
             if not written.num_examples:
                 epath.Path(task.path).unlink()
         for i, (path, _) in enumerate(kept):
-            if (final := _shard_path(folder, split, i, len(kept))) != path:
+            if (final := shard_path(folder, split, i, len(kept))) != path:
                 epath.Path(path).rename(final)
         lengths[split] = [(written.num_examples, written.num_bytes) for _, written in kept]
-    _describe(lengths, classes, folder)
+    describe(lengths, classes, folder)
     return {split: sum(count for count, _ in shards) for split, shards in lengths.items()}
-
-
-def _describe(lengths: Mapping[str, list[tuple[int, int]]], classes: tuple[str, ...], folder: epath.Path) -> None:
-    """Writes dataset_info.json and features.json, by which TFDS opens the folder."""
-    import tensorflow_datasets as tfds
-
-    class Packing(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-        """A user's own images."""
-
-        VERSION = tfds.core.Version("1.0.0")
-        name = PACKED
-        pkg_dir_path = None
-
-        def _info(self) -> Any:
-            return tfds.core.DatasetInfo(
-                builder=self,
-                features=_make_features(classes),
-                supervised_keys=("image", "label"),
-                disable_shuffling=True,  # the source's own order
-            )
-
-        def _split_generators(self, dl_manager: Any) -> Any:
-            raise NotImplementedError  # `write_shard` has written it all
-
-        _generate_examples = _split_generators
-
-    with quietly():
-        info = Packing(data_dir=os.fspath(folder), file_format="array_record").info
-        info.set_splits(
-            tfds.core.splits.SplitDict(
-                [
-                    tfds.core.SplitInfo(
-                        name=split,
-                        shard_lengths=[count for count, _ in shards],
-                        num_bytes=sum(size for _, size in shards),
-                        filename_template=_template(folder, split),
-                    )
-                    for split, shards in lengths.items()
-                ]
-            )
-        )
-        info.write_to_directory(folder)

@@ -11,7 +11,7 @@ from etils import epath
 from vit_jax.data.folders import open_folder
 from vit_jax.data.lists import is_list, open_list
 from vit_jax.data.objectnet import is_objectnet, open_objectnet
-from vit_jax.data.pack import is_packed
+from vit_jax.data.packed import is_packed
 from vit_jax.data.prepare import OWN_BUILDERS, find_data_dir
 from vit_jax.data.records import PRIVATE, open_packed, open_tfds
 from vit_jax.data.shards import open_shards
