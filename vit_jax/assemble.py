@@ -276,6 +276,7 @@ def describe_plan(
         *((s.name, f"{s.split}: {_examples(s)}, {s.num_classes} classes{_class_counts(s)}") for s in specs),
     ]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
+    lines += dict.fromkeys(f"  note: {note}" for spec in specs for note in spec.notes)
     if gh * gw < 16 and model.name != "resnet":
         lines.append(f"  note: {gh * gw} patches an image are few; a smaller model.patch_size usually does better")
     if model.name == "vit" and model.width // model.num_heads < 32:

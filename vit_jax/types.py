@@ -86,6 +86,7 @@ class DatasetSpec(NamedTuple):
       competing: the classes that a prediction is chosen from, sorted; empty for all of them.
       class_counts: examples of each class, in label order; empty where only reading them all would tell.
       num_excluded: examples that an exclusion list left out, and num_examples does not count.
+      notes: what the user should know of how it was read: files that are no images, what was held out.
     """
 
     name: str
@@ -98,6 +99,7 @@ class DatasetSpec(NamedTuple):
     competing: tuple[int, ...] = ()
     class_counts: tuple[int, ...] = ()
     num_excluded: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class UserError(ValueError):

@@ -1,5 +1,7 @@
 """A folder of images as a data set: what is read, in which order, and what a wrong layout says."""
 
+import json
+import os
 import pickle
 
 import numpy as np
@@ -72,6 +74,70 @@ def test_splits_can_be_added_and_all_is_all_of_them(folder):
     assert len(open_source(str(folder), "all")) == 45
 
 
+def test_every_format_and_all_folders_below_a_class_are_read_and_the_rest_is_counted(folder):
+    formats = ("webp", "bmp", "tif", "tiff", "gif", "GIF")
+    for i, suffix in enumerate(formats):
+        write(folder / "train" / "cat" / "more" / ("a", "b")[i % 2] / f"{i}.{suffix}")
+    write(folder / "train" / "cat" / ".cache" / "1.jpg")
+    write(folder / "train" / "cat" / "album.jpg" / "1.png")
+    for name in ("1.heic", "2.HEIC", "Thumbs.db", "README"):
+        (folder / "train" / "dog" / name).write_bytes(b"")
+    source = open_source(str(folder), "train")
+    assert len(source) == 40 + len(formats) + 1
+    below = {name for name in names(source) if name.count("/") > 2}
+    assert below == {f"train/cat/more/{'ab'[i % 2]}/{i}.{suffix}" for i, suffix in enumerate(formats)} | {
+        "train/cat/album.jpg/1.png"
+    }
+    assert all(source.read(i)[1] == 0 for i, name in enumerate(names(source)) if name in below)
+    assert source.spec.notes == (
+        f"{folder}: 5 files of train are no images by their names: 2 .heic, 1 .txt, 1 .db, 1 without suffix",
+    )
+
+
+def test_links_are_followed_once_and_no_loop_for_ever(folder, tmp_path):
+    cat = folder / "train" / "cat"
+    (cat / "up").symlink_to(folder / "train" / "cat")
+    (cat / "self").symlink_to(cat / "self")
+    write(tmp_path / "elsewhere" / "1.jpg")
+    for name in ("b", "a"):
+        (cat / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(cat)
+    source = open_source(str(folder), "train")
+    assert len(source) == 41
+    assert "train/cat/a/1.jpg" in names(source)
+
+
+def test_names_that_are_no_utf_8_are_read_and_shown_escaped(folder, caplog):
+    place = os.fsencode(folder / "train")
+    os.mkdir(place + b"/\xe9l\xe8ve\x1b[2J")
+    with open(place + b"/\xe9l\xe8ve\x1b[2J/\xfc.jpg", "wb") as file:
+        file.write((folder / "train" / "cat" / "1.jpg").read_bytes())
+    os.symlink(b"nowhere", place + b"/\xe9l\xe8ve\x1b[2J/\xff.jpg")
+    source = open_source(str(folder), "train")
+    assert source.spec.class_names == ("cat", "dog", "\\xe9l\\xe8ve\\x1b[2J")
+    json.dumps(source.spec._asdict(), ensure_ascii=False).encode()
+    shown = {name: data for data, label, name in map(source.read, range(len(source))) if label == 2}
+    assert {name: bool(data) for name, data in shown.items()} == {
+        "train/\\xe9l\\xe8ve\\x1b[2J/\\xfc.jpg": True,
+        "train/\\xe9l\\xe8ve\\x1b[2J/\\xff.jpg": False,
+    }
+    assert caplog.text.isascii()
+
+
+def test_what_is_no_file_reads_as_no_bytes_at_once(folder, tmp_path):
+    cat = folder / "test" / "cat"
+    for name in ("t0.jpg", "t1.jpg", "t2.jpg"):
+        (cat / name).unlink()
+    os.mkfifo(cat / "t0.jpg")
+    (cat / "t1.jpg").symlink_to("/dev/zero")
+    with open(cat / "t2.jpg", "wb") as file:
+        file.truncate(2**40)
+    source = open_source(str(folder), "test")
+    assert {name for data, _, name in source.read_many(range(5)) if not data} == {
+        f"test/cat/t{i}.jpg" for i in range(3)
+    }
+
+
 def test_a_folder_source_survives_pickling(folder):
     source = open_source(str(folder), "test")
     copy = pickle.loads(pickle.dumps(source))
@@ -119,10 +185,43 @@ def test_pointing_above_the_folder_says_so(folder):
     assert refuse(folder.parent).endswith(f"point at {folder}")
 
 
-def test_class_folders_without_train_are_recognised(folder):
+def test_a_folder_of_class_folders_is_one_split_by_itself(folder):
     (folder / "train").rename(folder.parent / "flat")
-    message = refuse(folder.parent / "flat")
-    assert "2 folders of images (cat, dog); move them into" in message
+    write(folder.parent / "flat" / "loose.png")
+    source = open_source(str(folder.parent / "flat"), "train")
+    assert (len(source), source.spec.class_names, source.spec.class_counts) == (40, ("cat", "dog"), (20, 20))
+    assert sorted(names(source))[0] == "cat/0.jpg"
+    (beside, others) = source.spec.notes
+    assert "1 images beside the class folders are in no class, and not read" in beside
+    assert "1 files of train are no images by their names: 1 .txt" in others
+    assert "no split 'test' in 'test'; its splits are train" in refuse(folder.parent / "flat", "test")
+
+
+def test_what_is_no_folder_of_classes_says_what_to_do(tmp_path):
+    for label in ("cat", "dog"):
+        write(tmp_path / "images" / label / "1.jpg")
+    assert refuse(tmp_path).endswith(
+        f"one folder, images, that holds 2 folders of images (cat, dog); point at {tmp_path}/images if they are the classes"
+    )
+    write(tmp_path / "test" / "cat" / "1.jpg")
+    assert "found no train/ but test; name the folder of the training images train" in refuse(tmp_path)
+    write(tmp_path / "one" / "cat" / "1.jpg")
+    assert "one folder of images (cat); expected two classes or more" in refuse(tmp_path / "one")
+    assert (
+        f"move each into {tmp_path}/images/cat/<its class>/, or point at {tmp_path}/images if cat, dog are"
+        in refuse(tmp_path / "images" / "cat")
+    )
+    (tmp_path / "mixed" / "train").mkdir(parents=True)
+    (tmp_path / "images").rename(tmp_path / "mixed" / "train" / "images")
+    assert "train/ has one class folder, images, that holds 2 folders of images (cat, dog); move these into" in refuse(
+        tmp_path / "mixed"
+    )
+
+
+def test_class_folders_beside_train_are_noted_and_not_read(folder):
+    write(folder / "eel" / "1.jpg")
+    (note, _) = open_source(str(folder), "train").spec.notes
+    assert note == f"{folder}: eel beside train/ hold images without class folders, and are not read"
 
 
 def test_loose_images_and_empty_folders_are_recognised(tmp_path):
@@ -136,10 +235,10 @@ def test_loose_images_and_empty_folders_are_recognised(tmp_path):
 def test_class_folders_without_matching_files_are_all_listed(folder):
     (folder / "train" / "eel").mkdir()
     (folder / "train" / "fox").mkdir()
-    (folder / "train" / "fox" / "1.webp").write_bytes(b"")
+    (folder / "train" / "fox" / "1.heic").write_bytes(b"")
     message = refuse(folder)
-    assert "2 of 4 class folders in train/ have 0 files matching *.jpg, *.jpeg, *.png" in message
-    assert "eel (empty); fox (1.webp)" in message
+    assert "2 of 4 class folders in train/ have 0 files matching *.jpg, *.jpeg, *.png, *.webp, *.bmp, *.tif" in message
+    assert "eel (empty); fox (1 .heic)" in message
 
 
 def test_a_class_that_train_does_not_have_is_refused(folder):

@@ -94,7 +94,7 @@ def test_what_is_missing_says_where_it_comes_from(tmp_path):
     assert "objectnet.dev" in found.action
 
 
-@pytest.mark.parametrize("damage", ["file", "json", "name", "order", "title", "images", "split"])
+@pytest.mark.parametrize("damage", ["file", "json", "values", "name", "order", "title", "images", "split"])
 def test_damage_is_an_error_that_names_it(archive, damage):
     folder, _ = archive
     root, split = folder / "objectnet-1.0", "test"
@@ -104,7 +104,10 @@ def test_damage_is_an_error_that_names_it(archive, damage):
         match = "folder_to_objectnet_label.json does not exist"
     elif damage == "json":
         (maps / "pytorch_to_imagenet_2012_id.json").write_text("{")
-        match = "pytorch_to_imagenet_2012_id.json is no JSON object"
+        match = "pytorch_to_imagenet_2012_id.json cannot be read as JSON .* unpack the archive again"
+    elif damage == "values":
+        (maps / "pytorch_to_imagenet_2012_id.json").write_text('{"a": [], "0": "b"}')
+        match = "mappings: the maps hold other values than expected .* unpack the archive again"
     elif damage == "name":
         (maps / "objectnet_to_imagenet_1k.json").write_text(json.dumps(RIGHT | {"Banana": "banana, plantain"}))
         match = r"1 ImageNet names \(banana, plantain\)"

@@ -12,23 +12,23 @@ two pixels, as most do; so does this.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
 
 from vit_jax.data import ops, prepare
-from vit_jax.data.folders import SUFFIXES, FolderSource
+from vit_jax.data.folders import FolderSource
+from vit_jax.data.listing import is_image, sort_by_hash
 from vit_jax.data.splits import parse_split
+from vit_jax.files import MAX_JSON_BYTES, read_json, read_regular
 from vit_jax.types import DatasetSpec, UserError
 
 NAME = "objectnet"
 FOLDER = "objectnet-1.0"
 BORDER = 2  # pixels
 MAP = "mappings/objectnet_to_imagenet_1k.json"
+ADVICE = "unpack the archive again"
 LAYOUT = f"{FOLDER}/images/<Class>/*.png and {FOLDER}/{MAP}"
 
 
@@ -107,7 +107,7 @@ def open_objectnet(dataset: str, split: str, data_dir: str = "") -> ObjectNetSou
     empty = []
     for which, folder in enumerate(folders):
         place = root / "images" / folder
-        names = [p.name for p in place.iterdir() if p.suffix.lower() in SUFFIXES] if place.is_dir() else []
+        names = [p.name for p in place.iterdir() if is_image(p.name)] if place.is_dir() else []
         paths += [(f"images/{folder}/{name}", which) for name in names if not name.startswith(".")]
         if not names:
             empty.append(folder)
@@ -116,7 +116,7 @@ def open_objectnet(dataset: str, split: str, data_dir: str = "") -> ObjectNetSou
             f"{root}: {len(empty)} of the {len(folders)} classes that are also ImageNet's have no images "
             f"({', '.join(empty[:5])}); expected {LAYOUT}, whole: unpack the archive again"
         )
-    paths.sort(key=lambda path: hashlib.md5(path[0].encode(), usedforsecurity=False).digest())
+    paths = sort_by_hash(paths)
     slices = parse_split(dataset, split, {"test": len(paths)})
     paths = [path for part in slices for path in paths[part.start : part.stop]]
     spec = DatasetSpec(dataset, split, len(paths), len(class_names), class_names, (None, None, 3), multi_label=True)
@@ -138,13 +138,22 @@ def read_maps(root: epath.Path) -> tuple[dict[str, tuple[int, ...]], tuple[str, 
       UserError: a map is missing, or they do not agree with each other.
     """
     place = root / "mappings"
-    lines = _read(place / "imagenet_to_label_2012_v2").strip("\n").split("\n")
-    order = _read_json(place / "pytorch_to_imagenet_2012_id.json")  # {class: line}
+    try:
+        return _join_maps(place)
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{place}: the maps hold other values than expected ({error}); {ADVICE}") from error
+
+
+def _join_maps(place: epath.Path) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    lines = _read(_find(place / "imagenet_to_label_2012_v2")).strip("\n").split("\n")
+    order = read_json(_find(place / "pytorch_to_imagenet_2012_id.json"), advice=ADVICE)  # {class: line}
     if sorted(order.values()) != list(range(len(lines))) or sorted(map(int, order)) != list(range(len(lines))):
         raise UserError(f"{place}: expected a line for each class, found {len(lines)} lines and {len(order)} classes")
     names = [lines[order[str(c)]].strip() for c in range(len(lines))]
-    wanted = _read_json(place / "objectnet_to_imagenet_1k.json")  # {title: "name; name"}
-    titles = _read_json(place / "folder_to_objectnet_label.json")  # {folder: title}
+    wanted = read_json(_find(place / "objectnet_to_imagenet_1k.json"), advice=ADVICE)  # {title: "name; name"}
+    titles = read_json(_find(place / "folder_to_objectnet_label.json"), advice=ADVICE)  # {folder: title}
     right = {title: {part.strip() for part in text.split(";")} for title, text in wanted.items()}
     found: dict[str, tuple[int, ...]] = {}
     for folder, title in sorted(titles.items()):
@@ -160,16 +169,14 @@ def read_maps(root: epath.Path) -> tuple[dict[str, tuple[int, ...]], tuple[str, 
     return found, tuple(names)
 
 
-def _read(path: epath.Path) -> str:
+def _find(path: epath.Path) -> epath.Path:
     if not path.exists():
-        raise UserError(f"{path} does not exist; expected {LAYOUT} as the archive has it: unpack it again")
-    return path.read_text()
+        raise UserError(f"{path} does not exist; expected {LAYOUT} as the archive has it: {ADVICE}")
+    return path
 
 
-def _read_json(path: epath.Path) -> Mapping[str, Any]:
+def _read(path: epath.Path) -> str:
     try:
-        return dict(json.loads(_read(path)))
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is no JSON object ({error}); unpack the archive again") from error
+        return read_regular(path, limit=MAX_JSON_BYTES).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); {ADVICE}") from error
