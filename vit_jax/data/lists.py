@@ -1,19 +1,33 @@
-"""A list of images, `path,label` a line, as a data set. Called by: data.sources."""
+"""A list of images, `path,label` a line, as a data set."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
+import os
+import re
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
 from vit_jax.data.folders import FolderSource, describe_split
+from vit_jax.data.listing import find_missing, sort_by_hash
 from vit_jax.data.splits import parse_split
+from vit_jax.files import printable, read_regular
 from vit_jax.types import UserError
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 LAYOUT = "lines of `path,label`, or of `path,label,split`; a header `path,label` is allowed"
+SHOWN = 10
+_SCHEME = re.compile(r"(?!gs://)[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class Rows(NamedTuple):
+    """The lines of a list, a column each."""
+
+    paths: list[str]
+    labels: list[str]
+    splits: list[str]
 
 
 def is_list(dataset: str) -> bool:
@@ -24,7 +38,7 @@ def is_list(dataset: str) -> bool:
 def open_list(dataset: str, split: str) -> FolderSource:
     """Opens a list of images.
 
-    Paths are relative to the list's folder, or absolute. A third column names the split of each line (train, test, ...);
+    Paths are relative to the list's folder, absolute, or gs://. A third column names the split of each line (train, test, ...);
     without one all lines are `train`. Classes are the labels of the whole list, sorted: as numbers, if they are numbers.
     Inside a split, examples are ordered by the MD5 of their path, as those of a folder are.
 
@@ -33,61 +47,106 @@ def open_list(dataset: str, split: str) -> FolderSource:
       split: TFDS's syntax over the list's splits, `train[:90%]`.
 
     Raises:
-      UserError: no such file, lines of another form (all named, with their numbers), or an unknown split.
+      UserError: no such file, lines of another form (all named, with their numbers), files of the split that are not there, or
+        an unknown split.
     """
     place = epath.Path(dataset).expanduser()
-    if not place.is_file():
-        raise UserError(f"image list {place} does not exist; expected a file with {LAYOUT}")
     rows = read_list(place)
-    labels = _order({label for _, label, _ in rows})
+    labels = _order(set(rows.labels))
     number = {label: i for i, label in enumerate(labels)}
     splits: dict[str, list[tuple[str, int]]] = {}
-    for path, label, name in rows:
+    for path, label, name in zip(*rows, strict=True):
         splits.setdefault(name, []).append((path, number[label]))
-    counts = {name: len(files) for name, files in splits.items()}
-    chosen: list[tuple[str, int]] = []
-    for part in parse_split(str(place), split, counts):
-        files = sorted(splits[part.name], key=lambda f: hashlib.md5(f[0].encode(), usedforsecurity=False).digest())
-        chosen += files[part.start : part.stop]
+    slices = parse_split(str(place), split, {name: len(files) for name, files in splits.items()})
+    ordered = {name: sort_by_hash(splits[name]) for name in dict.fromkeys(part.name for part in slices)}
+    chosen = [file for part in slices for file in ordered[part.name][part.start : part.stop]]
+    paths, root = [path for path, _ in chosen], str(place.parent)
+    _refuse_missing(place, root, paths)
     numbers = np.array([label for _, label in chosen], np.int32)
-    spec = describe_split(dataset, split, numbers, labels)
-    return FolderSource(spec, str(place.parent), [path for path, _ in chosen], numbers)
+    return FolderSource(describe_split(dataset, split, numbers, labels), root, paths, numbers)
 
 
-def read_list(place: epath.Path) -> list[tuple[str, str, str]]:
-    """(path, label, split) of each line.
+def list_splits(dataset: str) -> list[str]:
+    """The splits of a list, sorted."""
+    return sorted(set(read_list(epath.Path(dataset).expanduser()).splits))
+
+
+def _refuse_missing(place: epath.Path, root: str, paths: list[str]) -> None:
+    if missing := find_missing(root, paths):
+        shown = "\n".join(f"  {printable(path)}" for path in missing[:5])
+        here = os.path.exists(missing[0])  # from the folder that the command runs in, which is not where lists start
+        remedy = f"move the list to {os.getcwd()}, where they are" if here else "correct them, or move the list"
+        raise UserError(
+            f"image list {place}: {len(missing):,} of {len(paths):,} files are not there; relative paths start from the list's "
+            f"folder, {epath.Path(root).resolve()}: {remedy}\n{shown}"
+        )
+
+
+def read_list(place: epath.Path) -> Rows:
+    """The lines of a list.
 
     Raises:
-      UserError: lines that are not of that form, or none.
+      UserError: no such file, no text, lines that are not of that form, or none.
     """
     try:
-        text = place.read_text(encoding="utf-8-sig")
+        text = read_regular(place).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"image list {place} does not exist; expected a file with {LAYOUT}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"image list {place} is not UTF-8 text ({error}); expected {LAYOUT}") from error
-    lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-    separator = next((s for s in (",", "\t") if lines and s in lines[0][1]), " ")
-    rows: list[tuple[str, str, str]] = []
+    except (OSError, ValueError) as error:  # a name that holds NUL
+        raise UserError(
+            f"image list {printable(str(place))} cannot be read ({error}); expected a file with {LAYOUT}"
+        ) from error
+    lines = text.splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    separator = next((s for s in (",", "\t") if s in first), " ")
+    rows = Rows([], [], [])
     wrong: list[str] = []
-    seen: dict[str, int] = {}
-    for i, line in lines:
-        if separator == " ":
-            fields = line.strip().rsplit(None, 1)
-        else:
-            fields = [field.strip() for field in next(csv.reader([line], delimiter=separator))]
-        if not rows and fields[:2] == ["path", "label"]:
+    same: dict[str, str] = {}  # one text for each label and split, in place of a million
+    for i, line in enumerate(lines, 1):
+        fields = _split_line(line, separator)
+        if (not rows.paths and fields[:2] == ["path", "label"]) or fields == [""]:
             continue
-        if len(fields) not in (2, 3) or not all(fields):
-            wrong.append(f"  line {i}: {line[:80]!r}")
+        problem = "" if len(fields) in (2, 3) and all(fields) else repr(line[:80])
+        if not problem and (match := _SCHEME.match(fields[0])):
+            problem = f"{fields[0][:80]}: expected a path on this machine or gs://, found {match[0]}"
+        if problem or "\0" in line:
+            wrong.append(f"  line {i}: {problem or f'a path cannot hold NUL: {line[:80]!r}'}")
             continue
         path, label, *name = fields
-        if path in seen:
-            wrong.append(f"  line {i}: {path} stands in line {seen[path]} already")
-        seen[path] = i
-        rows.append((path, label, name[0] if name else "train"))
-    if wrong or not rows:
-        shown = "\n".join(wrong[:10]) + (f"\n  and {len(wrong) - 10} more" if len(wrong) > 10 else "")
-        raise UserError(f"image list {place}: expected {LAYOUT}; found {len(rows)} such lines\n{shown}".rstrip())
+        rows.paths.append(path)
+        rows.labels.append(same.setdefault(label, label))
+        rows.splits.append(same.setdefault(name[0], name[0]) if name else "train")
+    if len(set(rows.paths)) < len(rows.paths):
+        wrong += _name_repeated(lines, separator)
+    if wrong or not rows.paths:
+        shown = "\n".join(wrong[:SHOWN]) + (f"\n  and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
+        raise UserError(f"image list {place}: expected {LAYOUT}; found {len(rows.paths)} such lines\n{shown}".rstrip())
     return rows
+
+
+def _split_line(line: str, separator: str) -> list[str]:
+    """The fields of a line, stripped; one empty field of a blank line."""
+    if separator == " ":
+        return line.strip().rsplit(None, 1) or [""]
+    if '"' not in line:  # the reader of csv costs ten times as much
+        return [field.strip() for field in line.split(separator)] if line.strip() else [""]
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=separator))]
+    except csv.Error:  # a field of more than 128 KiB
+        return []
+
+
+def _name_repeated(lines: list[str], separator: str) -> list[str]:
+    """Lines whose path stands in another line before."""
+    seen: dict[str, int] = {}
+    found = []
+    for i, line in enumerate(lines, 1):
+        path = (_split_line(line, separator) or [""])[0]
+        if path and seen.setdefault(path, i) != i:
+            found.append(f"  line {i}: {path} stands in line {seen[path]} already")
+    return found
 
 
 def _order(labels: set[str]) -> list[str]:

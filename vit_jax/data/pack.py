@@ -19,8 +19,8 @@ from typing import NamedTuple, Protocol
 from etils import epath
 
 from vit_jax.data import ops
-from vit_jax.data.folders import open_folder
-from vit_jax.data.lists import is_list, open_list, read_list
+from vit_jax.data.folders import folder_splits, open_folder
+from vit_jax.data.lists import is_list, list_splits, open_list
 from vit_jax.data.packed import describe, make_features, shard_path
 from vit_jax.data.prepare import quietly
 from vit_jax.data.shards import open_shards
@@ -128,12 +128,8 @@ def _open(dataset: str, split: str) -> Packable:
 
 def _split_names(dataset: str) -> list[str]:
     if is_list(dataset):
-        return sorted({split for _, _, split in read_list(epath.Path(dataset).expanduser())})
-    if is_shards(dataset):
-        return shard_splits(dataset)
-    root = epath.Path(dataset).expanduser()
-    open_folder(dataset, "train")  # says what is wrong with the layout
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return list_splits(dataset)
+    return shard_splits(dataset) if is_shards(dataset) else folder_splits(dataset)
 
 
 def _cut(split: str, source: Packable, folder: epath.Path, num_shards: int) -> Iterator[Task]:
