@@ -210,7 +210,7 @@ def test_everything_that_is_wrong_is_in_one_message(folder):
         "train-003.tar: compressed, and the middle of a compressed file cannot be reached: run `gunzip` on it",
         "train-004.tar.gz: compressed",
         "train-005.tar: a: no label (.cls, or .json with `label`) beside .png",
-        "train-005.tar: b: no image (.jpg, .jpeg, .png or .webp) among .cls",
+        "train-005.tar: b: no image (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif) among .cls",
         "train-005.tar: c: .cls holds 'cat', expected an integer from 0 to 999,999",
         "train-005.tar: d: .json has the label '1', expected an integer",
         "train-005.tar: e: .json cannot be read (Expecting property name",

@@ -6,18 +6,21 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from vit_jax.data.encoded import MAX_BYTES
 from vit_jax.data.folders import describe_split
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.data.tar import TarFile
 from vit_jax.data.tarindex import Rows, Shard, join
 from vit_jax.data.tarnames import LAYOUT, find_shards, find_split
 from vit_jax.data.tarstore import build_index
+from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, printable, read_regular
 from vit_jax.types import DatasetSpec, UserError
 
 CLASSES = "classes.txt"
@@ -60,10 +63,12 @@ class TarSource:
         do not decode: it is counted with the corrupt images, by name."""
         rows, shard = self._rows, int(self._shard[index])
         begin = int(rows.name_end[index - 1]) if index else 0
-        member = rows.names[begin : int(rows.name_end[index])].tobytes().decode("utf-8", "replace")
-        name = f"{self._shards[shard]}:{member}"
+        member = rows.names[begin : int(rows.name_end[index])].tobytes().decode("utf-8", "surrogateescape")
+        name = printable(f"{self._shards[shard]}:{member}")
         try:
-            data = self._file(shard).read(int(rows.offset[index]), int(rows.size[index]))
+            if (size := int(rows.size[index])) > MAX_BYTES:
+                raise UnreadableFile(f"{size:,} bytes; expected at most {MAX_BYTES:,}")
+            data = self._file(shard).read(int(rows.offset[index]), size)
         except OSError as error:
             logging.getLogger(__name__).warning("cannot read %s: %s", name, error)
             data = b""
@@ -88,6 +93,10 @@ class TarSource:
         return TarSource(
             spec, self.folder, self._shards, self._shard[start:stop], Rows._make([*fields, ends - begin, names])
         )
+
+    def labels(self) -> np.ndarray:
+        """int32 (n,), of all examples."""
+        return self._rows.label
 
     def num_bytes(self) -> int:
         """Bytes of all images, as stored."""
@@ -152,8 +161,12 @@ def _read_classes(root: epath.Path) -> list[str]:
     place = root / CLASSES
     if not place.exists():
         return []
-    names = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    try:
+        text = read_regular(place, limit=MAX_JSON_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{place} cannot be read ({error}); expected one class name a line, in UTF-8") from error
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice or not names:
         raise UserError(
             f"{place}: expected one class name a line, each once; found {', '.join(twice[:5]) or 'none'} twice"
@@ -195,7 +208,7 @@ def _order_split(
 
 def _name(rows: Rows, index: int) -> str:
     begin = int(rows.name_end[index - 1]) if index else 0
-    return rows.names[begin : int(rows.name_end[index])].tobytes().decode("utf-8", "replace")
+    return printable(rows.names[begin : int(rows.name_end[index])].tobytes().decode("utf-8", "surrogateescape"))
 
 
 def _take(samples: tuple[np.ndarray, Rows], chosen: np.ndarray) -> tuple[np.ndarray, Rows]:

@@ -14,9 +14,12 @@ from typing import NamedTuple
 
 from etils import epath
 
+from vit_jax.files import open_descriptor
+
 BLOCK = 512
 WINDOW = 4096  # bytes fetched at once: a label and the header after it come with the header before them
 MAX_EXTENSION = 1 << 20  # bytes of a name or a pax header
+MAX_PADDING = 1 << 26  # bytes after the end mark, which programs write as 10 KiB at most
 # What a compressed file begins with, and what undoes it.
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 REGULAR, LINK, OTHER = "file", "link", "other"
@@ -42,7 +45,7 @@ class TarFile:
       path: local, or anything etils.epath reads.
 
     Raises:
-      OSError: it cannot be opened.
+      OSError: it cannot be opened, or is no regular file.
     """
 
     def __init__(self, path: str):
@@ -51,9 +54,8 @@ class TarFile:
         if "://" in path:
             self._remote = epath.Path(path).open("rb")
             self.size = self._remote.seek(0, os.SEEK_END)
-        else:
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            self.size = os.fstat(self._fd).st_size
+        else:  # holes in it cost nothing until a member in one is read
+            self._fd, self.size = open_descriptor(path, holes=True)
 
     def read(self, offset: int, count: int) -> bytes:
         """`count` bytes from `offset`, fewer where the file ends before."""
@@ -134,6 +136,8 @@ def _kind(kind: bytes, name: bytes, records: dict[bytes, bytes]) -> str:
 
 def _check_rest(file: TarFile, offset: int) -> None:
     """What follows the end mark is padding."""
+    if file.size - offset > MAX_PADDING:
+        raise DamagedTar(f"ends at byte {offset:,} of {file.size:,}: is this file filled up with zeros?")
     while rest := file.read(offset, 1 << 20):
         if rest.strip(b"\0"):
             raise DamagedTar(

@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vit_jax.data.tar import LINK, REGULAR, DamagedTar, Member, TarFile, iter_members
+from vit_jax.files import MAX_JSON_BYTES, printable
 
-IMAGES = (b"jpg", b"jpeg", b"png", b"webp")  # of several in one sample the first in this order is the image
+# Of several in one sample the first in this order is the image.
+IMAGES = (b"jpg", b"jpeg", b"png", b"webp", b"bmp", b"tif", b"tiff", b"gif")
 MAX_LABEL = 10**6  # a larger one is a mistake: each class is a row of the head
 
 
@@ -111,7 +113,7 @@ def _read_sample(file: TarFile, members: Mapping[bytes, Member]) -> tuple[Member
     """(image, label, what is wrong) of one sample; the label is that of .cls, else `label` in .json."""
     image = next((members[extension] for extension in IMAGES if extension in members), None)
     if image is None:
-        return None, 0, f"no image (.jpg, .jpeg, .png or .webp) among .{', .'.join(map(_show, members))}"
+        return None, 0, f"no image (.{', .'.join(map(_show, IMAGES))}) among .{', .'.join(map(_show, members))}"
     if image.kind == LINK:
         return None, 0, "its image is a link; pack with `tar --hard-dereference --dereference`"
     if b"cls" in members:
@@ -123,9 +125,11 @@ def _read_sample(file: TarFile, members: Mapping[bytes, Member]) -> tuple[Member
     if b"json" not in members:
         return None, 0, f"no label (.cls, or .json with `label`) beside .{', .'.join(map(_show, members))}"
     try:
+        if members[b"json"].size > MAX_JSON_BYTES:
+            raise ValueError(f"{members[b'json'].size:,} bytes, expected at most {MAX_JSON_BYTES:,}")
         content = json.loads(file.read(members[b"json"].offset, members[b"json"].size))
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are such
-        return None, 0, f".json cannot be read ({error})"
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are such
+        return None, 0, f".json cannot be read ({'nested too deeply' if isinstance(error, RecursionError) else error})"
     label = content.get("label") if isinstance(content, dict) else None
     if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < MAX_LABEL:
         return None, 0, f".json has the label {label!r}, expected an integer from 0 to {MAX_LABEL - 1:,}"
@@ -161,5 +165,22 @@ def join(parts: Sequence[Rows]) -> Rows:
     return Rows(*joined)._replace(name_end=np.concatenate(ends))
 
 
+def could_be_scanned(rows: Rows, count: int, length: int) -> bool:
+    """Whether stored samples are of the types, shapes and ranges that `scan_shard` gives; who altered them may lie within."""
+    kinds = [(field.dtype, field.shape) for field in rows]
+    expected = [(field.dtype, (count, *field.shape[1:])) for field in _to_rows([], "")[:-1]] + [(np.uint8, (length,))]
+    if count < 1 or length < 0 or kinds != expected:
+        return False
+    ends = np.concatenate([[0], rows.name_end])
+    return bool(
+        (rows.offset >= 0).all()
+        and (rows.size >= 0).all()
+        and (rows.label >= 0).all()
+        and (rows.label < MAX_LABEL).all()
+        and (np.diff(ends) >= 0).all()
+        and ends[-1] == length
+    )
+
+
 def _show(name: bytes) -> str:
-    return name.decode("utf-8", "replace")
+    return printable(name.decode("utf-8", "surrogateescape"))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Sequence
 
 from etils import epath
 
+from vit_jax.data.folders import SPLIT_WORDS
+from vit_jax.data.listing import find_missing
 from vit_jax.types import UserError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # all but the first are refused, by name
-SPLIT_WORDS = ("train", "val", "valid", "validation", "dev", "test")
+MAX_SHARDS = 10**6  # that a pattern may mean
+_WILD = re.compile(r"[*?\[]")
+_BRACES = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
 LAYOUT = "train-000000.tar, ... and test-000000.tar (or val-), each sample KEY.jpg with KEY.cls"
 
 
@@ -48,14 +54,20 @@ def find_shards(dataset: str) -> tuple[epath.Path, list[str]]:
     fixed = re.split(r"[*?\[]", fixed)[0]
     root = epath.Path(fixed.rpartition("/")[0] or ("/" if fixed.startswith("/") else "."))
     pattern = str(place)[fixed.rfind("/") + 1 :]
-    names, missing = [], []
-    for name in _expand(pattern):
-        if re.search(r"[*?\[]", name):
+    if "**" in pattern:
+        raise UserError(
+            f"tar shards {dataset}: `**` is not understood; name the folders, or list the shards with {{a,b}}"
+        )
+    expanded = _expand(dataset, pattern)
+    missing = find_missing(str(root), [name for name in expanded if not _WILD.search(name)])
+    absent, names = set(missing), list[str]()
+    for name in expanded:
+        if _WILD.search(name):
             found = sorted(_relative(path, root) for path in root.glob(name))
+            missing += [] if found else [name]
         else:
-            found = [name] if (root / name).exists() else []
+            found = [] if name in absent else [name]
         names += found
-        missing += [] if found else [name]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise UserError(
@@ -65,15 +77,22 @@ def find_shards(dataset: str) -> tuple[epath.Path, list[str]]:
     return root, list(dict.fromkeys(names))
 
 
-def _expand(pattern: str) -> list[str]:
-    """`a-{08..10}.{x,y}` -> a-08.x, a-08.y, a-09.x, ... as a shell does."""
-    found = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
-    if not found:
-        return [pattern]
-    first, last, words = found.groups()
-    middle = words.split(",") if words else [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
-    rest = _expand(pattern[found.end() :])
-    return [pattern[: found.start()] + word + end for word in middle for end in rest]
+def _expand(dataset: str, pattern: str) -> list[str]:
+    """`a-{08..10}.{x,y}` -> a-08.x, a-08.y, a-09.x, ... as a shell does; UserError for more than MAX_SHARDS."""
+    choices: list[Sequence[str]] = []
+    count, position = 1, 0
+    for braces in _BRACES.finditer(pattern):
+        first, last, words = braces.groups()
+        number = len(words.split(",")) if words else max(int(last) - int(first) + 1, 0)
+        count *= number
+        if count > MAX_SHARDS:
+            raise UserError(
+                f"tar shards {dataset}: the pattern means more than {MAX_SHARDS:,} shards; check its numbers"
+            )
+        middle = words.split(",") if words else [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
+        choices += [[pattern[position : braces.start()]], middle]
+        position = braces.end()
+    return ["".join(parts) for parts in itertools.product(*choices, [pattern[position:]])]
 
 
 def _list_folder(root: epath.Path) -> list[str]:

@@ -14,7 +14,8 @@ from typing import TypeVar
 import numpy as np
 from etils import epath
 
-from vit_jax.data.tarindex import Rows, Shard, join, scan_shard
+from vit_jax.data.tarindex import Rows, Shard, could_be_scanned, join, scan_shard
+from vit_jax.files import open_regular
 
 FILE = ".vit_jax_tar_index.npz"
 VERSION = 1  # of what is stored
@@ -70,14 +71,20 @@ def _places(root: epath.Path) -> list[epath.Path]:
 
 
 def _load(root: epath.Path) -> dict[str, Shard]:
-    """What is stored, of both places; what cannot be read counts as not there."""
+    """What is stored, of both places; what cannot be read, or holds what no scan writes, counts as not there."""
     shards: dict[str, Shard] = {}
     for place in reversed(_places(root)):
         try:
-            with place.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            shards |= _unpack(arrays)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            with open_regular(place) as file:
+                size = file.seek(0, os.SEEK_END)
+                with zipfile.ZipFile(file) as stored:
+                    # As np.savez writes it, so no member is larger than the file.
+                    if any(i.compress_type != zipfile.ZIP_STORED or i.file_size > size for i in stored.infolist()):
+                        continue
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as arrays:
+                    shards |= _unpack({name: arrays[name] for name in arrays.files})
+        except Exception:  # of the many that damaged zip and npy files raise
             continue
     return shards
 
@@ -90,7 +97,9 @@ def _unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, Shard]:
     for name, count, length, stamp in table:
         fields = [arrays[field][row : row + count] for field in Rows._fields[:-1]]
         rows = Rows._make([*fields, arrays["names"][byte : byte + length]])
-        shards[str(name)] = Shard(rows._replace(name_end=rows.name_end - byte), (), (int(stamp[0]), int(stamp[1])))
+        rows = rows._replace(name_end=rows.name_end - byte)
+        if could_be_scanned(rows, int(count), int(length)):
+            shards[str(name)] = Shard(rows, (), (int(stamp[0]), int(stamp[1])))
         row, byte = row + count, byte + length
     return shards
 
