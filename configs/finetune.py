@@ -26,7 +26,6 @@ Expected from ImageNet-21k weights (table 5): B/16 CIFAR-10 98.95, CIFAR-100 91.
 94.43; L/16 99.16, 93.44, 85.15, 99.61, 94.73. Mean of three seeds; spread below 0.1 but for Pets and Flowers.
 """
 
-import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +34,7 @@ from ml_collections import ConfigDict
 
 from vit_jax.config import parse_arg
 from vit_jax.data.vtab import find_task
+from vit_jax.files import read_json, read_regular
 from vit_jax.models.variants import any_variant
 from vit_jax.types import UserError
 
@@ -177,7 +177,9 @@ def get_sweep(text: str | None = None) -> dict:
 
 def is_own(dataset: str) -> bool:
     """Whether a data set is a folder, a list, tar shards or a packed folder of the user's, and not a name."""
-    return dataset.endswith(".tar") or Path(dataset).expanduser().exists()
+    place = Path(dataset).expanduser()
+    # What TFDS has prepared lies in a folder of its name, which the command may run beside: cifar10/3.0.2.
+    return dataset.endswith(".tar") or (place.exists() and not any(place.glob("*.*.*/dataset_info.json")))
 
 
 def own_splits(dataset: str) -> set[str]:
@@ -185,16 +187,23 @@ def own_splits(dataset: str) -> set[str]:
     place = Path(dataset).expanduser()
     packed = place / "dataset_info.json"
     if packed.exists():
-        return {split["name"] for split in json.loads(packed.read_text())["splits"]}
+        splits = read_json(packed).get("splits")
+        return (
+            {str(split.get("name")) for split in splits if isinstance(split, dict)}
+            if isinstance(splits, list)
+            else set()
+        )
     pattern = place.parent.glob(re.sub(r"\{.*\}", "*", place.name)) if dataset.endswith(".tar") else place.glob("*.tar")
     shards = [] if (place / "train").is_dir() else [path.stem for path in pattern]
-    if shards:  # named after their splits, `train-000.tar`: the words of vit_jax.data.shards
+    if shards:  # named after their splits, `train-000.tar`: the words of vit_jax.data.folders
         return {word for name in shards for word in re.findall("[a-z]+", name)}
     if place.is_dir():
         return {p.name for p in place.iterdir() if p.is_dir()}
-    return {
-        fields[2].strip() for fields in (line.split(",") for line in place.read_text().splitlines()) if len(fields) == 3
-    }
+    try:
+        lines = read_regular(place).decode(errors="replace").splitlines()
+    except OSError:
+        return set()  # opening the list says why
+    return {fields[2].strip() for fields in (re.split("[,\t]", line) for line in lines) if len(fields) == 3}
 
 
 def own_images(config: ConfigDict, patch: tuple[int, int]) -> None:
@@ -214,11 +223,12 @@ def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:
         return dataset, VTAB, ("train800", "val200") if dev else ("train800val200", "test")
     row = ROWS.get(dataset, OWN)
     _, _, percent, _, test = row
-    held_out = f"train[{100 - percent}%:]"
+    kept, held_out = f"train[:{100 - percent}%]", f"train[{100 - percent}%:]"
     if is_own(dataset):
+        kept, held_out = "train_kept", "train_held_out"  # a tenth of each class: vit_jax.data.held_out
         test = next((s for s in ("test", "validation", "val") if s in own_splits(dataset)), held_out)
     if dev or test == held_out:
-        return dataset, row, (f"train[:{100 - percent}%]", held_out)
+        return dataset, row, (kept, held_out)
     # Flowers keeps half of its 2,040 training images in a split of their own; the paper's training set is both.
     train = "train+validation" if dataset == "oxford_flowers102" else "train"
     return dataset, row, (train, test)

@@ -3,7 +3,7 @@
     python scripts/prepare_data.py cifar10 eurosat/rgb            by TFDS, from the network or --source
     python scripts/prepare_data.py digits                         scikit-learn's handwritten digits; nothing to download
     python scripts/prepare_data.py fashion_mnist --source=DIR     from local idx files; mnist, kmnist too
-    python scripts/prepare_data.py FOLDER --to=DIR                packs train/<class>/*.jpg into ArrayRecord
+    python scripts/prepare_data.py FOLDER --to=DIR                packs train/<class>/ or <class>/ into ArrayRecord
     python scripts/prepare_data.py images.csv --to=DIR            the same, of a list of `path,label`
     python scripts/prepare_data.py SHARDS --to=DIR                the same, of WebDataset's tar shards
     python scripts/prepare_data.py FOLDER --to=DIR --beam         the same by Apache Beam (requirements-beam.txt), on this

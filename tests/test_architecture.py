@@ -41,6 +41,7 @@ MAY_IMPORT = {
 CONFIGS_MAY_IMPORT = {
     "ml_collections",
     "vit_jax.config",
+    "vit_jax.files",
     "vit_jax.types",
     "vit_jax.models.variants",
     "vit_jax.data.vtab",

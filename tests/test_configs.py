@@ -576,12 +576,31 @@ def test_the_resolution_is_the_largest_multiple_of_the_patch(variant, size):
 def test_a_folder_of_ones_own_is_fine_tuned_with_what_it_has(image_folder):
     config = load("finetune", f"variant=Ti/16,dataset={image_folder}")
     (scored,) = config.evals.values()
-    assert (config.data.split, scored.split) == ("train[:90%]", "train[90%:]")
+    assert (config.data.split, scored.split) == ("train_kept", "train_held_out")
     (image_folder / "test").mkdir()
     config = load("finetune", f"variant=Ti/16,dataset={image_folder}")
     (scored,) = config.evals.values()
     assert (config.data.split, scored.split) == ("train", "test")
     assert (scored.dataset, scored.resolution) == (str(image_folder), config.data.resolution)
+    dev = load("finetune", f"variant=Ti/16,dataset={image_folder},dev")
+    assert (dev.data.split, dev.evals.dev.split) == ("train_kept", "train_held_out")
+
+
+def test_a_name_of_tfdss_beside_its_prepared_folder_is_no_folder_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "cifar10" / "3.0.2").mkdir(parents=True)
+    (tmp_path / "cifar10" / "3.0.2" / "dataset_info.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    config = load("finetune", "variant=Ti/16,dataset=cifar10")
+    assert (config.data.split, config.evals.test.split) == ("train", "test")
+
+
+def test_the_splits_of_a_list_are_its_third_column_whatever_separates_it(tmp_path):
+    for name, separator in (("a.csv", ","), ("a.tsv", "\t")):
+        (tmp_path / name).write_text(f"a.jpg{separator}x{separator}train\nb.jpg{separator}x{separator}test\n")
+        config = load("finetune", f"variant=Ti/16,dataset={tmp_path / name}")
+        assert (config.data.split, config.evals.test.split) == ("train", "test")
+    (tmp_path / "latin.csv").write_bytes(b"caf\xe9.jpg,x\n")
+    assert load("finetune", f"variant=Ti/16,dataset={tmp_path / 'latin.csv'}").data.split == "train_kept"
 
 
 # VTAB-1k

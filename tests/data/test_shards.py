@@ -452,4 +452,4 @@ def test_shards_are_fine_tuned_with_the_splits_they_have(images, monkeypatch):
         assert (config.data.dataset, config.data.split) == (dataset, "train")
         assert config.evals["test"].split == "test"
     config = load(f"configs/finetune.py:variant=Ti/16,dataset={place}/train-{{0..1}}.tar")
-    assert config.data.split == "train[:90%]"
+    assert config.data.split == "train_kept"

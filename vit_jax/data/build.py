@@ -22,8 +22,10 @@ class TrainData:
     """Training data.
 
     Args:
-      dataset: TFDS name, a folder that holds `train/CLASS/*.jpg|png`, or `vtab/TASK`.
-      split: in TFDS's syntax, `train[:98%]`; for a folder too; of a VTAB task train800, val200, train800val200 or test.
+      dataset: TFDS name, a folder that holds `train/CLASS/` or `CLASS/` with images, a list, tar shards, what was packed from
+        them, or `vtab/TASK`.
+      split: in TFDS's syntax, `train[:98%]`; for a folder too; of one's own images also train_kept and train_held_out, a tenth
+        of each class; of a VTAB task train800, val200, train800val200 or test.
       resolution: (h, w) of the images the model sees, pixels.
       batch_size: global: examples per optimizer step over all devices, processes and accumulation steps.
       recipe: augmentation, see `data.preprocess`.

@@ -60,7 +60,7 @@ def stored_splits(source: Source, data_dir: str = "") -> dict[str, Source]:
       UserError: its split is a name for parts of stored ones (VTAB's train800).
     """
     name, split = source.spec.name, source.spec.split
-    if getattr(source, "stored", split) != split:
+    if getattr(source, "stored", split) != split or isinstance(source, SubsetSource):
         raise UserError(
             f"{name} {split} is part of another data set; an exclusion list names examples of a stored split: give the data "
             "set's own name and split"
@@ -125,7 +125,7 @@ def exclude(source: Source, path: str, data_dir: str = "") -> ExcludedSource:
     """Leaves out what a list names.
 
     Args:
-      source: from `open_source`; any part of what the list was made of.
+      source: from `open_source`; any part of what the list was made of, train_kept too.
       path: the list.
       data_dir: where TFDS data sets are.
 
@@ -133,12 +133,16 @@ def exclude(source: Source, path: str, data_dir: str = "") -> ExcludedSource:
       UserError: no such file, no such list, a list of other data, or of less than this source reads.
     """
     header, ids = _read_exclusion(path)
-    counts = _check_header(path, header, source, data_dir)
+    # A list names examples of a stored split, of which train_kept is some.
+    whole: Any = source.source if isinstance(source, SubsetSource) else source
+    counts = _check_header(path, header, whole, data_dir)
     if header["ids"] == "path":
         left_out = set(ids)
-        found = np.array([i for i, name in enumerate(getattr(source, "paths", ())) if name in left_out], np.int64)
+        found = np.array([i for i, name in enumerate(getattr(whole, "paths", ())) if name in left_out], np.int64)
     else:
-        found = _positions(parse_split(source.spec.name, source.spec.split, counts), ids)
+        found = _positions(parse_split(whole.spec.name, whole.spec.split, counts), ids)
+    if isinstance(source, SubsetSource):
+        found = np.flatnonzero(np.isin(source.indices, found))
     if len(found) == len(source):
         raise UserError(f"{path} leaves out every example of {source.spec.name} {source.spec.split}; nothing is left")
     return ExcludedSource(source, found)

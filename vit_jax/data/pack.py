@@ -21,7 +21,7 @@ from etils import epath
 from vit_jax.data import ops
 from vit_jax.data.folders import folder_splits, open_folder
 from vit_jax.data.lists import is_list, list_splits, open_list
-from vit_jax.data.packed import describe, make_features, shard_path
+from vit_jax.data.packed import describe, make_features, shard_path, write_labels
 from vit_jax.data.prepare import quietly
 from vit_jax.data.shards import open_shards
 from vit_jax.data.tarnames import is_shards, shard_splits
@@ -64,9 +64,9 @@ class Task(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of a task: examples and their bytes, and `name: reason` of each image that was left out."""
+    """What became of a task: labels of its examples, their bytes, and `name: reason` of each image that was left out."""
 
-    num_examples: int
+    labels: list[int]
     num_bytes: int
     corrupt: list[str]
 
@@ -156,7 +156,7 @@ def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
 
     features = make_features(classes)
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
-    count, size, corrupt = 0, 0, list[str]()
+    labels, size, corrupt = list[int](), 0, list[str]()
     remote = "://" in task.path
     with tempfile.TemporaryDirectory() as scratch:
         # ArrayRecord writes local files only. Under another name first: Beam may run a shard twice at the same time.
@@ -171,14 +171,15 @@ def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
             # same files.
             record = serializer.get_tf_example(example).SerializeToString(deterministic=True)
             writer.write(record)
-            count, size = count + 1, size + len(record)
+            labels.append(label)
+            size += len(record)
         writer.close()
         if remote:
             with open(path, "rb") as read, epath.Path(task.path).open("wb") as write:
                 shutil.copyfileobj(read, write, 1 << 24)
         else:
             os.replace(path, task.path)
-    return Written(count, size, corrupt)
+    return Written(labels, size, corrupt)
 
 
 def _read_all(source: Packable, threads: int) -> Iterator[tuple[bytes, int, str, str]]:
@@ -207,20 +208,21 @@ def _finish(
     for task, written in zip(tasks, done, strict=True):
         splits.setdefault(task.split, []).append((task, written))
     for shards in splits.values():
-        if not any(written.num_examples for _, written in shards):
+        if not any(written.labels for _, written in shards):
             last = shards[-1][1].corrupt[-1]
             raise UserError(f"{dataset}: no image of a split decodes; the last: {last}")
     lengths: dict[str, list[tuple[int, int]]] = {}
     for left in folder.glob(f"*{PARTIAL}"):  # by a worker that was stopped and begun anew elsewhere
         left.unlink()
     for split, shards in splits.items():
-        kept = [(task.path, written) for task, written in shards if written.num_examples]
+        kept = [(task.path, written) for task, written in shards if written.labels]
         for task, written in shards:
-            if not written.num_examples:
+            if not written.labels:
                 epath.Path(task.path).unlink()
         for i, (path, _) in enumerate(kept):
             if (final := shard_path(folder, split, i, len(kept))) != path:
                 epath.Path(path).rename(final)
-        lengths[split] = [(written.num_examples, written.num_bytes) for _, written in kept]
+        lengths[split] = [(len(written.labels), written.num_bytes) for _, written in kept]
+        write_labels([label for _, written in kept for label in written.labels], folder, split)
     describe(lengths, classes, folder)
     return {split: sum(count for count, _ in shards) for split, shards in lengths.items()}

@@ -15,6 +15,7 @@ from pathlib import Path
 from etils import epath
 
 from vit_jax.data.pack import Run, Task, Written, write_shard
+from vit_jax.files import read_json
 from vit_jax.types import UserError
 
 INSTALL = "pip install -r requirements-beam.txt"
@@ -86,6 +87,6 @@ def _write(task: Task, classes: tuple[str, ...]) -> None:
 
 def _collect(task: Task) -> Written:
     place = _result_path(task)
-    written = Written(**json.loads(place.read_text()))
+    written = Written(**read_json(place))
     place.unlink()
     return written

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from vit_jax.data.prepare import quietly
-from vit_jax.data.records import PACKED
+from vit_jax.data.records import LABELS, PACKED
 
 
 def is_packed(dataset: str) -> bool:
@@ -37,6 +38,12 @@ def make_features(classes: tuple[str, ...]) -> Any:
     return tfds.features.FeaturesDict(
         {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=list(classes))}
     )
+
+
+def write_labels(labels: Sequence[int], folder: epath.Path, split: str) -> None:
+    """Writes the labels of a split, in its order, beside its shards; `data.records` reads them."""
+    with (folder / LABELS.format(split=split)).open("wb") as file:
+        np.save(file, np.array(labels, np.int32))
 
 
 def describe(lengths: Mapping[str, list[tuple[int, int]]], classes: tuple[str, ...], folder: epath.Path) -> None:

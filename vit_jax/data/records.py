@@ -8,13 +8,18 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from etils import epath
+
 from vit_jax.data import prepare
 from vit_jax.data.descriptions import ADVICE, check_prepared, check_shards, open_directory, refusing
 from vit_jax.data.imagenet import competing_classes
 from vit_jax.data.splits import parse_split, split_names
-from vit_jax.files import printable
+from vit_jax.files import open_regular, printable
 from vit_jax.types import DatasetSpec, Label, UserError
 
+LABELS = "vit_jax_labels.{split}.npy"  # of a packed split, so that none of its records is read for them
+CHUNK = 256  # records read at a time
 MAX_CLASSES = 10**6  # each is a row of the head; more are a mistake
 
 PACKED = "packed"  # the name that TFDS knows what `data.pack` wrote by
@@ -94,6 +99,26 @@ class TfdsSource:
             except (DecodeError, ValueError, IndexError):  # it is empty, or another message
                 found.append((b"", () if self.spec.multi_label else 0, name))
         return found
+
+    def labels(self) -> np.ndarray:
+        """int32 (n,), of all examples of a stored split: from the file that `data.pack` writes beside the shards or, without
+        one, from the records, all of which are read.
+
+        Raises:
+          UserError: examples have sets of labels.
+        """
+        if self.spec.multi_label:
+            raise UserError(f"{self.spec.name}: its examples have sets of labels; expected one label an image here")
+        try:
+            with open_regular(epath.Path(self.folder) / LABELS.format(split=self.stored)) as file:
+                found = np.load(file, allow_pickle=False)
+            as_written = (found.dtype, found.shape) == (np.int32, (len(self),))
+            if as_written and 0 <= found.min() <= found.max() < self.spec.num_classes:
+                return np.asarray(found)
+        except Exception as error:  # of the many that a damaged file raises
+            logging.getLogger(__name__).debug("no labels beside the shards of %s: %s", self.folder, error)
+        chunks = [range(i, min(i + CHUNK, len(self))) for i in range(0, len(self), CHUNK)]
+        return np.array([label for chunk in chunks for _, label, _ in self.read_many(chunk)], np.int32)
 
     def _read_record(self, index: int) -> bytes:
         """One record, or nothing if its checksum is wrong."""

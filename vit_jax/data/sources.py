@@ -4,11 +4,13 @@ evals, tools."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 from etils import epath
 
 from vit_jax.data.folders import open_folder
+from vit_jax.data.held_out import is_part, open_part
 from vit_jax.data.lists import is_list, open_list
 from vit_jax.data.objectnet import is_objectnet, open_objectnet
 from vit_jax.data.packed import is_packed
@@ -45,11 +47,12 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
 
     Args:
       dataset: a list of `path,label` (.csv, .tsv, .txt); a folder that `data.pack` wrote, or one that contains
-        train/<class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
+        train/<class>/*.jpg or <class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
         `.`, `~`, `gs://`); tar shards (their folder, or `shards/train-{000..123}.tar`), a TFDS name: `cifar10`,
         `eurosat/rgb`, `cifar10:3.0.2`, `vtab/TASK`, or `objectnet`. `digits` ships with scikit-learn and is prepared on
         first use.
-      split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`.
+      split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`. Of one's own images train_held_out is a
+        tenth of train, by class, and train_kept the rest (see `data.held_out`).
       data_dir: where TFDS's data sets are; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       multi_label: whether the caller understands examples that have a set of labels (ImageNet ReaL, ObjectNet).
 
@@ -72,15 +75,23 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
 def _open(dataset: str, split: str, data_dir: str) -> Source:
     if dataset.startswith(PREFIX) and not os.path.isdir(dataset):
         return open_task(dataset, split, data_dir)
-    if is_list(dataset):
-        return open_list(dataset, split)
-    if is_objectnet(dataset):
+    if not is_list(dataset) and is_objectnet(dataset):
         return open_objectnet(dataset, split, data_dir)
+    open_own = _find_own(dataset, data_dir)
+    if open_own is None:
+        return open_tfds(dataset, split, data_dir)
+    return open_part(dataset, split, open_own) if is_part(split) else open_own(dataset, split)
+
+
+def _find_own(dataset: str, data_dir: str) -> Callable[[str, str], Source] | None:
+    """What opens the user's own images of that name; None for a name of TFDS's."""
+    if is_list(dataset):
+        return open_list
     if is_packed(dataset):
-        return open_packed(dataset, split)
+        return open_packed
     if _is_folder(dataset, data_dir):
-        return open_shards(dataset, split) if is_shards(dataset) else open_folder(dataset, split)
-    return open_tfds(dataset, split, data_dir)
+        return open_shards if is_shards(dataset) else open_folder
+    return None
 
 
 def _is_folder(dataset: str, data_dir: str) -> bool:

@@ -29,7 +29,7 @@ class SubsetSource:
     """
 
     def __init__(self, source: Source, indices: np.ndarray):
-        self._source, self._indices = source, indices
+        self.source, self.indices = source, indices
         self.spec = source.spec._replace(num_examples=len(indices), class_counts=())
         self.decode = getattr(source, "decode", ops.decode)
         self.checked = getattr(source, "checked", False)
@@ -39,12 +39,12 @@ class SubsetSource:
 
     def whole(self, indices: Sequence[int]) -> list[int]:
         """Indices into the whole source."""
-        return [int(i) for i in self._indices[np.asarray(indices, np.int64)]]
+        return [int(i) for i in self.indices[np.asarray(indices, np.int64)]]
 
     def read(self, index: int) -> tuple[bytes, Label, str]:
         """Example `index` of the subset."""
-        return self._source.read(self.whole([index])[0])
+        return self.source.read(self.whole([index])[0])
 
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
         """As `read`, for several."""
-        return read_many(self._source, self.whole(indices))
+        return read_many(self.source, self.whole(indices))
