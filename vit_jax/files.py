@@ -6,6 +6,7 @@ Every room reads what it did not write itself through this module.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ MAX_JSON_BYTES = 2**26
 # A file that occupies a hundredth of its length on disk is mostly holes. Smaller ones do no harm.
 MAX_SPARSENESS = 100
 HARMLESS_BYTES = 2**28
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Control characters, line and text direction marks, and bytes that are no UTF-8, which Python keeps as lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -115,6 +117,18 @@ def read_json(path: str | os.PathLike[str], *, advice: str = "download or copy i
     if not isinstance(value, Mapping):
         raise UserError(f"{path} holds {type(value).__name__}; expected a JSON object; {advice}")
     return dict(value)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk without room, a quota or a limit on the size of files is the cause of an error.
+
+    Libraries in C++ raise errors of their own kinds, which name it in their texts alone.
+    """
+    while error is not None:
+        if getattr(error, "errno", None) in NO_ROOM or any(os.strerror(number) in str(error) for number in NO_ROOM):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def printable(name: str) -> str:

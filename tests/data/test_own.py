@@ -1,12 +1,15 @@
 """The user's own images: a folder, a list of them and what was packed from either are one data set."""
 
 import contextlib
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from vit_jax.data import pack as pack_module
 from vit_jax.data.loader import eval_batches, train_batches
 from vit_jax.data.pack import pack
 from vit_jax.data.pack_beam import make_run
@@ -157,3 +160,65 @@ def test_counts_of_classes_are_those_of_the_split(tmp_path):
     assert open_source(str(tmp_path / "images.csv"), "test").spec.class_counts == (1, 1)
     first, rest = (open_source(str(tmp_path), split).spec.class_counts for split in ("train[:3]", "train[3:]"))
     assert [a + b for a, b in zip(first, rest, strict=True)] == [1, 4, 2]
+
+
+def test_two_processes_do_not_pack_into_one_folder(images, tmp_path):
+    """One holds the folder while the other starts; what a killed one left is cleared away."""
+    left = tmp_path / f".packed{pack_module.PARTIAL}"
+    left.mkdir()
+    (left / "packed-train.array_record-00000-of-00009").write_bytes(b"half")
+    (left / pack_module.LOCK).write_bytes(b"")
+
+    def run(tasks, classes):
+        with pytest.raises(
+            UserError, match=r"another process is packing into .*packed; wait for it, or give another --to"
+        ):
+            pack(str(images), str(tmp_path / "packed"))
+        return [pack_module.write_shard(task, classes, 1) for task in tasks]
+
+    assert pack(str(images), str(tmp_path / "packed"), run=run).splits == {"test": 9, "train": 30}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "packed"]
+    assert not [p.name for p in (tmp_path / "packed").iterdir() if "00009" in p.name or p.name == pack_module.LOCK]
+
+
+def test_a_folder_that_another_process_finished_meanwhile_is_not_overwritten(images, tmp_path):
+    def run(tasks, classes):
+        (tmp_path / "packed").mkdir()
+        (tmp_path / "packed" / "theirs").write_bytes(b"")
+        return [pack_module.write_shard(task, classes, 1) for task in tasks]
+
+    with pytest.raises(UserError, match="was made by someone else meanwhile"):
+        pack(str(images), str(tmp_path / "packed"), run=run)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "packed"]
+    assert [p.name for p in (tmp_path / "packed").iterdir()] == ["theirs"]
+
+
+LIMITED = """
+import resource, sys
+sys.argv = ["prepare_data.py", *sys.argv[1:]]
+import runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
+runpy.run_path({script!r}, run_name="__main__")
+"""
+SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "size"), [(["IMAGES", "--to=TMP/packed"], 4000), (["digits", "--data-dir=TMP/tfds"], 20_000)]
+)
+def test_a_full_disk_is_one_message_and_leaves_nothing_half(images, tmp_path, words, size):
+    """The kernel's limit on the size of a file stands for the full disk."""
+    words = [word.replace("IMAGES", str(images)).replace("TMP", str(tmp_path)) for word in words]
+    program = LIMITED.format(size=size, script=str(SCRIPT))
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "no room to pack into" in message or "no room to prepare digits in" in message
+    assert "File too large" in message
+    assert not (tmp_path / "packed").exists()
+    assert not list(tmp_path.glob(".packed*"))
+    assert not list((tmp_path / "tfds").rglob("*.array_record*"))
+    done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from vit_jax.data import fingerprints, idx, tensorflow_free
 from vit_jax.data.descriptions import check_prepared
+from vit_jax.files import is_full
 from vit_jax.types import UserError
 
 OWN_BUILDERS = ("digits",)  # modules of data.builders; prepared on first use
@@ -179,17 +180,17 @@ def _write(builder: Any, quiet: bool, **options: Any) -> None:
     try:
         with quietly() if quiet else contextlib.nullcontext():
             builder.download_and_prepare(file_format="array_record", **options)
-    except OSError as error:
-        taken = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
-        if taken and _is_prepared(builder):
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        if (isinstance(error, FileExistsError) or number == errno.ENOTEMPTY) and _is_prepared(builder):
             builder.info.read_from_directory(builder.data_dir)
             return
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(
-                f"cannot write {builder.name} to {builder.data_dir_root} ({error.strerror}); set TFDS_DATA_DIR (or "
+                f"cannot write {builder.name} to {builder.data_dir_root} ({os.strerror(number)}); set TFDS_DATA_DIR (or "
                 "--data-dir) to a folder you may write to"
             ) from error
-        if error.errno == errno.ENOSPC or "Not enough disk space" in str(error):
+        if is_full(error) or "Not enough disk space" in str(error):
             raise UserError(
                 f"no room to prepare {builder.name} in {builder.data_dir_root} ({error}); free some, or set TFDS_DATA_DIR"
             ) from error
