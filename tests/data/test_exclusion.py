@@ -1,7 +1,9 @@
 """Exclusion lists: what they name is never seen, everything else is, and only of the data they were made of."""
 
 import json
+import os
 import pickle
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -162,7 +164,20 @@ def test_another_version_is_refused(tfds_dir, tmp_path):
     ("text", "message"),
     [
         (None, "cannot be read"),
-        ("", "cannot be read"),
+        ("", "is no exclusion list"),
+        (HEADER + "[" * 100_000 + "\n", "is no exclusion list"),
+        (
+            HEADER + '{"dataset": "x", "version": "", "split": "train", "stored": [], "ids": "path", "excluded": 0}',
+            "is no exc",
+        ),
+        (
+            HEADER + '{"dataset": 1, "version": "", "split": "train", "stored": {}, "ids": "path", "excluded": 0}',
+            "is no exc",
+        ),
+        (
+            HEADER + '{"dataset": "x", "version": "", "split": "t", "stored": {"t": {}}, "ids": "path", "excluded": 0}',
+            "is no exc",
+        ),
         ("train#1\n", "is no exclusion list: expected a first line"),
         (HEADER + "{]\n", "is no exclusion list"),
         (HEADER + '{"dataset": "x"}\n', "is no exclusion list"),
@@ -174,6 +189,29 @@ def test_what_is_no_list_is_refused(folder, tmp_path, text, message):
         file.write_text(text)
     with pytest.raises(UserError, match=message):
         exclude(open_source(str(folder), "train"), str(file))
+
+
+def test_a_list_that_is_no_file_is_refused_at_once(folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "zeros.txt").symlink_to("/dev/zero")
+    for name in ("pipe.txt", "zeros.txt"):
+        with pytest.raises(UserError, match="expected a regular file"):
+            exclude(open_source(str(folder), "train"), str(tmp_path / name))
+
+
+def test_names_that_are_no_utf_8_are_listed_and_left_out(folder, tmp_path):
+    place = os.fsencode(folder / "train" / "class0")
+    for name in (b"caf\xe9.png", "line\u2028break.png".encode()):
+        shutil.copy(folder / "train" / "class0" / "00.png", place + b"/" + name)
+    whole = open_source(str(folder), "train")
+    odd = [i for i, path in enumerate(whole.paths) if not path.isascii()]
+    file = write(str(folder), odd, tmp_path)
+    without = exclude(whole, str(file))
+    assert len(odd) == 2
+    assert [without.read(i)[2] for i in range(len(without))] == [p for p in whole.paths if p.isascii()]
+    os.rename(place + b"/caf\xe9.png", place + b"/a\nb.png")
+    with pytest.raises(UserError, match=r"a\\nb.png cannot stand in a list"):
+        write(str(folder), range(32), tmp_path)
 
 
 def test_a_list_that_was_cut_short_is_refused(folder, tmp_path):

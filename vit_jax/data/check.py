@@ -5,12 +5,14 @@ Called by: scripts/prepare_data.py (`--check`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, Literal, NamedTuple
 
 from vit_jax.data import fingerprints, idx, objectnet, ops, prepare, tensorflow_free
 from vit_jax.data.records import PRIVATE, find_builder
 from vit_jax.data.vtab import TASKS
+from vit_jax.files import open_regular
 from vit_jax.types import UserError
 
 State = Literal["ready", "missing", "wrong"]
@@ -159,7 +161,7 @@ def _error_page(downloads: str, base: str) -> str:
             folders.clear()  # archives lie there; below may be a hundred thousand images
         for file in files:
             if os.path.splitext(file)[1].lower() not in NO_ARCHIVES:
-                with open(os.path.join(path, file), "rb") as opened:
+                with contextlib.suppress(OSError), open_regular(os.path.join(path, file)) as opened:
                     if opened.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(ERROR_PAGE):
                         return os.path.join(path, file)
     return ""

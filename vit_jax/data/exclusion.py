@@ -18,6 +18,7 @@ import numpy as np
 from vit_jax.data.sources import Source, open_source
 from vit_jax.data.splits import Slice, parse_split, split_names
 from vit_jax.data.subset import SubsetSource
+from vit_jax.files import printable, read_regular
 from vit_jax.types import UserError
 
 HEADER = "# vit_jax exclusion list: "
@@ -90,8 +91,11 @@ def write_exclusion(file: Path, source: Source, indices: Iterable[int], against:
         "excluded": len(ids),
         "against": list(against),
     }
+    if broken := [example for example in ids if "\n" in example]:
+        raise UserError(f"{printable(broken[0])} cannot stand in a list, of one name a line; rename the file")
     partial = file.with_suffix(".partial")
-    partial.write_text(HEADER + json.dumps(header) + "\n" + "".join(f"{example}\n" for example in ids))
+    content = HEADER + json.dumps(header) + "\n" + "".join(f"{example}\n" for example in ids)
+    partial.write_bytes(content.encode("utf-8", "surrogateescape"))
     partial.replace(file)
 
 
@@ -151,14 +155,16 @@ def exclude(source: Source, path: str, data_dir: str = "") -> ExcludedSource:
 def _read_exclusion(path: str) -> tuple[dict[str, Any], list[str]]:
     remedy = f"`{COMMAND} --help` says how one is made"
     try:
-        first, *ids = Path(path).expanduser().read_text().splitlines()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        text = read_regular(Path(path).expanduser()).decode("utf-8", "surrogateescape")
+    except (OSError, ValueError) as error:
         raise UserError(f"exclusion list {path} cannot be read ({error}); {remedy}") from error
+    first, *ids = text.removesuffix("\n").split("\n")
+    header: Any = None
     try:
         header = json.loads(first.removeprefix(HEADER)) if first.startswith(HEADER) else None
-    except json.JSONDecodeError:
-        header = None
-    if not isinstance(header, dict) or {"dataset", "split", "stored", "ids", "excluded"} - set(header):
+    except (ValueError, RecursionError):
+        pass
+    if not _is_header(header):
         raise UserError(
             f"{path} is no exclusion list: expected a first line {HEADER!r}..., found {first[:60]!r}; {remedy}"
         )
@@ -170,12 +176,23 @@ def _read_exclusion(path: str) -> tuple[dict[str, Any], list[str]]:
     return header, ids
 
 
+def _is_header(header: Any) -> bool:
+    """Whether a value has the fields that `write_exclusion` writes, of their types."""
+    kinds = {"dataset": str, "version": str, "split": str, "stored": dict, "ids": str, "excluded": int}
+    if not isinstance(header, dict) or not all(isinstance(header.get(key), kind) for key, kind in kinds.items()):
+        return False
+    stored = header["stored"].values()
+    return all(
+        isinstance(s, dict) and isinstance(s.get("examples"), int) and isinstance(s.get("probe"), str) for s in stored
+    )
+
+
 def _check_header(path: str, header: dict[str, Any], source: Source, data_dir: str) -> dict[str, int]:
     """Compares a list with the data it is to be used on; returns the examples of the stored splits."""
     wholes = stored_splits(source, data_dir)
     counts = {part: len(whole) for part, whole in wholes.items()}
     wrong = []
-    if (mine := _version(source)) != header.get("version", ""):
+    if (mine := _version(source)) != header["version"]:
         wrong.append(f"expected version {header['version'] or '(none)'}, found {mine or '(none)'}")
     if (kind := "path" if hasattr(source, "paths") else "index") != header["ids"]:
         wrong.append(f"expected examples known by {header['ids']}, found by {kind}")

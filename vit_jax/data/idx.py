@@ -4,6 +4,7 @@ data.prepare (`scripts/prepare_data.py fashion_mnist --source=FOLDER`)."""
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vit_jax.files import open_regular
 from vit_jax.types import UserError
 
 NAMES = ("mnist", "fashion_mnist", "kmnist")  # TFDS builders whose data is these four files
 PREFIXES = {"train": "train", "test": "t10k"}
+MAX_BYTES = 2**28  # of one file; the largest of them, MNIST's training images, has 47 MB
 EXPECTED = {"train": 60_000, "test": 10_000}
 
 
@@ -41,12 +44,14 @@ def read_idx(path: str, num_dims: int) -> np.ndarray:
     Source: http://yann.lecun.com/exdb/mnist, "the idx file format".
     """
     try:
-        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-            data = file.read()
+        with open_regular(path) as opened, gzip.open(opened) if path.endswith(".gz") else opened as file:
+            data = file.read(MAX_BYTES)  # a gzip file may hold a thousand times its size
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(
             f"{path}: expected a whole gzip file, found a damaged one ({error}); download it again"
         ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}); download it again") from error
     magic = bytes([0, 0, 0x08, num_dims])
     if data[:4] != magic:
         found = data[:4].hex() or "an empty file"
@@ -55,7 +60,7 @@ def read_idx(path: str, num_dims: int) -> np.ndarray:
         )
     start = 4 + 4 * num_dims
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if len(data) != start + count:
         state = "truncated" if len(data) < start + count else "too long"
         raise UserError(
