@@ -7,6 +7,7 @@ scripts/deduplicate.py (writing).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -160,10 +161,8 @@ def _read_exclusion(path: str) -> tuple[dict[str, Any], list[str]]:
         raise UserError(f"exclusion list {path} cannot be read ({error}); {remedy}") from error
     first, *ids = text.removesuffix("\n").split("\n")
     header: Any = None
-    try:
+    with contextlib.suppress(ValueError, RecursionError):
         header = json.loads(first.removeprefix(HEADER)) if first.startswith(HEADER) else None
-    except (ValueError, RecursionError):
-        pass
     if not _is_header(header):
         raise UserError(
             f"{path} is no exclusion list: expected a first line {HEADER!r}..., found {first[:60]!r}; {remedy}"
