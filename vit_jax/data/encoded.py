@@ -40,8 +40,8 @@ def walk_jpeg(data: bytes) -> Iterator[tuple[int, int]]:
     while kind != 0xDA and position < len(data) - 4:
         kind = data[position + 1]
         if kind == 0xFF:  # a marker may be preceded by any number of these
-            fill = _FILL.match(data, position)
-            assert fill, "two of them stand at `position`"
+            fill = _FILL.match(data, position + 1)
+            assert fill, "one stands there"
             position = fill.end() - 1
         else:
             yield kind, position + 4
@@ -55,11 +55,11 @@ def check_scans(data: bytes, segments: Iterable[tuple[int, int]]) -> None:
       data: the JPEG.
       segments: those of `walk_jpeg(data)`, which the caller needs too.
     """
-    components = 0
+    components = b""
     for kind, start in segments:
         if kind in (0xC0, 0xC1):  # baseline and extended sequential
-            components = data[start + 5]
-        elif kind == 0xDA and components and data[start] == components:
+            components = data[start + 5 : start + 6]
+        elif kind == 0xDA and components and data[start : start + 1] == components:
             return  # one scan holds all components, and is the only one that is decoded
     scans = data.count(b"\xff\xda")  # compressed data has a zero after each 0xff
     if scans > MAX_SCANS:

@@ -146,7 +146,7 @@ def compare(builder: Any) -> str:
             found.append(f"{split}: the images or labels are not those of the published {builder.info.full_name}")
         try:
             differences = _differences(recorded[split], sizes, samples) if split in dict(recorded) else []
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # of values of any kind
             raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); {advice}") from error
         found += [f"{split}: {text}" for text in differences]
     if gone := set(recorded) - set(builder.info.splits):

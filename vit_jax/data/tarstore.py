@@ -6,6 +6,7 @@ import concurrent.futures
 import hashlib
 import logging
 import os
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -90,7 +91,8 @@ def _load(root: epath.Path) -> dict[str, Shard]:
 
 
 def _unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, Shard]:
-    if int(arrays["version"]) != VERSION:
+    # numpy makes text of any numbers, and Python fails later of those that are no characters.
+    if int(arrays["version"]) != VERSION or arrays["shards"].view(np.uint32).max(initial=0) > sys.maxunicode:
         return {}
     shards, row, byte = {}, 0, 0
     table = zip(arrays["shards"], arrays["counts"], arrays["bytes"], arrays["stamps"], strict=True)
