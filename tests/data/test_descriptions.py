@@ -204,6 +204,15 @@ def test_a_description_that_is_a_pipe_is_refused_at_once(packed, name):
     assert f"{name} is a named pipe" in refuse()
 
 
+def test_a_set_that_is_stored_in_other_formats_too_is_read_as_array_record(packed):
+    edit(
+        packed / "dataset_info.json", lambda i: i.update(fileFormat="tfrecord", alternativeFileFormats=["array_record"])
+    )
+    assert len(open_source("packed", "train")) == 12
+    shard_of(packed).unlink()
+    assert "is missing; dataset_info.json counts 12 examples in it" in refuse()
+
+
 def split_of(**fields):
     return lambda info: info["splits"][1].update(fields)
 

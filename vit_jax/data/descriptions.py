@@ -161,7 +161,9 @@ def _name_shards(builder: Any, split: str, folder: epath.Path) -> list[tuple[epa
             f"{split}: {folder / INFO} counts {len(info.shard_lengths):,} files, and the folder holds {present:,}; {ADVICE}"
         )
     with refusing(folder):
-        paths = [epath.Path(path) for path in info.filepaths]
+        # A set may be stored in several formats, of which dataset_info.json has another first.
+        named = info.filename_template.replace(filetype_suffix="array_record")
+        paths = sorted(epath.Path(path) for path in named.sharded_filepaths(info.num_shards))
     if outside := [path for path in paths if path.parent != folder]:
         raise UserError(f"{split}: {folder / INFO} names {outside[0]}, outside of its folder; {ADVICE}")
     return list(zip(paths, info.shard_lengths, strict=True))

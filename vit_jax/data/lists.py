@@ -145,7 +145,7 @@ def _name_repeated(lines: list[str], separator: str) -> list[str]:
     for i, line in enumerate(lines, 1):
         path = (_split_line(line, separator) or [""])[0]
         if path and seen.setdefault(path, i) != i:
-            found.append(f"  line {i}: {path} stands in line {seen[path]} already")
+            found.append(f"  line {i}: {printable(path)} stands in line {seen[path]} already")
     return found
 
 
