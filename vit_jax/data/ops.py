@@ -189,16 +189,33 @@ def resize(image: Image, size: Size, out: Image | None = None) -> Image:
 
 
 def resize_small(image: Image, size: Size) -> Image:
-    """Keeps the aspect ratio: the smallest picture that covers `size`, (h, w); averages areas when it shrinks.
+    """Keeps the aspect ratio: the smallest picture that covers `size`, (h, w). Each pixel is the mean of the area that it
+    covers, be it of many pixels or a part of one: enlarging repeats pixels and mixes them where they meet.
 
-    Half-pixel centres; an area average is antialiased by nature, enlarging is bilinear.
-
-    Source: big_vision's `resize_small` (`tf.image.resize(method="area")`).
+    Source: big_vision's `resize_small` (`tf.image.resize(method="area")`), within 1, for it truncates.
     """
     h, w = image.shape[:2]
     scale = max(size[0] / h, size[1] / w)
-    shape = max(round(w * scale), size[1]), max(round(h * scale), size[0])
-    return cv2.resize(image, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)  # type: ignore[return-value]
+    shape = max(round(h * scale), size[0]), max(round(w * scale), size[1])
+    if scale <= 1:
+        return cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    enlarged = _spread(_spread(image.astype(np.float32), shape[0], 0), shape[1], 1)
+    return cv2.convertScaleAbs(enlarged) if image.dtype == np.uint8 else enlarged  # type: ignore[return-value]
+
+
+def _spread(image: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Enlarges one axis of a float image to `size` by area, for which INTER_AREA takes another way: a new pixel lies in one old
+    pixel or across the border of two."""
+    length = image.shape[axis] / size  # of a new pixel, in old ones
+    ends = np.arange(1, size + 1) * length
+    last = np.minimum(np.ceil(ends - 1e-9).astype(int), image.shape[axis]) - 1
+    share = np.clip((ends - last) / length, 0, 1).astype(np.float32)  # of the new pixel that lies in its last old one
+    share = share.reshape([-1 if i == axis else 1 for i in range(image.ndim)])
+    before, after = image.take(np.maximum(last - 1, 0), axis), image.take(last, axis)
+    after -= before
+    after *= share
+    after += before
+    return after
 
 
 def sample_box(
