@@ -6,8 +6,8 @@
 Arguments: `init` any checkpoint (required); `sets` those to probe, `+` between them: rows of SETS, `all` for every one, or
 your own folder or TFDS name with splits train and test; `shots` examples per class, `+` between; `seeds` draws of the
 examples. Images are squashed to 8/7 of the checkpoint's resolution and the centre is cropped (256 -> 224;
-`--config.resolution=384` is another). A set that has fewer examples
-of a class than asked leaves that number of shots out. Features are computed once per checkpoint and set, and kept in
+`--config.resolution=384` is another). A class that has fewer
+examples than asked gives those it has. Features are computed once per checkpoint and set, and kept in
 WORKDIR/features. Source: big_vision's few-shot evaluator, its sets and splits; ImageNet 5-shot is the paper's running metric.
 """
 

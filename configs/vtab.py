@@ -13,9 +13,10 @@ train800 and scored on val200.
 `paper`: SGD, 2,500 steps of batch 512, warm-up 200, cosine, clip 1, 384 pixels, each task's augmentation. Several learning
 rates are compared on val200; the best is trained again on train800val200 with every seed, and scored on the test split.
 `light`: the lighter protocol of the benchmark's own script: 1,000 steps of batch 64 at 224 pixels, warm-up 80, the rate
-divided by ten after 30, 60 and 90% of the run, no augmentation, no clipping, no dropout, trained on the first 1,000 images of
-train and validation in the order in which TFDS reads its files (16 at a time, 16 examples of each in turn: of sNORB 504 images
-are train's and 496 validation's), which are not those of `paper`. Differs from that script in the value range, which stays the model's [-1, 1], and in scoring every test image.
+divided by ten after 30, 60 and 90% of the run, no augmentation, no clipping, no dropout. It trains on the first 1,000 images
+of train and validation in the order in which TFDS reads its files (16 at a time, 16 examples of each in turn: of sNORB 504
+images are train's and 496 validation's), which are not those of `paper`. Differs from that script in the value range, which
+stays the model's [-1, 1], and in scoring every test image.
 
 Expected, mean over 19 (table 2): ViT-L/16 from ImageNet-21k 72.72, H/14 from JFT 77.63.
 """

@@ -8,8 +8,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from vit_jax.data import prepare
 from vit_jax.data.imagenet import competing_classes
+from vit_jax.data.reading_order import reading_order
 from vit_jax.data.splits import parse_split
 from vit_jax.types import DatasetSpec, Label, UserError
 
@@ -58,6 +61,13 @@ class TfdsSource:
 
     def __len__(self) -> int:
         return self.spec.num_examples
+
+    def reading_order(self) -> np.ndarray:
+        """Places of the split's examples in the order in which TFDS's own pipeline would read them, int64 (n,)."""
+        splits = dict(self._records.dataset_info.splits.items())
+        counts = {name: split.num_examples for name, split in splits.items()}
+        slices = parse_split(self.spec.name, self.stored, counts)
+        return reading_order(slices, {name: split.shard_lengths for name, split in splits.items()})
 
     def read(self, index: int) -> tuple[bytes, Label, str]:
         """Example `index` of the split: (encoded image, label or labels, name)."""

@@ -28,6 +28,10 @@ class TaskSource(TfdsSource):
         self._task_name, self._places = task_name, places
         super().__init__(spec, folder, ("image", ""), stored)
 
+    def reading_order(self) -> np.ndarray:
+        """As `TfdsSource.reading_order`; examples that were chosen one by one have an order of their own."""
+        return super().reading_order() if self._places is None else np.arange(len(self))
+
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
         """As `TfdsSource.read_many`."""
         label = TASKS[self._task_name].label
