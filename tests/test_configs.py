@@ -12,6 +12,7 @@ import pytest
 from vit_jax import config as configs
 from vit_jax.assemble import build_model, grid_of, resolve
 from vit_jax.data import vtab
+from vit_jax.data.preprocess import describe_transform, make_transform
 from vit_jax.models.build import abstract_params, count_params
 from vit_jax.sweeps.grid import load_grid, probe_config
 from vit_jax.types import UserError
@@ -514,14 +515,70 @@ def test_fine_tuning_is_table_4(dataset):
     assert some(config.model, "representation_size", "dropout", "head_bias", "num_classes") == (0, 0.0, 0.0, 0)
     assert (config.init.head, config.train.average_decay) == ("zeros", 0.0)
     # The final run trains on the whole training set, and scores the test split.
-    assert config.data.split == ("train+validation" if dataset == "oxford_flowers102" else "train")
+    assert config.data.split == "train"
+    # The authors' own runs: the Inception crop, 5 to 100% of the area, and flip; evaluated by squashing.
+    assert some(config.data, "recipe", "crop_area", "flip") == ("pretrain", (0.05, 1.0), True)
     (scored,) = config.evals.values()
-    assert scored.split == ("validation" if dataset == "imagenet2012" else "test")
+    assert (scored.split, scored.recipe) == ("validation" if dataset == "imagenet2012" else "test", "eval")
     # To choose the rate, a part of the training set is held out and scored.
     config = load("finetune", f"variant=B/16,dataset={dataset},dev")
     (scored,) = config.evals.values()
     assert (config.data.split, scored.split) == (f"train[:{100 - held_out}%]", f"train[{100 - held_out}%:]")
     assert config.checkpoint.best_metric == "eval/dev/top1"
+
+
+@pytest.mark.parametrize(
+    ("crop", "resized", "keep_aspect"),
+    [("inception", None, False), ("resize", 448, False), ("resize_small", 448, True)],
+)
+def test_the_crop_of_training_images_is_an_argument(crop, resized, keep_aspect):
+    for dataset in ("cifar10", "imagenet2012,table2"):
+        config = load("finetune", f"variant=B/16,dataset={dataset},crop={crop}")
+        side = config.data.resolution[0]
+        made = describe_transform(make_transform(config.data.recipe, config.data.resolution))
+        larger = resized and round(resized * side / 384)
+        assert (made["resized_to"], made["keep_aspect"]) == (larger and [larger, larger], keep_aspect)
+        assert (made["crop"], made["flip"]) == ("random" if resized else "inception", True)
+        grid = load_grid(f"{ROOT / 'configs' / 'finetune.py'}:variant=B/16,dataset=cifar10,crop={crop}", [])
+        assert (
+            configs.load(grid.final_runs("cifar10", grid.candidates()[0])[0].config).data.recipe == config.data.recipe
+        )
+    with pytest.raises(UserError, match=r"crop=inceptoin: did you mean 'inception'\?"):
+        load("finetune", "dataset=cifar10,crop=inceptoin")
+    with pytest.raises(UserError, match="each VTAB task has a crop of its own"):
+        load("finetune", "dataset=vtab/dtd,crop=resize")
+
+
+def test_flowers_validation_images_are_trained_on_by_name_only():
+    assert load("finetune", "dataset=oxford_flowers102,trainval").data.split == "train+validation"
+    for arguments in ("dataset=oxford_flowers102,trainval,dev", "dataset=oxford_iiit_pet,trainval"):
+        with pytest.raises(UserError, match="trainval adds Flowers' validation images"):
+            load("finetune", arguments)
+
+
+# The release's settings: 0.1 for L/16, H/14, R50+B/16 and, inheriting from L/16, R50+L/32; AugReg fine-tunes without.
+@pytest.mark.parametrize(
+    ("arguments", "dropout"),
+    [
+        *[(f"variant={v}", 0.1) for v in ("L/16", "H/14", "R50+B/16", "R50+L/32")],
+        *[(f"variant={v}", 0.0) for v in ("Ti/16", "S/32", "B/8", "B/16", "B/32", "L/32", "R26+B/32", "R+Ti/16")],
+        ("init=imagenet21k:L/16", 0.1),
+        ("init=imagenet21k:R50+B/16", 0.1),
+        ("init=imagenet21k:B/16", 0.0),
+        ("init=imagenet21k+imagenet2012:L/16", 0.1),
+        ("init=imagenet21k+imagenet2012:B/16-224", 0.0),
+        ("init=weights/ViT-L_16.npz", 0.1),
+        ("init=R50+ViT-B_16.npz", 0.1),
+        ("init=ViT-L_32.npz", 0.0),
+        ("init=augreg:L/16", 0.0),
+        ("init=augreg:R50+L/32", 0.0),
+        ("init=L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0.npz,variant=L/16", 0.0),
+        ("init=runs/mine", 0.0),
+        ("variant=L/16,dataset=vtab/dtd", 0.0),
+    ],
+)
+def test_dropout_in_fine_tuning_is_the_releases(arguments, dropout):
+    assert load("finetune", arguments).model.dropout == dropout
 
 
 @pytest.mark.parametrize("dataset", TABLE_4)
@@ -577,6 +634,7 @@ def test_a_folder_of_ones_own_is_fine_tuned_with_what_it_has(image_folder):
     config = load("finetune", f"variant=Ti/16,dataset={image_folder}")
     (scored,) = config.evals.values()
     assert (config.data.split, scored.split) == ("train[:90%]", "train[90%:]")
+    assert some(config.data, "recipe", "resolution", "batch_size") == ("pretrain", (224, 224), 64)
     (image_folder / "test").mkdir()
     config = load("finetune", f"variant=Ti/16,dataset={image_folder}")
     (scored,) = config.evals.values()

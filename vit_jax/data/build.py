@@ -44,7 +44,7 @@ class TrainData:
     split: str
     resolution: tuple[int, int]
     batch_size: int
-    recipe: Literal["pretrain", "finetune", "resize_flip", "eval"]
+    recipe: Literal["pretrain", "finetune", "finetune_small", "resize_flip", "eval"]
     crop_area: tuple[float, float] = (0.05, 1.0)
     flip: bool = True
     randaugment: tuple[int, int] = (0, 0)
