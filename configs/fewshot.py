@@ -56,6 +56,7 @@ def get_probe(text: str | None = None) -> ConfigDict:
             "init": arg.init,
             "dataset": dataset,
             "data_dir": "",
+            "exif": "apply",
             "train_split": train,
             "test_split": test,
             "resolution": 0,

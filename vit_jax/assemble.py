@@ -68,7 +68,8 @@ def complete(config: ml_collections.ConfigDict) -> list[str]:
 def complete_saved(saved: dict[str, Any]) -> dict[str, Any]:
     """A config that an older version saved, with the defaults of keys that it could not know."""
     config = ml_collections.ConfigDict(saved)
-    complete(config)  # a mistake is a difference to the config of today, and told as that
+    if not complete(config):  # a mistake is a difference to the config of today, and told as that
+        inherit(config)
     return configs.to_dict(config)
 
 
@@ -89,14 +90,19 @@ def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] 
         errors = complete(config)
     if errors:
         raise UserError("\n".join(errors))
+    inherit(config)
+    config.lock()
+
+
+def inherit(config: ml_collections.ConfigDict) -> None:
+    """Writes into the evaluators what they leave to the data section and to the objective, in place."""
     with config.unlocked(), config.ignore_type():
         for section in config.evals.values():
-            for key in ("dataset", "data_dir", "resolution"):
+            for key in ("dataset", "data_dir", "exif", "resolution"):
                 if key in section and section[key] in ("", (0, 0)):
                     section[key] = config.data[key]
             if section.get("likelihood") == "":
                 section.likelihood = "sigmoid" if config.objective.name == "sigmoid" else "softmax"
-    config.lock()
 
 
 def follow_init(

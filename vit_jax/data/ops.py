@@ -28,17 +28,18 @@ class CorruptImage(ValueError):  # noqa: N818 (named for what it says of the ima
     """The bytes are not a whole picture of a kind that is read here. The loader counts it and goes on."""
 
 
-def decode(data: bytes, *, fast_dct: bool = False) -> Image:
+def decode(data: bytes, *, fast_dct: bool = False, upright: bool = True) -> Image:
     """Decodes an encoded image, or refuses it whole: a truncated file never becomes a half-grey picture.
 
     JPEG goes through libjpeg-turbo, 8-bit gray and RGB PNG through OpenCV once its checksums hold, the rest through
     Pillow. Gray is repeated to three channels, palettes are looked up, alpha is dropped (as TensorFlow's
-    `decode_image(channels=3)` does), CMYK is converted, 16 bits keep their high byte, and EXIF rotation is applied.
+    `decode_image(channels=3)` does), CMYK is converted, 16 bits keep their high byte.
 
     Args:
       data: the bytes of a JPEG, PNG or any other format Pillow knows.
       fast_dct: JPEGs by the fast inverse DCT: TensorFlow's default and so the release's, up to 5 of 255 from the accurate
         one, which Pillow has and so transformers and timm. 6% less work.
+      upright: turned as EXIF says, as a person sees it. TensorFlow never does that, so the published numbers are without.
 
     Returns:
       uint8 (h, w, 3), contiguous and writeable.
@@ -49,13 +50,13 @@ def decode(data: bytes, *, fast_dct: bool = False) -> Image:
     if not data:
         raise CorruptImage("the file is empty or could not be read")
     if data[:2] == b"\xff\xd8":
-        return _decode_jpeg(data, fast_dct)
+        return _decode_jpeg(data, fast_dct, upright)
     if data[:8] == b"\x89PNG\r\n\x1a\n" and _is_plain_png(data):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None:
             raise CorruptImage("the PNG's pixels cannot be decompressed")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
-    return _decode_pillow(data)
+    return _decode_pillow(data, upright)
 
 
 def _check_size(height: int, width: int) -> None:
@@ -65,13 +66,13 @@ def _check_size(height: int, width: int) -> None:
         raise CorruptImage(f"the image is {height} x {width}, more than the limit of {MAX_PIXELS} pixels")
 
 
-def _decode_jpeg(data: bytes, fast_dct: bool) -> Image:
+def _decode_jpeg(data: bytes, fast_dct: bool, upright: bool) -> Image:
     import simplejpeg
 
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
     except ValueError:  # a damaged header, or chroma subsampling that TurboJPEG has no name for
-        return _decode_pillow(data)
+        return _decode_pillow(data, upright)
     _check_size(height, width)
     try:
         image = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast_dct)
@@ -83,11 +84,11 @@ def _decode_jpeg(data: bytes, fast_dct: bool) -> Image:
         if stray and int(stray[1]) <= 16:
             image = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast_dct, strict=False)
         elif "Invalid SOS parameters" in str(error):
-            return _decode_pillow(data)
+            return _decode_pillow(data, upright)
         else:
             raise CorruptImage(str(error)) from error
     # A tenth of what Pillow takes to open it, and most JPEGs of the common data sets have none.
-    if any(kind == 0xE1 and data[start : start + 6] == b"Exif\0\0" for kind, start in walk_jpeg(data)):
+    if upright and any(kind == 0xE1 and data[start : start + 6] == b"Exif\0\0" for kind, start in walk_jpeg(data)):
         image = _orient(image, read_orientation(data))
     return image
 
@@ -126,14 +127,14 @@ def _is_plain_png(data: bytes) -> bool:
         position = end
 
 
-def _decode_pillow(data: bytes) -> Image:
+def _decode_pillow(data: bytes, upright: bool) -> Image:
     import PIL.Image
 
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             _check_size(picture.height, picture.width)
             picture.load()
-            orientation = picture.getexif().get(0x0112, 1)
+            orientation = picture.getexif().get(0x0112, 1) if upright else 1
             if picture.mode.startswith("I"):  # 16-bit gray, which Pillow's own conversion would clip to white
                 deep = np.asarray(picture).astype(np.int64)
                 image = np.clip(deep >> 8 if deep.max() > 255 else deep, 0, 255).astype(np.uint8)

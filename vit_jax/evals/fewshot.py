@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
-from vit_jax.evals.base import read_split
+from vit_jax.evals.base import Exif, read_split
 from vit_jax.types import DatasetSpec, Duration
 
 # The constant feature appended for the bias, and what keeps a constant feature's scale finite: big_vision's values.
@@ -29,7 +29,7 @@ class FewShot:
 
     Args:
       train_split, test_split: where the k examples come from, and what is scored.
-      dataset, data_dir: as in the data section; "" for the training set's.
+      dataset, data_dir, exif: as in the data section; "" for the training set's.
       resolution: (h, w) pixels after resizing to 8/7 of it and cropping the centre (256 -> 224); (0, 0) for the training
         resolution.
       shots: examples per class, several values; a class that has fewer gives those it has.
@@ -43,6 +43,7 @@ class FewShot:
     test_split: str
     dataset: str = ""
     data_dir: str = ""
+    exif: Exif = ""
     resolution: tuple[int, int] = (0, 0)
     shots: tuple[int, ...] = (1, 5, 10)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -68,7 +69,13 @@ class FewShot:
             self._features = jit_features(forward, mesh)
         (train_x, train_y), (test_x, test_y) = (
             extract_features(
-                self._features, params, source, mesh, resolution=self.resolution, batch_size=self.batch_size
+                self._features,
+                params,
+                source,
+                mesh,
+                resolution=self.resolution,
+                batch_size=self.batch_size,
+                exif=self.exif,
             )
             for source in self._sources
         )
@@ -101,10 +108,17 @@ def extract_features(
     *,
     resolution: tuple[int, int],
     batch_size: int,
+    exif: Exif = "apply",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Representation (n, d) and label (n,) of a whole split, in the split's order; `features` is from `jit_features`."""
     batches = read_split(
-        source, recipe="fewshot", resolution=resolution, batch_size=batch_size, mesh=mesh, max_corrupt=0
+        source,
+        recipe="fewshot",
+        resolution=resolution,
+        batch_size=batch_size,
+        mesh=mesh,
+        max_corrupt=0,
+        exif=exif,
     )
     parts = [jax.device_get(features(params, batch)) for batch, _ in batches]
     x, y, mask = (np.concatenate(rows) for rows in zip(*parts, strict=True))

@@ -59,7 +59,7 @@ def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Pat
 
     stat = fingerprint(config.init)
     specs = [[*source.spec[:4], source.spec.class_names] for source in sources]
-    key = hash_of([config.init, stat, config.resolution, config.data_dir, specs])
+    key = hash_of([config.init, stat, config.resolution, config.data_dir, config.exif, specs])
     file = folder / f"{Path(config.dataset).name}-{key}.npz"
     if file.exists():
         with np.load(file) as stored:
@@ -80,7 +80,11 @@ def _compute(config: ml_collections.ConfigDict, sources: list[Any]) -> dict[str,
 
     size = (config.resolution, config.resolution) if config.resolution else None
     loaded = load(config.init, stored_pixels=True, channels=3, resolution=size)
-    shape: dict[str, Any] = {"resolution": size or resolution_of(loaded), "batch_size": config.batch_size}
+    shape: dict[str, Any] = {
+        "resolution": size or resolution_of(loaded),
+        "batch_size": config.batch_size,
+        "exif": config.exif,
+    }
     mesh = partition.make_mesh(1)
     partition.check_batch_size(config.batch_size, mesh, path="batch_size")
     params = partition.put_tree(loaded.params, partition.param_sharding(loaded.params, mesh))
