@@ -761,9 +761,10 @@ def test_the_quickstart_is_the_paper_in_small():
     assert min(grid_of(after)) > 4  # a higher resolution, so positions are interpolated
     assert min(before.train.average_decay, after.train.average_decay) > 0.9
     for config in (before, after):
-        assert config.data.split == "train"
-        assert (config.evals.digits.split, config.evals.fewshot.test_split) == ("test", "test")
-        assert (config.evals.fewshot.train_split, config.evals.fewshot.shots) == ("train", (1, 5, 10))
+        # Half of the training images are held out with the test images.
+        assert config.data.split == config.evals.fewshot.train_split == "train[:50%]"
+        assert config.evals.digits.split == config.evals.fewshot.test_split == "train[50%:]+test"
+        assert config.evals.fewshot.shots == (1, 5, 10)
     for key in ("width", "depth", "mlp_dim", "num_heads", "patch_size"):
         assert before.model[key] == after.model[key]
 
