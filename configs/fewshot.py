@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from vit_jax.config import parse_arg
+from vit_jax.config import parse_arg, parse_seeds
 from vit_jax.types import UserError, nearest
 
 # Name: (title, TFDS name, support split, scored split).
@@ -70,7 +70,7 @@ def get_probe(text: str | None = None) -> ConfigDict:
 
 def get_sweep(text: str | None = None) -> dict:
     """One run per set and seed."""
-    arg = parse_arg(text, init="", sets="", shots="1+5+10+25", seeds=3)
+    arg = parse_arg(text, init="", sets="", shots="1+5+10+25", seeds="3")
     if not arg.init:
         raise UserError("few-shot probes a checkpoint: give init=PATH, as in configs/fewshot.py:init=ViT-B_16.npz")
     shots = sorted(int(k) for k in arg.shots.split("+") if k.isdigit())
@@ -88,6 +88,6 @@ def get_sweep(text: str | None = None) -> dict:
         "metric": f"{5 if 5 in shots else shots[-1]}shot",
         "tasks": tasks,
         "candidates": {},
-        "seeds": tuple(range(arg.seeds)),
+        "seeds": parse_seeds(arg.seeds),
         "kind": "fewshot",
     }

@@ -43,7 +43,7 @@ from types import SimpleNamespace
 
 from ml_collections import ConfigDict
 
-from vit_jax.config import parse_arg
+from vit_jax.config import parse_arg, parse_rates, parse_seeds
 from vit_jax.data.vtab import find_task
 from vit_jax.models.variants import any_variant
 from vit_jax.types import UserError, nearest
@@ -186,7 +186,7 @@ def get_config(text: str | None = None) -> ConfigDict:
 def get_sweep(text: str | None = None) -> dict:
     """Table 4's grid for one data set or several: the LR chosen on the development split, then the final runs."""
     arg = parse_arg(
-        text, variant="", dataset="cifar10", init="", lr="", crop="inception", seeds=3, table2=False, smoke=False
+        text, variant="", dataset="cifar10", init="", lr="", crop="inception", seeds="3", table2=False, smoke=False
     )
     names = [arg.dataset] if is_own(arg.dataset) else arg.dataset.split("+")
     grids = [choose_data(name, False)[1][1] for name in names]
@@ -200,10 +200,7 @@ def get_sweep(text: str | None = None) -> dict:
         title = TITLES.get(name, Path(name).name)
         task = Path(name).name if is_own(name) else name.replace("/", "-")
         tasks.append({"name": task, "title": title, "group": "", "dataset": name, "dev": f"{spec},dev", "final": spec})
-    try:
-        rates = tuple(float(rate) for rate in arg.lr.split("+")) if arg.lr else grids[0]
-    except ValueError as error:
-        raise UserError(f"lr={arg.lr}: expected learning rates with + between, as in 0.003+0.01") from error
+    rates = parse_rates(arg.lr) if arg.lr else grids[0]
     return {
         "title": "Fine-tuning: the learning rate chosen on the development split (table 4)",
         "layout": "transfer" if set(names) <= set(TITLES) else "list",
@@ -211,7 +208,7 @@ def get_sweep(text: str | None = None) -> dict:
         "metric": "top1",
         "tasks": tasks,
         "candidates": {"optim.lr": rates},
-        "seeds": tuple(range(arg.seeds)),
+        "seeds": parse_seeds(arg.seeds),
     }
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from vit_jax.config import parse_arg
+from vit_jax.config import parse_arg, parse_rates, parse_seeds
 from vit_jax.data.vtab import FIRST_1000, PREFIX, TASKS, find_task
 from vit_jax.types import UserError
 
@@ -59,7 +59,7 @@ def get_config(text: str | None = None) -> ConfigDict:
 
 def get_sweep(text: str | None = None) -> dict:
     """The benchmark, or some of its tasks."""
-    arg = parse_arg(text, init="", variant="", tasks="", lr="0.01", seeds=3, protocol="paper")
+    arg = parse_arg(text, init="", variant="", tasks="", lr="0.01", seeds="3", protocol="paper")
     if not arg.init and not arg.variant:
         raise UserError("VTAB transfers a model: give init=PATH, or variant=SIZE/PATCH to train one from scratch")
     names = arg.tasks.split("+") if arg.tasks else list(TASKS)
@@ -77,15 +77,7 @@ def get_sweep(text: str | None = None) -> dict:
         "label": Path(arg.init).name or f"{arg.variant}, from scratch",
         "metric": "top1",
         "tasks": tasks,
-        "candidates": {"optim.lr": rates(arg.lr)},
-        "seeds": tuple(range(arg.seeds)),
+        "candidates": {"optim.lr": parse_rates(arg.lr)},
+        "seeds": parse_seeds(arg.seeds),
         "complete": len(TASKS),
     }
-
-
-def rates(text: str) -> tuple[float, ...]:
-    """`0.003+0.01` -> (0.003, 0.01)."""
-    try:
-        return tuple(float(rate) for rate in text.split("+") if rate)
-    except ValueError as error:
-        raise UserError(f"lr={text}: expected learning rates with + between, as in 0.003+0.01") from error

@@ -749,6 +749,15 @@ def test_fine_tuning_sweeps_the_whole_row_of_table_4():
         load_grid(f"{ROOT / 'configs' / 'finetune.py'}:variant=B/16,dataset=cifar10+imagenet2012", [])
 
 
+@pytest.mark.parametrize("name", ["finetune:dataset=cifar10", "vtab:variant=B/16", "fewshot:init=x.npz"])
+def test_a_sweeps_seeds_are_how_many(name):
+    name, arguments = name.split(":")
+    assert load_grid(f"{ROOT / 'configs' / name}.py:{arguments},seeds=2", []).sweep.seeds == (0, 1)
+    for wrong in ("0", "0+1", "-1", "two"):
+        with pytest.raises(UserError, match=r"expected how many, 1 or more; seeds=3 runs seeds 0, 1 and 2"):
+            load_grid(f"{ROOT / 'configs' / name}.py:{arguments},seeds={wrong}", [])
+
+
 # The quickstart
 
 

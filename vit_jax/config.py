@@ -4,8 +4,6 @@ A config section is the keyword arguments of one function (or the fields of one 
 key that nothing reads, a misspelt key or a value of the wrong type is an error that names the nearest right one, and a
 new option is a new parameter and nothing else. Defaults of the signature are written into the config before it is shown
 and saved, so no value a run used is left unsaid.
-
-Called by: configs/*.py (`parse_arg`), main, run, scripts.
 """
 
 from __future__ import annotations
@@ -49,6 +47,21 @@ def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
         kind = type(defaults[key])
         values[key] = parse_value(text if equals else "True", kind, f"config argument {key}")
     return types.SimpleNamespace(**values)
+
+
+def parse_rates(text: str) -> tuple[float, ...]:
+    """The learning rates of a sweep's `lr`: `0.003+0.01` -> (0.003, 0.01)."""
+    try:
+        return tuple(float(rate) for rate in text.split("+"))
+    except ValueError as error:
+        raise UserError(f"lr={text}: expected learning rates with + between, as in 0.003+0.01") from error
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The seeds of a sweep's `seeds`, which is their number: `3` -> (0, 1, 2)."""
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"seeds={text}: expected how many, 1 or more; seeds=3 runs seeds 0, 1 and 2")
+    return tuple(range(int(text)))
 
 
 def load(spec: str) -> ml_collections.ConfigDict:
