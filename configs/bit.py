@@ -7,10 +7,10 @@
     python -m vit_jax.main --config=configs/bit.py:variant=R101x3,dataset=imagenet21k,optimizer=sgd --workdir=runs/bit_m
     python -m vit_jax.main --config=configs/bit.py:variant=R50x1,optimizer=sgd,smoke --workdir=/tmp/smoke
 
-Arguments: `variant` R50, R101 or R152 (R26 too) and a width: R50x1, R50x2, R50x3, R101x1, R101x3, R152x1, R152x2, R152x4;
-`dataset` jft, imagenet21k, imagenet2012, or your own (then the ImageNet row applies, with softmax); `optimizer` adam, the
-rows of table 3 (1e-3 for R50x{1,2}, 8e-4 for R101x1, 6e-4 for R152x{1,2}; others take the row of their depth), or sgd;
-`epochs` one of the row's values; `smoke` a minute on any CPU, on digits.
+Arguments: `variant` R50, R101, R152 or R200 (R26 too) and a width: R50x1, R50x2, R50x3, R101x1, R101x3, R152x1, R152x2, R152x4,
+R200x3; `dataset` jft, imagenet21k, imagenet2012, or your own (then the ImageNet row applies, with softmax); `optimizer` adam,
+the rows of table 3 (1e-3 for R50x{1,2}, 8e-4 for R101x1, 6e-4 for R152x{1,2}; R200x3, of table 6, takes R152's rate; others
+take the row of their depth), or sgd; `epochs` one of the row's values; `smoke` a minute on any CPU, on digits.
 
 SGD is BiT's recipe (arXiv 1912.11370, section 3): momentum 0.9, batch 4096, weight decay 1e-4, rate 0.03 for every 256 images
 (0.48) after 5,000 steps of warm-up. D.1 compares at 7 epochs of JFT, BiT trains for 40; on ImageNet-21k it trains for 90. On
@@ -71,6 +71,6 @@ def sgd(config: ConfigDict, arg) -> ConfigDict:
     }
     if not arg.smoke:
         config.train.duration = f"{arg.epochs or epochs[0]} epochs"
-    config.objective.name = loss
+    config.objective = {"name": loss}
     config.model.head_bias = -10.0 if loss == "sigmoid" else 0.0
     return config

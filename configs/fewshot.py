@@ -6,8 +6,8 @@
 Arguments: `init` any checkpoint (required); `sets` those to probe, `+` between them: rows of SETS, `all` for every one, or
 your own folder or TFDS name with splits train and test; `shots` examples per class, `+` between; `seeds` draws of the
 examples. Images are squashed to 8/7 of the checkpoint's resolution and the centre is cropped (256 -> 224;
-`--config.resolution=384` is another). A set that has fewer examples
-of a class than asked leaves that number of shots out. Features are computed once per checkpoint and set, and kept in
+`--config.resolution=384` is another). A class that has fewer
+examples than asked gives those it has. Features are computed once per checkpoint and set, and kept in
 WORKDIR/features. Source: big_vision's few-shot evaluator, its sets and splits; ImageNet 5-shot is the paper's running metric.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from vit_jax.config import parse_arg
+from vit_jax.config import parse_arg, parse_seeds
 from vit_jax.types import UserError, nearest
 
 # Name: (title, TFDS name, support split, scored split).
@@ -56,6 +56,7 @@ def get_probe(text: str | None = None) -> ConfigDict:
             "init": arg.init,
             "dataset": dataset,
             "data_dir": "",
+            "exif": "apply",
             "train_split": train,
             "test_split": test,
             "resolution": 0,
@@ -69,7 +70,7 @@ def get_probe(text: str | None = None) -> ConfigDict:
 
 def get_sweep(text: str | None = None) -> dict:
     """One run per set and seed."""
-    arg = parse_arg(text, init="", sets="", shots="1+5+10+25", seeds=3)
+    arg = parse_arg(text, init="", sets="", shots="1+5+10+25", seeds="3")
     if not arg.init:
         raise UserError("few-shot probes a checkpoint: give init=PATH, as in configs/fewshot.py:init=ViT-B_16.npz")
     shots = sorted(int(k) for k in arg.shots.split("+") if k.isdigit())
@@ -87,6 +88,6 @@ def get_sweep(text: str | None = None) -> dict:
         "metric": f"{5 if 5 in shots else shots[-1]}shot",
         "tasks": tasks,
         "candidates": {},
-        "seeds": tuple(range(arg.seeds)),
+        "seeds": parse_seeds(arg.seeds),
         "kind": "fewshot",
     }

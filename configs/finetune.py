@@ -13,11 +13,21 @@ Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `M
 `init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
 `train/CLASS/*.jpg`, a list of `path,label`, tar shards (`shards/train-{000..123}.tar`, or their folder), or what
 scripts/prepare_data.py packed from any of them; `init` where the weights come from; `lr` one of the row's sweep (default its
-third value, 0.01 for CIFAR, 0.03 for ImageNet); `dev` trains on the training set less the row's development split and scores
-that (to choose the LR), without it the whole training set is used and the test split is scored; `table2` ImageNet at 512 (518
-for patch 14) pixels with Polyak averaging 0.9999; `real` scores ImageNet ReaL too, with calibration and intervals; `smoke` a
-minute on any CPU, on digits (or your images). Images of your own train for 20 epochs of batches of 64 at 224 pixels; any of
-it can be set, `--config.data.resolution=384 --config.data.batch_size=512`.
+third value, 0.01 for CIFAR, 0.03 for ImageNet); `crop` how training images are cropped, see below; `dev` trains on the
+training set less the row's development split and scores that (to choose the LR), without it the whole training set is used and
+the test split is scored; `trainval` trains on Flowers' 1,020 validation images as well; `table2` ImageNet at 512 (518 for
+patch 14) pixels with Polyak averaging 0.9999; `real` scores ImageNet ReaL too, with calibration and intervals; `smoke` a minute
+on any CPU, on digits (or your images). Images of your own train for 20 epochs of batches of 64 at 224 pixels; any of it can be
+set, `--config.data.resolution=384 --config.data.batch_size=512`.
+
+`crop=inception` (the default) cuts out 5 to 100% of the area and resizes that to 384: so were the published numbers made, as the
+authors say, though the text of section 4.1 points to BiT's pre-processing. That is `crop=resize`: squashed to 448, and a random
+384 of it. `crop=resize_small` resizes the shorter side to 448 and cuts out 384; big_vision's best for CIFAR. All flip, and all
+are evaluated on the whole image, squashed to 384. VTAB's tasks have crops of their own.
+
+Dropout is 0.1 for L/16, H/14, R50+B/16 and R50+L/32 (and /16), 0 for other sizes, for AugReg's checkpoints and for VTAB, as the
+released models were fine-tuned. The size is `variant`, or what the checkpoint's name says (`imagenet21k:L/16`, ViT-L_16.npz);
+a checkpoint whose name says nothing has none: `--config.model.dropout=0.1` sets it.
 
 As a sweep, `dataset` and `lr` take several values with `+` between; the default `lr` is the row's whole sweep, each trained as
 `dev`; the best is trained again on the whole training set with every seed (`seeds`, default 3) and scored on the test split.
@@ -32,11 +42,11 @@ from types import SimpleNamespace
 
 from ml_collections import ConfigDict
 
-from vit_jax.config import parse_arg
+from vit_jax.config import parse_arg, parse_rates, parse_seeds
 from vit_jax.data.vtab import find_task
 from vit_jax.files import read_json, read_regular
 from vit_jax.models.variants import any_variant
-from vit_jax.types import UserError
+from vit_jax.types import UserError, nearest
 
 TITLES = {
     "imagenet2012": "ImageNet",
@@ -56,6 +66,12 @@ ROWS = {
 }
 OWN = (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test")  # any other TFDS name: the row of the small data sets
 VTAB = (2_500, (0.01,), 0, 200, "")  # 2,500 steps at 0.01; 200 development examples
+
+# How training images are cropped: recipe of vit_jax.data.preprocess.
+CROPS = {"inception": "pretrain", "resize": "finetune", "resize_small": "finetune_small"}
+
+# Of the sizes that the release fine-tunes with dropout; R50+L/16 was not released and is taken with them.
+DROPOUT = {"L/16": 0.1, "H/14": 0.1, "R50+B/16": 0.1, "R50+L/32": 0.1, "R50+L/16": 0.1}
 
 # Reassessed labels of the validation images (arXiv 2006.07159), in tables 2 and 5.
 REAL: dict = {
@@ -78,8 +94,28 @@ VTAB_RECIPES = {
 def parse(text: str | None) -> SimpleNamespace:
     """The arguments of get_config."""
     arg = parse_arg(
-        text, variant="", dataset="cifar10", init="", lr=0.0, dev=False, table2=False, real=False, smoke=False
+        text,
+        variant="",
+        dataset="cifar10",
+        init="",
+        lr=0.0,
+        crop="inception",
+        dev=False,
+        trainval=False,
+        table2=False,
+        real=False,
+        smoke=False,
     )
+    if arg.crop not in CROPS:
+        raise UserError(f"crop={arg.crop}: {nearest(arg.crop, CROPS)}")
+    if arg.crop != "inception" and arg.dataset.startswith("vtab/"):
+        raise UserError(
+            f"crop={arg.crop}: each VTAB task has a crop of its own; leave it out, or set --config.data.recipe"
+        )
+    if arg.trainval and (arg.dataset != "oxford_flowers102" or arg.dev):
+        raise UserError(
+            "trainval adds Flowers' validation images to the final run's training set; leave it out elsewhere"
+        )
     if arg.table2 and arg.dataset != "imagenet2012":
         raise UserError(
             f"table2 is the ImageNet set-up of table 2; with dataset={arg.dataset} set --config.data.resolution"
@@ -93,6 +129,7 @@ def get_config(text: str | None = None) -> ConfigDict:
     """One row of table 4; see the module."""
     arg = parse(text)
     dataset, row, (train, test) = choose_data(arg.dataset, arg.dev)
+    train = f"{train}+validation" if arg.trainval else train
     steps, rates, _, warmup, _ = row
     if arg.lr and arg.lr not in rates:
         raise UserError(f"lr={arg.lr}: table 4 sweeps {rates} here; --config.optim.lr sets any other")
@@ -103,11 +140,12 @@ def get_config(text: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.model = {**model, "num_classes": 0, "head_bias": 0.0, "dtype": "auto"}
     if model["name"] == "vit":
-        config.model.update({"representation_size": 0, "scan": "auto"})
+        dropout = 0.0 if dataset.startswith("vtab/") else choose_dropout(arg.variant, arg.init)
+        config.model.update({"representation_size": 0, "dropout": dropout, "scan": "auto"})
     config.data = {
         "dataset": dataset,
         "split": train,
-        "recipe": "finetune",
+        "recipe": CROPS[arg.crop],
         # The nearest multiple of the patch: 384 for 16 and 32; for 14, 378, and 518 where the paper has it.
         "resolution": tuple(518 if arg.table2 and p == 14 else pixels // p * p for p in patch),
         "batch_size": 512,
@@ -147,7 +185,9 @@ def get_config(text: str | None = None) -> ConfigDict:
 
 def get_sweep(text: str | None = None) -> dict:
     """Table 4's grid for one data set or several: the LR chosen on the development split, then the final runs."""
-    arg = parse_arg(text, variant="", dataset="cifar10", init="", lr="", seeds=3, table2=False, smoke=False)
+    arg = parse_arg(
+        text, variant="", dataset="cifar10", init="", lr="", crop="inception", seeds="3", table2=False, smoke=False
+    )
     names = [arg.dataset] if is_own(arg.dataset) else arg.dataset.split("+")
     grids = [choose_data(name, False)[1][1] for name in names]
     if not arg.lr and len(set(grids)) > 1:
@@ -156,14 +196,11 @@ def get_sweep(text: str | None = None) -> dict:
     tasks = []
     for name in names:
         # The numbers of a config's arguments are read by get_config: what is wrong with them is said before anything runs.
-        spec = f"{__file__}:dataset={name},init={arg.init},variant={arg.variant}{flags}"
+        spec = f"{__file__}:dataset={name},init={arg.init},variant={arg.variant},crop={arg.crop}{flags}"
         title = TITLES.get(name, Path(name).name)
         task = Path(name).name if is_own(name) else name.replace("/", "-")
         tasks.append({"name": task, "title": title, "group": "", "dataset": name, "dev": f"{spec},dev", "final": spec})
-    try:
-        rates = tuple(float(rate) for rate in arg.lr.split("+")) if arg.lr else grids[0]
-    except ValueError as error:
-        raise UserError(f"lr={arg.lr}: expected learning rates with + between, as in 0.003+0.01") from error
+    rates = parse_rates(arg.lr) if arg.lr else grids[0]
     return {
         "title": "Fine-tuning: the learning rate chosen on the development split (table 4)",
         "layout": "transfer" if set(names) <= set(TITLES) else "list",
@@ -171,7 +208,7 @@ def get_sweep(text: str | None = None) -> dict:
         "metric": "top1",
         "tasks": tasks,
         "candidates": {"optim.lr": rates},
-        "seeds": tuple(range(arg.seeds)),
+        "seeds": parse_seeds(arg.seeds),
     }
 
 
@@ -229,9 +266,17 @@ def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:
         test = next((s for s in ("test", "validation", "val") if s in own_splits(dataset)), held_out)
     if dev or test == held_out:
         return dataset, row, (kept, held_out)
-    # Flowers keeps half of its 2,040 training images in a split of their own; the paper's training set is both.
-    train = "train+validation" if dataset == "oxford_flowers102" else "train"
-    return dataset, row, (train, test)
+    return dataset, row, ("train", test)
+
+
+def choose_dropout(variant: str, init: str) -> float:
+    """The release's dropout for a size, or for the size that a checkpoint's name says."""
+    name = Path(init).name
+    if init.startswith("augreg:") or "-aug_" in name:  # arXiv 2106.10270 fine-tunes without
+        return 0.0
+    released = re.fullmatch(r"((?:R\d+\+)?)ViT-(\w)_(\d+)(?:-\d+)?(?:\.npz)?", name)
+    said = f"{released[1]}{released[2]}/{released[3]}" if released else init.partition(":")[2]
+    return DROPOUT.get(variant or said.removesuffix("-224"), 0.0)
 
 
 # Of each family: what makes it small.

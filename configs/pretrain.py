@@ -19,6 +19,13 @@ arXiv 2106.10270; `fewshot` scores 5-shot linear ImageNet accuracy as well, the 
 `real` scores ImageNet ReaL as well, with calibration and intervals, for imagenet2012; `smoke` the row's loss, head, optimizer
 and model family in a minute on any CPU, on digits.
 
+While pre-training, images are evaluated as published: the shorter side resized to 256, the middle 224 cut out. On ImageNet each
+class's sigmoid target is 1e-4 inside [0, 1], as the authors trained.
+
+`augreg` takes AugReg's augmentation alone. Everything else stays the row's: its learning rate, epochs, weight decay, dropout,
+and on ImageNet-21k and JFT its linear decay without clipping. With AugReg's other settings (cosine, 300 epochs, clip 1, weight
+decay 0.1 or 0.03, no dropout, no representation layer) it is configs/augreg.py.
+
 Table 3 has ViTs on every data set, hybrids and ResNets on JFT only. Elsewhere a hybrid takes the row of the ViT of its
 size; so does a Mixer, which is another paper's (arXiv 2105.01601) and has no dropout here; a ResNet takes L's (ours).
 
@@ -46,6 +53,7 @@ JFT = {
     "R101x1": ((7,), 8e-4, "linear", 0.1, 0.0, 0.0),
     "R152x1": ((7,), 6e-4, "linear", 0.1, 0.0, 0.0),
     "R152x2": ((7,), 6e-4, "linear", 0.1, 0.0, 0.0),
+    "R200x3": ((14,), 6e-4, "linear", 0.1, 0.0, 0.0),  # not in table 3: table 6's epochs, R152's rate
     "R50+B/16": ((7,), 8e-4, "linear", 0.1, 0.0, 0.0),
     "R50+B/32": ((7,), 8e-4, "linear", 0.1, 0.0, 0.0),
     "R50+L/32": ((7,), 2e-4, "linear", 0.1, 0.0, 0.0),
@@ -73,6 +81,7 @@ NEAREST_ROW = {
     "R50": "R50x2",
     "R101": "R101x1",
     "R152": "R152x2",
+    "R200": "R200x3",
 }
 
 # dataset: (TFDS name, classes, (training split, held-out split), loss).
@@ -98,6 +107,7 @@ REAL: dict = {
     "name": "scorecard",
     "dataset": "imagenet2012_real",
     "split": "validation",
+    "recipe": "eval_crop",
     "every": "10%",
     "batch_size": 4096,
 }
@@ -174,6 +184,8 @@ def paper_config(arg) -> ConfigDict:
         config.model.update({"representation_size": model["width"], "dropout": dropout, "scan": "auto"})
     config.data = {"dataset": name, "split": train, "recipe": "pretrain", "resolution": side, "batch_size": 4096}
     config.objective = {"name": loss}
+    if arg.dataset == "imagenet2012":
+        config.objective.target_margin = 1e-4
     config.optim = {
         "name": "adam",
         "lr": lr,
@@ -188,7 +200,8 @@ def paper_config(arg) -> ConfigDict:
     config.train = {"duration": f"{arg.epochs or epochs[-1]} epochs", "log_every": "50 steps"}
     config.evals = {}
     if held_out:
-        config.evals.val = {"name": "classification", "split": held_out, "every": "2%", "batch_size": 4096}
+        evaluated = {"split": held_out, "recipe": "eval_crop", "every": "2%", "batch_size": 4096}
+        config.evals.val = {"name": "classification", **evaluated}
     config.checkpoint = {"every": "1000 steps"}
     config.init = {"path": ""}
     config.seed = 0
@@ -248,7 +261,10 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.data.update({"dataset": "digits", "split": "train", "resolution": (2 * ph, 2 * pw), "batch_size": 64})
     config.optim.warmup = "25%"
     config.train.update({"duration": "16 steps", "log_every": "4 steps"})
-    scored = {"val": {"name": "classification", "split": "test", "every": "16 steps", "batch_size": 64}}
+    recipe = next((section.recipe for section in config.evals.values() if "recipe" in section), "eval")
+    scored = {
+        "val": {"name": "classification", "split": "test", "recipe": recipe, "every": "16 steps", "batch_size": 64}
+    }
     if "fewshot" in config.evals:
         splits = {"dataset": "digits", "train_split": "train", "test_split": "test"}
         scored["fewshot"] = {**FEWSHOT, **splits, "every": "16 steps", "batch_size": 64}

@@ -4,11 +4,13 @@
     python -m vit_jax.main --config=configs/quickstart.py:finetune,init=runs/quickstart/pretrain \
         --workdir=runs/quickstart/finetune
 
-Arguments: `pretrain` (the default) Adam at 16x16 pixels, 4x4 patches, tanh representation layer; `finetune` SGD at 20x20
-pixels, 5x5 patches, interpolated position embeddings, new head, Polyak averaging; `init` where fine-tuning starts;
+Arguments: `pretrain` (the default) Adam at 16x16 pixels, 4x4 patches, tanh representation layer; `finetune` SGD at 32x32
+pixels, 8x8 patches, interpolated position embeddings, new head, Polyak averaging; `init` where fine-tuning starts;
 `smoke` a few steps of either.
 
-Expected: at least 97% top-1 on the 360 test digits after fine-tuning; see the README for a measured run.
+Both train on 718 digits and score the other 1,079, so that the accuracy says something: the 95% interval is 1 point to either
+side. Expected, over seeds 0 to 2: 95% top-1 pre-trained, 2 to 3 points more after fine-tuning at the higher resolution; see the
+README for a measured run.
 """
 
 from ml_collections import ConfigDict
@@ -27,8 +29,12 @@ def get_config(text: str | None = None) -> ConfigDict:
     return config
 
 
+# Half of the training images are held out with the test images: on 360 images one is 0.3%, and all of them are easy.
+TRAIN, TEST = "train[:50%]", "train[50%:]+test"
+
+
 def base() -> ConfigDict:
-    """What both phases share: a ViT of 4 blocks of width 96, and evaluation on the test split, raw and averaged."""
+    """What both phases share: a ViT of 4 blocks of width 96, and evaluation on held-out images, raw and averaged."""
     config = ConfigDict()
     config.model = {
         "name": "vit",
@@ -42,11 +48,11 @@ def base() -> ConfigDict:
     }
     config.objective = {"name": "softmax"}
     config.evals = {
-        "digits": {"name": "classification", "split": "test", "every": "20%", "batch_size": 120},
+        "digits": {"name": "classification", "split": TEST, "every": "20%", "batch_size": 120},
         "fewshot": {
             "name": "fewshot",
-            "train_split": "train",
-            "test_split": "test",
+            "train_split": TRAIN,
+            "test_split": TEST,
             "shots": (1, 5, 10),
             "every": "100%",
             "batch_size": 120,
@@ -64,7 +70,7 @@ def pretrain() -> ConfigDict:
     config.model.update({"representation_size": 96, "dropout": 0.1})
     config.data = {
         "dataset": "digits",
-        "split": "train",
+        "split": TRAIN,
         "recipe": "pretrain",
         "resolution": (16, 16),
         "batch_size": 128,
@@ -84,18 +90,18 @@ def pretrain() -> ConfigDict:
 
 
 def finetune(init: str) -> ConfigDict:
-    """SGD with momentum at 20x20 pixels, zero-initialised head, Polyak averaging: table 4 and section 3.2, smaller."""
+    """SGD with momentum at 32x32 pixels, zero-initialised head, Polyak averaging: table 4 and section 3.2, smaller."""
     config = base()
     config.data = {
         "dataset": "digits",
-        "split": "train",
+        "split": TRAIN,
         "recipe": "pretrain",  # inception crops, as the release fine-tunes
-        "resolution": (20, 20),
+        "resolution": (32, 32),
         "batch_size": 40,
         "crop_area": (0.85, 1.0),
         "flip": False,
     }
     config.optim = {"name": "sgd", "lr": 0.03, "decay": "cosine", "warmup": "10%", "clip_norm": 1.0}
-    config.train = {"duration": "20 epochs", "log_every": "25 steps", "average_decay": 0.98}
+    config.train = {"duration": "12 epochs", "log_every": "25 steps", "average_decay": 0.98}
     config.init = {"path": init, "head": "zeros", "weights": "average"}
     return config

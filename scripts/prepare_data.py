@@ -64,7 +64,7 @@ def move_split_ids(direction: str, names: list[str], file: str, data_dir: str) -
         ids, rest = split_ids.export(names, file, data_dir)
     else:
         ids, rest = split_ids.place(file, data_dir)
-    counts = ", ".join(f"{task} {sum(map(len, lists.values())):,}" for task, lists in ids.tasks.items())
+    counts = ", ".join(f"{task} {len(set().union(*lists.values())):,}" for task, lists in ids.tasks.items())
     print(f"ids in {ids.path} (sha256 {ids.sha256[:16]}): {counts}")
     if rest:
         print(f"{'left out' if direction == 'export' else 'not checked'}, since not prepared: {', '.join(rest)}")

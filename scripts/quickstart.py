@@ -4,6 +4,7 @@ python scripts/quickstart.py [--workdir=runs/quickstart] [--config.KEY=VALUE for
 """
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -16,25 +17,31 @@ from vit_jax.main import EXIT_INTERRUPTED, parse_command_line, prepare_process, 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
 
 
+def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95% interval of a share observed on so many images. Source: Wilson 1927, the score interval."""
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return middle - half, middle + half
+
+
 def table(scores: dict[str, dict[str, float]]) -> str:
-    """One table: a row per phase and kind of weights, top-1 and few-shot accuracies in percent."""
+    """One table: a row per phase and kind of weights; top-1 with its interval and few-shot accuracies, in percent."""
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(title="Digits: accuracy on the 360 held-out test images", title_style="bold")
-    shown.add_column("trained")
-    shown.add_column("weights")
-    columns = {
-        "top-1": "digits/top1",
-        "1-shot": "fewshot/1shot",
-        "5-shot": "fewshot/5shot",
-        "10-shot": "fewshot/10shot",
-    }
-    for name in columns:
+    count = int(next(iter(scores.values()))["eval/digits/num_examples"])
+    shown = Table(title=f"Digits: accuracy on {count:,} held-out images", title_style="bold")
+    shots = ("1shot", "5shot", "10shot")
+    for name in ("trained", "weights"):
+        shown.add_column(name)
+    for name in ("top-1", "95% interval", *(shot.replace("shot", "-shot") for shot in shots)):
         shown.add_column(name, justify="right")
     for phase, found in scores.items():
         for weights, kind in (("raw", "eval"), ("averaged", "eval_average")):
-            shown.add_row(phase, weights, *(f"{found[f'{kind}/{key}']:.2%}" for key in columns.values()))
+            top1 = found[f"{kind}/digits/top1"]
+            low, high = interval(top1, count)
+            few = (f"{found[f'{kind}/fewshot/{shot}']:.1%}" for shot in shots)
+            shown.add_row(phase, weights, f"{top1:.1%}", f"{100 * low:.1f} to {high:.1%}", *few)
     console = Console(width=80)
     with console.capture() as capture:
         console.print(shown)
@@ -56,12 +63,12 @@ def main() -> int:
 
     prepare_process()
     workdir = Path(flags.workdir)
-    folders = {"pre-trained, 16x16": workdir / "pretrain", "fine-tuned, 20x20": workdir / "finetune"}
+    folders = {"pre-trained, 16x16": workdir / "pretrain", "fine-tuned, 32x32": workdir / "finetune"}
     pretrain, finetune = folders.values()
     scores = {}
     for title, folder, spec in (
         ("pre-trained, 16x16", pretrain, f"{CONFIG}:pretrain"),
-        ("fine-tuned, 20x20", finetune, f"{CONFIG}:finetune,init={pretrain}"),
+        ("fine-tuned, 32x32", finetune, f"{CONFIG}:finetune,init={pretrain}"),
     ):
         print(f"\n== {title}: {folder}", flush=True)
         try:

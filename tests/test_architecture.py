@@ -15,7 +15,8 @@ ROOMS = {"metrics", "models", "partition", "data", "convert", "train", "evals", 
 MAY_IMPORT = {
     "types": set(),
     "files": {"types"},
-    "config": {"types", "files"},
+    "values": {"types"},
+    "config": {"types", "files", "values"},
     "console": {"types"},
     "metrics": {"types", "files", "console"},
     "partition": {"types"},
@@ -30,7 +31,8 @@ MAY_IMPORT = {
     "initial": {"types", "files", "config", "convert", "models"},  # where parameters start: the `init` section
     # The composition root, with `run`: the two that know every room.
     "assemble": {"types", "files", "config", "initial", *ROOMS},
-    "run": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
+    "plan": {"types", "assemble", "partition", "models"},  # what a run will do, in words
+    "run": {"types", "files", "config", "record", "initial", "assemble", "plan", *ROOMS},
     "main": {"types", "config", "partition", "run", "train.loop"},
     # Many runs: each is started as main would start it.
     "sweeps": {"types", "files", "config", "record", "initial", "assemble", "run", "main", *ROOMS},

@@ -12,6 +12,7 @@ import pytest
 from vit_jax import config as configs
 from vit_jax.assemble import build_model, grid_of, resolve
 from vit_jax.data import vtab
+from vit_jax.data.preprocess import describe_transform, make_transform
 from vit_jax.models.build import abstract_params, count_params
 from vit_jax.sweeps.grid import load_grid, probe_config
 from vit_jax.types import UserError
@@ -31,6 +32,7 @@ TABLE_3 = [
     ("R101x1", "jft", (7,), 8e-4, "linear", 0.1, 0.0),
     ("R152x1", "jft", (7,), 6e-4, "linear", 0.1, 0.0),
     ("R152x2", "jft", (7,), 6e-4, "linear", 0.1, 0.0),
+    ("R200x3", "jft", (14,), 6e-4, "linear", 0.1, 0.0),  # of table 6
     ("R50+B/16", "jft", (7,), 8e-4, "linear", 0.1, 0.0),
     ("R50+B/32", "jft", (7,), 8e-4, "linear", 0.1, 0.0),
     ("R50+L/32", "jft", (7,), 2e-4, "linear", 0.1, 0.0),
@@ -134,6 +136,11 @@ def test_pre_training_is_table_3(row):
     assert config.init.path == ""
     # One sigmoid per class, and a bias of -10, so that it starts from "nothing is there".
     assert (config.objective.name, config.model.head_bias) == ("sigmoid", -10.0)
+    # The authors' ImageNet runs have targets of 1e-4 and 1 - 1e-4.
+    assert config.objective.target_margin == (1e-4 if dataset == "imagenet2012" else 0.0)
+    # Shorter side to 256, middle 224.
+    evaluated = describe_transform(make_transform(config.evals.val.recipe, config.evals.val.resolution))
+    assert (evaluated["resized_to"], evaluated["keep_aspect"], evaluated["crop"]) == ([256, 256], True, "central")
     assert config.model.num_classes == CLASSES[dataset]
 
 
@@ -205,6 +212,7 @@ def test_the_reassessed_labels_of_imagenet_are_an_argument_away(name):
     section = config.evals.real
     assert some(section, "name", "dataset", "split") == ("scorecard", "imagenet2012_real", "validation")
     assert section.resolution == config.data.resolution
+    assert section.recipe == {"pretrain": "eval_crop", "finetune": "eval"}[name]
     # Likelihood and calibration are of what the training objective makes of the scores.
     assert section.likelihood == config.objective.name == {"pretrain": "sigmoid", "finetune": "softmax"}[name]
     smoke = load(name, "variant=B/16,dataset=imagenet2012,real,smoke")
@@ -225,6 +233,64 @@ def test_the_held_out_images_are_not_trained_on():
     assert load("pretrain", "dataset=imagenet21k").evals.val.split == "full[25600:51200]"
     assert load("pretrain", "dataset=imagenet2012").data.split == "train[:99%]"
     assert load("pretrain", "dataset=imagenet2012").evals.val.split == "train[99%:]"
+
+
+# AugReg's recommended checkpoints, as their file names say: augmentation (RandAugment's layers and magnitude, mixup), weight
+# decay, dropout and stochastic depth.
+AUGREG = {
+    "Ti/16": ((0, 0), 0.0, 0.03, 0.0),
+    "S/32": ((0, 0), 0.0, 0.1, 0.0),
+    "S/16": ((2, 0), 0.0, 0.03, 0.0),
+    "B/32": ((2, 0), 0.0, 0.1, 0.0),
+    "B/16": ((2, 15), 0.2, 0.1, 0.0),
+    "B/8": ((2, 15), 0.5, 0.1, 0.0),
+    "L/16": ((2, 20), 0.5, 0.1, 0.0),
+    "R+Ti/16": ((0, 0), 0.0, 0.03, 0.0),
+    "R26+S/32": ((2, 0), 0.0, 0.1, 0.0),
+    "R50+L/32": ((2, 15), 0.2, 0.1, 0.1),
+}
+
+
+@pytest.mark.parametrize("variant", AUGREG)
+def test_augreg_trains_each_size_as_its_checkpoint_is_named(variant):
+    randaugment, mixup, weight_decay, drop = AUGREG[variant]
+    config = load("augreg", f"variant={variant}")
+    assert (config.data.randaugment, config.train.mixup) == (randaugment, mixup)
+    optim = some(config.optim, "name", "lr", "decay", "weight_decay", "clip_norm")
+    assert optim == ("adam", 1e-3, "cosine", weight_decay, 1.0)
+    assert steps_of(config, lambda c: c.optim.warmup) == 10_000
+    assert (config.train.duration, config.data.batch_size) == ("300 epochs", 4096)
+    assert some(config.model, "dropout", "stochastic_depth", "representation_size") == (drop, drop, 0)
+    assert (config.objective.name, config.model.head_bias, config.model.num_classes) == ("sigmoid", -10.0, 21843)
+    assert config.evals.val.recipe == "eval_crop"
+
+
+def test_augreg_on_imagenet_is_softmax_with_a_representation_layer():
+    config = load("augreg", "variant=B/16,dataset=imagenet2012,epochs=30")
+    assert configs.to_dict(config.objective) == {"name": "softmax", "label_smoothing": 0.0}
+    assert some(config.model, "representation_size", "head_bias", "dropout") == (768, 0.0, 0.0)
+    assert (config.data.randaugment, config.train.mixup, config.optim.weight_decay) == ((2, 15), 0.5, 0.1)
+    assert config.train.duration == "30 epochs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("dataset=cifar10", "configs/pretrain.py takes any, with augreg=NAME"),
+        ("epochs=90", "AugReg has 300 and 30"),
+        ("variant=Mixer-B/16", "AugReg trains ViTs and hybrids"),
+        ("aug=medium", r"augreg=medium: did you mean 'medium"),
+    ],
+)
+def test_what_augreg_did_not_train_is_an_error(arguments, message):
+    with pytest.raises(UserError, match=message):
+        load("augreg", arguments)
+
+
+def test_a_rows_augreg_is_the_augmentation_alone():
+    pairs = (load("pretrain", f"variant=B/16,dataset=imagenet21k,augreg={name}") for name in ("none", "strong2"))
+    lines = configs.differences(*(configs.to_dict(config) for config in pairs))
+    assert [line.split(":")[0] for line in lines] == ["data.randaugment", "train.mixup"]
 
 
 # Hybrids, ResNets, Mixers
@@ -279,7 +345,7 @@ def test_resnets_are_the_released_ones(variant, millions):
     assert grid_of(config) == (7, 7)
 
 
-@pytest.mark.parametrize("variant", ["R50x1", "R50x2", "R101x1", "R152x1", "R152x2"])
+@pytest.mark.parametrize("variant", ["R50x1", "R50x2", "R101x1", "R152x1", "R152x2", "R200x3"])
 def test_resnets_train_with_adam_by_table_3(variant):
     (epochs,), lr, decay, weight_decay, _ = ROWS_3[variant, "jft"]
     config = load("bit", f"variant={variant},dataset=jft,optimizer=adam")
@@ -317,7 +383,7 @@ def test_resnets_train_with_sgd_by_bits_recipe(dataset, choices, lr, warmup, cli
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("variant=B/16", "no ResNet 'B/16'; write it as R26, R50, R101, R152 and a width"),
+        ("variant=B/16", "no ResNet 'B/16'; write it as R26, R50, R101, R152, R200 and a width"),
         ("variant=R51x1", "no ResNet 'R51x1'"),
         ("optimizer=adma", r"optimizer=adma is unknown; did you mean 'adam'\?"),
         ("optimizer=adam,epochs=40", "epochs=40: table 3 has"),
@@ -514,14 +580,70 @@ def test_fine_tuning_is_table_4(dataset):
     assert some(config.model, "representation_size", "dropout", "head_bias", "num_classes") == (0, 0.0, 0.0, 0)
     assert (config.init.head, config.train.average_decay) == ("zeros", 0.0)
     # The final run trains on the whole training set, and scores the test split.
-    assert config.data.split == ("train+validation" if dataset == "oxford_flowers102" else "train")
+    assert config.data.split == "train"
+    # The authors' own runs: the Inception crop, 5 to 100% of the area, and flip; evaluated by squashing.
+    assert some(config.data, "recipe", "crop_area", "flip") == ("pretrain", (0.05, 1.0), True)
     (scored,) = config.evals.values()
-    assert scored.split == ("validation" if dataset == "imagenet2012" else "test")
+    assert (scored.split, scored.recipe) == ("validation" if dataset == "imagenet2012" else "test", "eval")
     # To choose the rate, a part of the training set is held out and scored.
     config = load("finetune", f"variant=B/16,dataset={dataset},dev")
     (scored,) = config.evals.values()
     assert (config.data.split, scored.split) == (f"train[:{100 - held_out}%]", f"train[{100 - held_out}%:]")
     assert config.checkpoint.best_metric == "eval/dev/top1"
+
+
+@pytest.mark.parametrize(
+    ("crop", "resized", "keep_aspect"),
+    [("inception", None, False), ("resize", 448, False), ("resize_small", 448, True)],
+)
+def test_the_crop_of_training_images_is_an_argument(crop, resized, keep_aspect):
+    for dataset in ("cifar10", "imagenet2012,table2"):
+        config = load("finetune", f"variant=B/16,dataset={dataset},crop={crop}")
+        side = config.data.resolution[0]
+        made = describe_transform(make_transform(config.data.recipe, config.data.resolution))
+        larger = resized and round(resized * side / 384)
+        assert (made["resized_to"], made["keep_aspect"]) == (larger and [larger, larger], keep_aspect)
+        assert (made["crop"], made["flip"]) == ("random" if resized else "inception", True)
+        grid = load_grid(f"{ROOT / 'configs' / 'finetune.py'}:variant=B/16,dataset=cifar10,crop={crop}", [])
+        assert (
+            configs.load(grid.final_runs("cifar10", grid.candidates()[0])[0].config).data.recipe == config.data.recipe
+        )
+    with pytest.raises(UserError, match=r"crop=inceptoin: did you mean 'inception'\?"):
+        load("finetune", "dataset=cifar10,crop=inceptoin")
+    with pytest.raises(UserError, match="each VTAB task has a crop of its own"):
+        load("finetune", "dataset=vtab/dtd,crop=resize")
+
+
+def test_flowers_validation_images_are_trained_on_by_name_only():
+    assert load("finetune", "dataset=oxford_flowers102,trainval").data.split == "train+validation"
+    for arguments in ("dataset=oxford_flowers102,trainval,dev", "dataset=oxford_iiit_pet,trainval"):
+        with pytest.raises(UserError, match="trainval adds Flowers' validation images"):
+            load("finetune", arguments)
+
+
+# The release's settings: 0.1 for L/16, H/14, R50+B/16 and, inheriting from L/16, R50+L/32; AugReg fine-tunes without.
+@pytest.mark.parametrize(
+    ("arguments", "dropout"),
+    [
+        *[(f"variant={v}", 0.1) for v in ("L/16", "H/14", "R50+B/16", "R50+L/32")],
+        *[(f"variant={v}", 0.0) for v in ("Ti/16", "S/32", "B/8", "B/16", "B/32", "L/32", "R26+B/32", "R+Ti/16")],
+        ("init=imagenet21k:L/16", 0.1),
+        ("init=imagenet21k:R50+B/16", 0.1),
+        ("init=imagenet21k:B/16", 0.0),
+        ("init=imagenet21k+imagenet2012:L/16", 0.1),
+        ("init=imagenet21k+imagenet2012:B/16-224", 0.0),
+        ("init=weights/ViT-L_16.npz", 0.1),
+        ("init=R50+ViT-B_16.npz", 0.1),
+        ("init=ViT-L_32.npz", 0.0),
+        ("init=augreg:L/16", 0.0),
+        ("init=augreg:R50+L/32", 0.0),
+        ("init=L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0.npz,variant=L/16", 0.0),
+        ("init=runs/mine", 0.0),
+        ("variant=L/16,dataset=vtab/dtd", 0.0),
+    ],
+)
+def test_dropout_in_fine_tuning_is_the_releases(arguments, dropout):
+    assert load("finetune", arguments).model.dropout == dropout
 
 
 @pytest.mark.parametrize("dataset", TABLE_4)
@@ -577,6 +699,7 @@ def test_a_folder_of_ones_own_is_fine_tuned_with_what_it_has(image_folder):
     config = load("finetune", f"variant=Ti/16,dataset={image_folder}")
     (scored,) = config.evals.values()
     assert (config.data.split, scored.split) == ("train_kept", "train_held_out")
+    assert some(config.data, "recipe", "resolution", "batch_size") == ("pretrain", (224, 224), 64)
     (image_folder / "test").mkdir()
     config = load("finetune", f"variant=Ti/16,dataset={image_folder}")
     (scored,) = config.evals.values()
@@ -645,6 +768,15 @@ def test_fine_tuning_sweeps_the_whole_row_of_table_4():
         load_grid(f"{ROOT / 'configs' / 'finetune.py'}:variant=B/16,dataset=cifar10+imagenet2012", [])
 
 
+@pytest.mark.parametrize("name", ["finetune:dataset=cifar10", "vtab:variant=B/16", "fewshot:init=x.npz"])
+def test_a_sweeps_seeds_are_how_many(name):
+    name, arguments = name.split(":")
+    assert load_grid(f"{ROOT / 'configs' / name}.py:{arguments},seeds=2", []).sweep.seeds == (0, 1)
+    for wrong in ("0", "0+1", "-1", "two"):
+        with pytest.raises(UserError, match=r"expected how many, 1 or more; seeds=3 runs seeds 0, 1 and 2"):
+            load_grid(f"{ROOT / 'configs' / name}.py:{arguments},seeds={wrong}", [])
+
+
 # The quickstart
 
 
@@ -657,9 +789,10 @@ def test_the_quickstart_is_the_paper_in_small():
     assert min(grid_of(after)) > 4  # a higher resolution, so positions are interpolated
     assert min(before.train.average_decay, after.train.average_decay) > 0.9
     for config in (before, after):
-        assert config.data.split == "train"
-        assert (config.evals.digits.split, config.evals.fewshot.test_split) == ("test", "test")
-        assert (config.evals.fewshot.train_split, config.evals.fewshot.shots) == ("train", (1, 5, 10))
+        # Half of the training images are held out with the test images.
+        assert config.data.split == config.evals.fewshot.train_split == "train[:50%]"
+        assert config.evals.digits.split == config.evals.fewshot.test_split == "train[50%:]+test"
+        assert config.evals.fewshot.shots == (1, 5, 10)
     for key in ("width", "depth", "mlp_dim", "num_heads", "patch_size"):
         assert before.model[key] == after.model[key]
 
@@ -756,6 +889,8 @@ SMOKES = [
     ("hybrid", "variant=R50+L/32,dataset=jft"),
     ("hybrid", "variant=R+Ti/16,dataset=imagenet2012"),
     ("bit", "variant=R152x4,dataset=jft,optimizer=adam"),
+    ("augreg", "variant=B/16,dataset=imagenet21k"),
+    ("augreg", "variant=R50+L/32,dataset=imagenet2012,real"),
     ("bit", "variant=R50x1,dataset=imagenet2012,optimizer=sgd"),
     *[("ablation_posemb", f"positions={kind}") for kind in ("none", "learned_2d", "relative", "sincos_2d")],
     ("ablation_posemb", "positions=learned_1d,at=shared"),

@@ -20,7 +20,6 @@ from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.initial import Init, adopt_source
 from vit_jax.models import build as models
-from vit_jax.models.build import count_params
 from vit_jax.tools.flops import count_flops
 from vit_jax.train import step as steps
 from vit_jax.train.checkpoint import Checkpointer
@@ -66,6 +65,14 @@ def complete(config: ml_collections.ConfigDict) -> list[str]:
     return errors
 
 
+def complete_saved(saved: dict[str, Any]) -> dict[str, Any]:
+    """A config that an older version saved, with the defaults of keys that it could not know."""
+    config = ml_collections.ConfigDict(saved)
+    if not complete(config):  # a mistake is a difference to the config of today, and told as that
+        inherit(config)
+    return configs.to_dict(config)
+
+
 def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] | None = None) -> None:
     """Completes a config, applies overrides, checks it, and lets evaluators inherit the training data's keys.
 
@@ -83,14 +90,19 @@ def resolve(config: ml_collections.ConfigDict, overrides: list[tuple[str, str]] 
         errors = complete(config)
     if errors:
         raise UserError("\n".join(errors))
+    inherit(config)
+    config.lock()
+
+
+def inherit(config: ml_collections.ConfigDict) -> None:
+    """Writes into the evaluators what they leave to the data section and to the objective, in place."""
     with config.unlocked(), config.ignore_type():
         for section in config.evals.values():
-            for key in ("dataset", "data_dir", "resolution"):
+            for key in ("dataset", "data_dir", "exif", "resolution"):
                 if key in section and section[key] in ("", (0, 0)):
                     section[key] = config.data[key]
             if section.get("likelihood") == "":
                 section.likelihood = "sigmoid" if config.objective.name == "sigmoid" else "softmax"
-    config.lock()
 
 
 def follow_init(
@@ -247,52 +259,3 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, An
 def grid_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
     """Tokens per image, (gh, gw)."""
     return models.token_grid(build_model(config), config.data.resolution)
-
-
-def describe_plan(
-    config: ml_collections.ConfigDict,
-    parts: Parts,
-    specs: list[DatasetSpec],
-    total_steps: int,
-    steps_per_epoch: float,
-    flops: int,
-    start_step: int,
-) -> str:
-    """What a run will do, for a person to check before the hours go by; `flops` are those of one training example."""
-    accumulation, mesh, model = parts.settings.accumulation, parts.mesh, config.model
-    (h, w), (gh, gw) = config.data.resolution, grid_of(config)
-    batch_size = config.data.batch_size
-    micro = batch_size // (mesh.size * accumulation)
-    num_params = count_params(parts.abstract.params)
-    begun = f", from step {start_step}" if start_step else ""
-    size = f" {model.depth} x {model.width}" if "depth" in model else f" {'-'.join(map(str, model.depths))}"
-    tokens = f"patches of {'x'.join(map(str, model.patch_size))}" if "patch_size" in model else "features"
-    rows = [
-        ("devices", partition.describe_devices(mesh)),
-        ("model", f"{model.name}{size}, {num_params:,} parameters, {model.dtype}"),
-        ("images", f"{h}x{w}: {gh}x{gw} {tokens}; {flops / 1e9:,.2f} GFLOP to train on one"),
-        ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
-        ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
-        *((s.name, f"{s.split}: {_examples(s)}, {s.num_classes} classes{_class_counts(s)}") for s in specs),
-    ]
-    lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
-    lines += dict.fromkeys(f"  note: {note}" for spec in specs for note in spec.notes)
-    if gh * gw < 16 and model.name != "resnet":
-        lines.append(f"  note: {gh * gw} patches an image are few; a smaller model.patch_size usually does better")
-    if model.name == "vit" and model.width // model.num_heads < 32:
-        lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
-    return "\n".join(lines)
-
-
-def _examples(spec: DatasetSpec) -> str:
-    excluded = f" ({spec.num_excluded:,} more are excluded)" if spec.num_excluded else ""
-    return f"{spec.num_examples:,} examples{excluded}"
-
-
-def _class_counts(spec: DatasetSpec) -> str:
-    """`: cat 12, dog 30`, of many classes the smallest and the largest, and nothing where the counts are not known."""
-    pairs = sorted(zip(spec.class_counts, spec.class_names, strict=False))
-    if len(pairs) > 10:
-        return f", of {pairs[0][0]:,} ({pairs[0][1]}) to {pairs[-1][0]:,} examples ({pairs[-1][1]})"
-    named = ", ".join(f"{name} {count:,}" for name, count in zip(spec.class_names, spec.class_counts, strict=False))
-    return f": {named}" if named else ""

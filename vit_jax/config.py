@@ -4,17 +4,13 @@ A config section is the keyword arguments of one function (or the fields of one 
 key that nothing reads, a misspelt key or a value of the wrong type is an error that names the nearest right one, and a
 new option is a new parameter and nothing else. Defaults of the signature are written into the config before it is shown
 and saved, so no value a run used is left unsaid.
-
-Called by: configs/*.py (`parse_arg`), main, run, scripts.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import math
-import re
 import runpy
 import types
 import typing
@@ -25,8 +21,8 @@ from typing import Any
 import ml_collections
 
 from vit_jax.types import Duration, UserError, nearest
+from vit_jax.values import DURATION, conforms, describe_hint, hint_of, normalise, parse_value
 
-DURATION = re.compile(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(steps?|epochs?|%)?\s*")
 SECTIONS = ("model", "data", "objective", "optim", "train", "evals", "checkpoint", "init", "seed")
 
 
@@ -49,8 +45,23 @@ def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
         if key not in defaults:
             raise UserError(f"config argument {key!r} is unknown; {nearest(key, defaults)}")
         kind = type(defaults[key])
-        values[key] = _parse(text if equals else "True", kind, f"config argument {key}")
+        values[key] = parse_value(text if equals else "True", kind, f"config argument {key}")
     return types.SimpleNamespace(**values)
+
+
+def parse_rates(text: str) -> tuple[float, ...]:
+    """The learning rates of a sweep's `lr`: `0.003+0.01` -> (0.003, 0.01)."""
+    try:
+        return tuple(float(rate) for rate in text.split("+"))
+    except ValueError as error:
+        raise UserError(f"lr={text}: expected learning rates with + between, as in 0.003+0.01") from error
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The seeds of a sweep's `seeds`, which is their number: `3` -> (0, 1, 2)."""
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"seeds={text}: expected how many, 1 or more; seeds=3 runs seeds 0, 1 and 2")
+    return tuple(range(int(text)))
 
 
 def load(spec: str) -> ml_collections.ConfigDict:
@@ -107,16 +118,16 @@ def complete(section: ml_collections.ConfigDict, fn: Callable, path: str, inject
             errors.append(f"config.{path}.{key} is read by nothing; {nearest(key, schema)}")
             continue
         hint = schema[key][0]
-        value = _normalise(section[key], hint)
-        if not _conforms(value, hint):
-            errors.append(f"config.{path}.{key} is {section[key]!r}; expected {_describe(hint)}")
+        value = normalise(section[key], hint)
+        if not conforms(value, hint):
+            errors.append(f"config.{path}.{key} is {section[key]!r}; expected {describe_hint(hint)}")
         else:
             _assign(section, key, value)
     for key, (hint, default) in schema.items():
         if key in section:
             continue
         if default is inspect.Parameter.empty:
-            errors.append(f"config.{path}.{key} is missing; expected {_describe(hint)}")
+            errors.append(f"config.{path}.{key} is missing; expected {describe_hint(hint)}")
         else:
             _assign(section, key, default)
     return errors
@@ -150,7 +161,7 @@ def override(config: ml_collections.ConfigDict, assignments: Iterable[tuple[str,
                 errors.append(f"config.{path} is a section; set one of its keys: {', '.join(section[key])}")
             else:
                 try:
-                    _assign(section, key, _parse(text, _hint_of(section[key]), f"config.{path}"))
+                    _assign(section, key, parse_value(text, hint_of(section[key]), f"config.{path}"))
                 except UserError as error:
                     errors.append(str(error))
     if errors:
@@ -226,72 +237,3 @@ def _assign(section: ml_collections.ConfigDict, key: str, value: Any) -> None:
 
 def _near_key(section: Any, key: str) -> str:
     return nearest(key, section) if isinstance(section, ml_collections.ConfigDict) else "its parent is not a section"
-
-
-def _hint_of(value: Any) -> Any:
-    """The type an override must have, read off the value it replaces; the signature has the last word."""
-    if isinstance(value, tuple) and value and len({type(v) for v in value}) == 1:
-        return tuple[type(value[0]), ...]  # type: ignore[misc]
-    return int | str if type(value) is int else type(value)  # "90 epochs" for 500 steps
-
-
-def _parse(text: str, hint: Any, path: str) -> Any:
-    """Reads text as a value of a type."""
-    if hint is str:
-        return text
-    if hint is bool and text.lower() in ("true", "false", "1", "0"):
-        return text.lower() in ("true", "1")
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    normal = _normalise(value, hint)
-    if not _conforms(normal, hint):
-        raise UserError(f"{path}={text}: expected {_describe(hint)}, found {text!r}")
-    return value if typing.get_origin(hint) is tuple else normal  # a tuple's length is the signature's to decide
-
-
-def _normalise(value: Any, hint: Any) -> Any:
-    if isinstance(value, list):
-        value = tuple(value)
-    if hint is float and type(value) is int:
-        return float(value)
-    if typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)
-        if not isinstance(value, tuple):
-            value = (value,) * (1 if inner[-1] is Ellipsis else len(inner))
-        return tuple(_normalise(v, inner[min(i, len(inner) - 1)]) for i, v in enumerate(value))
-    return value
-
-
-def _conforms(value: Any, hint: Any) -> bool:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if hint == Duration:
-        return type(value) in (int, str) and bool(DURATION.fullmatch(str(value)))
-    if origin is typing.Annotated:
-        return _conforms(value, inner[0])
-    if origin is typing.Literal:
-        return value in inner and type(value) in {type(i) for i in inner}
-    if origin in (typing.Union, types.UnionType):
-        return any(_conforms(value, i) for i in inner)
-    if origin is tuple or hint is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if not inner:
-            return True
-        if inner[-1] is Ellipsis:
-            return all(_conforms(v, inner[0]) for v in value)
-        return len(value) == len(inner) and all(_conforms(v, i) for v, i in zip(value, inner, strict=True))
-    if hint in (int, float):
-        return type(value) is hint
-    return isinstance(value, origin or hint)
-
-
-def _describe(hint: Any) -> str:
-    if hint == Duration:
-        return 'a duration: steps as in 500, or "90 epochs", "5%"'
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")

@@ -25,10 +25,11 @@ from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import metrics, partition, record
-from vit_jax.assemble import Parts, build_parts, complete, describe_plan, follow_init, grid_of, open_data, resolve
+from vit_jax.assemble import Parts, build_parts, complete_saved, follow_init, grid_of, open_data, resolve
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.initial import initial_params
 from vit_jax.models.build import count_params
+from vit_jax.plan import describe_plan
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import NonFinite, fit
 from vit_jax.types import DatasetSpec, TrainState, UserError
@@ -110,11 +111,7 @@ def prepare(
 def _saved_config(folder: epath.Path) -> dict[str, Any] | None:
     """The config of the run that goes on. Keys that it could not know have their defaults: what was done without them."""
     saved = record.saved_config(folder)
-    if saved is None or set(saved) != set(configs.SECTIONS):
-        return saved
-    config = ml_collections.ConfigDict(saved)
-    complete(config)  # a mistake is a difference to the config of today, and told as that
-    return configs.to_dict(config)
+    return saved if saved is None or set(saved) != set(configs.SECTIONS) else complete_saved(saved)
 
 
 def run(

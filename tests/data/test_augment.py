@@ -16,9 +16,12 @@ def ramp(h=16, w=16):
 
 
 def apply(name, image, magnitude, seed=0):
-    import PIL.Image
+    return OPS[name](image, magnitude / 10, np.random.default_rng(seed))
 
-    return np.asarray(OPS[name](PIL.Image.fromarray(image), magnitude / 10, np.random.default_rng(seed)))
+
+def pixels(*values):
+    """An image of one row, a pixel a value."""
+    return np.array([values], np.uint8)
 
 
 def both_signs(name, image, magnitude):
@@ -36,20 +39,62 @@ def test_pointwise_operations_at_magnitude_ten():
     image = ramp()
     assert np.array_equal(apply("Invert", image, 10), 255 - image)
     assert np.array_equal(apply("Posterize", image, 10), image & 0xF0)  # 4 bits
-    assert np.array_equal(apply("Solarize", image, 5), np.where(image < 128, image, 255 - image))
     added = np.where(image < 128, np.minimum(image.astype(int) + 110, 255), image)
     assert np.array_equal(apply("SolarizeAdd", image, 10), added)
     # 1.8 x 0.5 + 0.1 = 1: an enhancement of strength 1 changes nothing.
     for name in ("Color", "Contrast", "Brightness", "Sharpness"):
-        np.testing.assert_allclose(apply(name, image, 5), image, atol=1)
-    np.testing.assert_allclose(apply("Brightness", image, 0), image * 0.1, atol=1)
-    stretched = apply("AutoContrast", image // 2, 10)
-    assert (stretched[..., 0].min(), stretched[..., 0].max()) == (0, 255)
+        assert np.array_equal(apply(name, image, 5), image)
+    assert apply("Brightness", pixels((77, 100, 200)), 10).tolist() == [[[146, 190, 255]]]  # times 1.9, truncated
+    assert apply("Brightness", pixels((77, 100, 200)), 0).tolist() == [[[7, 10, 20]]]  # times 0.1
 
 
-def test_magnitude_zero_is_not_the_identity():
-    assert apply("Posterize", ramp(), 0).max() == 0
-    assert np.array_equal(apply("Solarize", ramp(), 0), 255 - ramp())
+def test_autocontrast_stretches_each_channel_and_truncates():
+    # Red: 255 / (20 - 10) = 25.5, so 15 becomes 127.5. Green is constant, and stays. Blue is stretched already.
+    found = apply("AutoContrast", pixels((10, 7, 0), (15, 7, 99), (20, 7, 255)), 15)
+    assert found.tolist() == [[[0, 7, 0], [127, 7, 99], [255, 7, 255]]]
+
+
+def test_the_solarize_threshold_is_a_byte_and_wraps():
+    image = ramp()
+    # int(25.6 M) mod 256: M = 5 gives 128, 10 and 20 give 0 (all is inverted), 15 gives 384 - 256 = 128.
+    for magnitude in (5, 15):
+        assert np.array_equal(apply("Solarize", image, magnitude), np.where(image < 128, image, 255 - image))
+    for magnitude in (0, 10, 20):
+        assert np.array_equal(apply("Solarize", image, magnitude), 255 - image)
+
+
+def test_posterize_keeps_one_bit_at_magnitude_zero_and_all_at_twenty():
+    image = ramp()
+    assert np.array_equal(apply("Posterize", image, 0), image & 0x80)
+    assert np.array_equal(apply("Posterize", image, 15), image & 0xFC)  # int(4 x 1.5) = 6 bits
+    assert np.array_equal(apply("Posterize", image, 20), image)
+
+
+def test_contrast_blends_with_a_gray_that_only_the_size_decides():
+    # h w / 256: 196 for 224 x 224, and 255 at most. At magnitude 10 the factor is 1.9.
+    large = np.broadcast_to(np.array([100, 50, 210], np.uint8), (224, 224, 3))
+    # 196 + 1.9 (100 - 196) = 13.6; 196 + 1.9 (50 - 196) < 0; 196 + 1.9 (210 - 196) = 222.6
+    assert apply("Contrast", large.copy(), 10)[7, 9].tolist() == [13, 0, 222]
+    # A 16 x 16 picture: 1. 1 + 1.9 x 99 = 189.1
+    assert (apply("Contrast", np.full((16, 16, 3), 100, np.uint8), 10) == 189).all()
+    # 600 x 600: 1406 is clipped to 255. 255 + 0.1 (100 - 255) is 239.5 at magnitude 0.
+    assert (apply("Contrast", np.full((600, 600, 3), 100, np.uint8), 0) == 239).all()
+
+
+def test_color_blends_with_a_truncated_gray():
+    # 0.2989 x 10 + 0.587 x 20 + 0.114 x 35 = 18.719, times 255.5 / 255 = 18.76: 18, where Pillow rounds to 19.
+    # 18 + 1.9 (10 - 18) = 2.8; 18 + 1.9 x 2 = 21.8; 18 + 1.9 x 17 = 50.3
+    assert apply("Color", pixels((10, 20, 35)), 10).tolist() == [[[2, 21, 50]]]
+
+
+def test_sharpness_blends_with_a_truncated_mean_and_leaves_the_border():
+    image = np.full((3, 3, 3), 10, np.uint8)
+    image[1, 1] = 100
+    # (8 x 10 + 5 x 100) / 13 = 44.6: 44. 44 + 1.9 (100 - 44) = 150.4; 44 + 0.1 x 56 = 49.6
+    for magnitude, centre in ((10, 150), (0, 49)):
+        found = apply("Sharpness", image, magnitude)
+        assert found[1, 1].tolist() == [centre] * 3
+        assert (np.delete(found.reshape(9, 3), 4, axis=0) == 10).all()
 
 
 def test_translations_move_by_a_hundred_pixels_per_unit_and_fill_grey():
@@ -63,15 +108,22 @@ def test_translations_move_by_a_hundred_pixels_per_unit_and_fill_grey():
     assert up.swapaxes(0, 1).copy().tobytes() in {left.tobytes(), right.tobytes()}
 
 
-def test_a_shear_moves_rows_by_their_height():
-    sheared = {x.tobytes(): x for x in both_signs("ShearX", ramp(16, 25), 10)}  # 0.3 pixels a row
-    assert len(sheared) == 2
-    for x in sheared.values():
-        row = x[10, :, 0].astype(int)
-        inside = row[(row != 128)]
-        assert set(np.diff(inside)) == {10}  # moved, not stretched
-        shift = int(inside[0] // 10) - int(np.flatnonzero(row != 128)[0])
-        assert abs(shift) == 3  # 10 rows down: 0.3 x 10.5
+def test_a_shear_moves_each_row_by_its_index():
+    image = ramp(16, 25)
+    left, right = image.copy(), image.copy()
+    for y in range(16):
+        # 0.3 pixels a row. Halves are rounded away from zero: 1.5 moves by 2 to the left; to the right x - 1.5 is rounded to
+        # x - 1 from x = 2 on, and before it to a place outside.
+        exact = round(0.3 * y, 6)
+        by = int(exact + 0.5)
+        left[y], right[y] = 128, 128
+        left[y, : 25 - by] = image[y, by:]
+        first, by = (int(exact) + 1, int(exact)) if exact % 1 == 0.5 else (by, by)
+        right[y, first:] = image[y, first - by : 25 - by]
+    found = {x.tobytes() for x in both_signs("ShearX", image, 10)}
+    assert found == {left.tobytes(), right.tobytes()}
+    turned = {x.swapaxes(0, 1).tobytes() for x in both_signs("ShearY", image.swapaxes(0, 1).copy(), 10)}
+    assert turned == found
 
 
 def test_a_rotation_by_thirty_degrees_keeps_the_middle_and_fills_the_corners():

@@ -16,6 +16,7 @@ import pytest
 from vit_jax.data.loader import eval_batches, train_batches
 from vit_jax.data.ops import decode
 from vit_jax.data.preprocess import make_transform
+from vit_jax.data.sources import open_source
 from vit_jax.types import DatasetSpec, UserError
 
 
@@ -155,6 +156,24 @@ def test_a_batch_may_be_larger_than_the_data_set():
     assert take(1, MemorySource(1), batch_size=3)[0].label.tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("upright", [True, False])
+def test_photographs_are_turned_as_exif_says_or_left_as_stored(upright, tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # the stored left edge is the top
+    half = np.zeros((16, 16, 3), np.uint8)
+    half[:, :8] = 200
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    PIL.Image.fromarray(half).save(tmp_path / "train" / "a" / "0.jpg", exif=exif, quality=95)
+    source = open_source(str(tmp_path), "train")
+    whole = make_transform("pretrain", (16, 16), crop_area=(1.0, 1.0), flip=False)
+    training = train_batches(source, whole, batch_size=1, seed=0, upright=upright)
+    evaluation = eval_batches(source, make_transform("eval", (16, 16)), batch_size=1, upright=upright)
+    expected = half.swapaxes(0, 1) if upright else half
+    for image in (next(training).image, next(training).image, next(evaluation).image):
+        assert np.abs(image[0].astype(int) - expected).max() < 30
+    training.close()
+
+
 def test_a_corrupt_training_image_is_replaced_by_the_next_that_decodes():
     good, source = MemorySource(9), MemorySource(9, bad=[2, 3, 8])
     expected = [{2: 4, 3: 4, 8: 0}.get(label, label) for label in labels(take(9, good))]
@@ -253,6 +272,7 @@ import sys
 import time
 from vit_jax.data.loader import eval_batches, train_batches
 from vit_jax.data.preprocess import make_transform
+from vit_jax.data.sources import open_source
 from vit_jax.data.sources import open_source
 source = open_source("digits", "train[:50]", sys.argv[1])
 loader = train_batches(source, make_transform("pretrain", (8, 8)), batch_size=8, seed=0)

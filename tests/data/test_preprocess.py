@@ -59,6 +59,14 @@ def test_finetune_is_448_then_a_random_384():
     assert np.array_equal(transform(IMAGE, rng()), expected)
 
 
+def test_finetune_small_keeps_the_aspect():
+    # 60 x 90 to 448 x 672, then a random 384 of it.
+    generator = rng()
+    top, left = int(generator.integers(448 - 384 + 1)), int(generator.integers(672 - 384 + 1))
+    expected = ops.resize_small(IMAGE, (448, 448))[top : top + 384, left : left + 384]
+    assert np.array_equal(make_transform("finetune_small", (384, 384), flip=False)(IMAGE, rng()), expected)
+
+
 def test_pretrain_crops_a_share_of_crop_area():
     whole = make_transform("pretrain", (20, 30), crop_area=(1.0, 1.0), flip=False)
     square = IMAGE[:60, :60]

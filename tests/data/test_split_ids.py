@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import generated
 
 from vit_jax.data import example_ids, split_ids, vtab
+from vit_jax.data.records import open_builder
 from vit_jax.data.sources import open_source
 from vit_jax.types import UserError
 
@@ -78,6 +80,7 @@ def small(monkeypatch):
     for name, task in vtab.TASKS.items():
         test = task.test if "[" not in task.test else f"{task.test.split('[')[0]}[12:]"
         tiny = {"train800": "train[:8]", "val200": f"{task.val200.split('[')[0]}[10:12]", "test": test}
+        tiny["trainval"] = re.sub(r"\[.*", "[:12]", task.trainval)
         monkeypatch.setitem(vtab.TASKS, name, task._replace(**tiny))
 
 
@@ -112,6 +115,34 @@ def test_the_same_examples_are_taken_from_data_of_another_order(name, here, else
     caplog.clear()
     open_source(f"vtab/{name}", "train800", elsewhere)
     assert caplog.text == ""  # the version no longer decides
+
+
+@pytest.mark.parametrize("name", vtab.TASKS)
+def test_the_light_protocols_thousand_are_found_by_id_too(name, here, elsewhere, imported):
+    original, found = (open_source(f"vtab/{name}", vtab.FIRST_1000, folder) for folder in (here, elsewhere))
+    assert contents(found) == contents(original)
+    assert found.spec.split.startswith("trainval1000 (ids of ")
+    pictures = [np.asarray(PIL.Image.open(io.BytesIO(data))) for data, *_ in original.read_many(range(len(original)))]
+    splits = [list(COUNTS)[int(pixels[0, 0, 1])] for pixels in pictures]
+    # 16 of each in turn, of the 24 or 12 examples that the task has there.
+    expected = {
+        "train+validation": ["train"] * 16 + ["validation"] * 16 + ["train"] * 8 + ["validation"] * 8,
+        "train+test[:12]": ["train"] * 16 + ["test"] * 12 + ["train"] * 8,
+        "train[:12]": ["train"] * 12,
+        "train": ["train"] * 24,
+    }
+    assert splits == expected[vtab.TASKS[name].trainval]
+
+
+def test_a_file_without_the_light_protocols_thousand_serves_where_the_order_is_the_benchmarks(
+    exported, here, elsewhere
+):
+    change_file(exported, lambda task: task.pop("trainval1000"))
+    ids = split_ids.read(exported.path)
+    task = vtab.TASKS["dtd"].dataset
+    assert split_ids.locate(open_builder(task, here), "vtab/dtd", vtab.FIRST_1000, ids) is None
+    with pytest.raises(UserError, match=r"does not list trainval1000, the examples of protocol=light, and this dtd/"):
+        split_ids.locate(open_builder(task, elsewhere), "vtab/dtd", vtab.FIRST_1000, ids)
 
 
 def test_without_the_file_the_order_decides(here, elsewhere):
@@ -164,7 +195,9 @@ def change_file(exported, change, task="dtd"):
         ),
         (lambda t: t["train800"].pop(), "lists 7 ids as train800, expected 8"),
         (lambda t: t["val200"].__setitem__(0, t["train800"][0]), "dtd lists 1 ids more than once"),
-        (lambda t: t.pop("val200"), "dtd lists train800, expected train800, val200"),
+        (lambda t: t.pop("val200"), "dtd lists train800, trainval1000, expected train800, val200"),
+        (lambda t: t["trainval1000"].append(t["trainval1000"][0]), "dtd lists 1 ids more than once in trainval1000"),
+        (lambda t: t["trainval1000"].pop(), "lists 47 ids as trainval1000, expected 48"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_and_not_put_in_place(change, message, exported, elsewhere):
@@ -235,7 +268,7 @@ def test_the_script_imports_what_it_can_check(exported, tmp_path):
     done = run_script("--split-ids=import", f"--source={exported.path}", f"--data-dir={tmp_path / 'data'}")
     assert done.returncode == 0, done.stderr
     assert (
-        f"ids in {tmp_path / 'data' / 'vtab_split_ids.json'} (sha256 {exported.sha256[:16]}): caltech101 34, "
+        f"ids in {tmp_path / 'data' / 'vtab_split_ids.json'} (sha256 {exported.sha256[:16]}): caltech101 48, "
         in done.stdout
     )
     assert "not checked, since not prepared: caltech101, cifar100, dtd" in done.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit_jax.data import ops
+from vit_jax.data import augment, ops
 from vit_jax.data.jpeg import TopOfJpeg, find_height
 
 with np.load(Path(__file__).resolve().parents[1] / "golden" / "tf_image.npz") as file:
@@ -52,6 +52,23 @@ def test_resize_small_and_central_crop_are_big_visions(key):
     for image, tolerance in ((PHOTOGRAPH.astype(np.float32), KERNEL), (PHOTOGRAPH, BYTES)):
         found = ops.central_crop(ops.resize_small(image, (small, small)), (28, 28))
         assert largest_error(found, GOLDEN[key]) < tolerance
+
+
+class Drawn:
+    """A generator that draws the sign it is given."""
+
+    def __init__(self, sign):
+        self._sign = sign
+
+    def random(self):
+        return 0.0 if self._sign < 0 else 1.0
+
+
+@pytest.mark.parametrize("key", keys("randaugment"))
+def test_operations_of_randaugment_are_tensorflows_to_the_bit(key):
+    _, magnitude, name, *sign = key.split("_")
+    found = augment.OPS[name](PHOTOGRAPH[:24, :32].copy(), int(magnitude) / 10, Drawn(int(sign[0]) if sign else 1))
+    assert np.array_equal(found, GOLDEN[key])
 
 
 def test_a_jpeg_decodes_as_tensorflows_accurate_method_does():

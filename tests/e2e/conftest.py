@@ -30,6 +30,7 @@ TINY = {
     "model.mlp_dim": 512,  # its kernels are just large enough to be split over devices
     "model.num_heads": 1,
     "model.representation_size": 32,
+    "data.split": "train",
     "data.batch_size": 120,  # of 1,437 examples: step 12 holds the end of an epoch and the start of the next
     # Adam divides an element's gradient by its own size, so one that cancels to nearly zero (a class with exactly its share of
     # a batch, under a head of zeros) moves by its rounding, which differs between one and eight devices. This epsilon is of

@@ -29,7 +29,10 @@ def test_a_run_killed_three_times_ends_bit_identical_to_one_never_stopped(
     assert first < second < 16
 
     config = json.loads((workdir / "config.json").read_text())
-    del config["data"]["exclude"], config["optim"]["b1"]  # as if by a version that did not have these keys
+    # As if by a version that did not have these keys, one of which evaluators take from the data section.
+    for section in (config["data"], *config["evals"].values()):
+        del section["exif"]
+    del config["data"]["exclude"], config["optim"]["b1"]
     (workdir / "config.json").write_text(json.dumps(config))
 
     run = program.start(workdir, data=data)  # in the middle of a save again

@@ -10,8 +10,7 @@ import pytest
 
 from vit_jax import partition
 from vit_jax.data.sources import open_source
-from vit_jax.evals.fewshot import FewShot, choose_examples, ridge_predict
-from vit_jax.types import UserError
+from vit_jax.evals.fewshot import FewShot, choose_examples, drawing_order, ridge_predict
 
 
 def choose(labels, num_classes, shots, seed):
@@ -103,9 +102,24 @@ def test_more_shots_contain_the_fewer():
     assert five.reshape(4, 5)[:, 0].tolist() == one.tolist()
 
 
-def test_a_class_with_too_few_examples_is_an_error_that_names_it():
-    with pytest.raises(UserError, match=r"2 classes have fewer than 3 .* \(class 1 has 2\)"):
-        choose_examples(np.array([0, 0, 0, 1, 1, 3, 3, 3]), 4, 3, 0)
+def test_a_class_with_too_few_examples_gives_those_it_has():
+    labels = np.array([0, 0, 0, 1, 1, 3, 3, 3, 3])
+    chosen = choose_examples(labels, 4, 3, 0)
+    assert np.bincount(labels[chosen], minlength=4).tolist() == [3, 2, 0, 3]
+    assert chosen.tolist() == choose(labels, 4, 3, 0)
+
+
+def test_examples_are_drawn_from_the_order_in_which_tfds_reads():
+    labels, order = np.array([0, 1, 0, 1, 0, 1, 0, 1]), np.array([6, 7, 4, 5, 2, 3, 0, 1])
+    found = choose_examples(labels, 2, 2, 5, order)
+    assert found.tolist() == order[choose(labels[order], 2, 2, 5)].tolist()
+    assert found.tolist() != choose_examples(labels, 2, 2, 5).tolist()
+
+
+def test_a_set_of_one_file_is_drawn_from_as_it_is_stored(folder, tmp_path):
+    source = open_source("digits", "train[:100]", str(tmp_path / "tfds"))
+    assert drawing_order(source).tolist() == list(range(100))
+    assert drawing_order(open_source(str(folder[0]), "train")) is None
 
 
 # The evaluator

@@ -41,8 +41,14 @@ STEMS = {
     "R50+L/16": ("L", (3, 4, 9), 1, 16),
     "R50+L/32": ("L", (3, 4, 6, 3), 1, 32),
 }
-# arXiv 1512.03385 table 1; R26 has two units a stage.
-DEPTHS = {"R26": (2, 2, 2, 2), "R50": (3, 4, 6, 3), "R101": (3, 4, 23, 3), "R152": (3, 8, 36, 3)}
+# arXiv 1512.03385 table 1, R200 arXiv 1603.05027; R26 has two units a stage.
+DEPTHS = {
+    "R26": (2, 2, 2, 2),
+    "R50": (3, 4, 6, 3),
+    "R101": (3, 4, 23, 3),
+    "R152": (3, 8, 36, 3),
+    "R200": (3, 24, 36, 3),
+}
 # Width, depth, hidden units across tokens and across channels: arXiv 2105.01601 table 1.
 MIXERS = {
     "S": (512, 8, 256, 2048),
@@ -87,6 +93,7 @@ UNRELEASED = [
     *((f"R50+{size}", "token") for size in ("B/32", "L/16")),
     *((f"Mixer-{size}", None) for size in ("S/32", "H/14")),
     ("R26x1", None),
+    ("R200x3", None),
 ]
 
 
@@ -249,7 +256,7 @@ def test_a_wrong_variant_names_the_nearest_right_one(variant, message):
             r"no hybrid 'R50\+B/8'; did you mean 'R50\+B/\d+'\? \(known: R\+Ti/16, R26\+S/32, ",
         ),
         (any_variant, "R26+L/32", r"no hybrid 'R26\+L/32'; did you mean 'R26\+"),
-        (resnet_variant, "R50", "no ResNet 'R50'; write it as R26, R50, R101, R152 and a width: R50x1, R152x2"),
+        (resnet_variant, "R50", "no ResNet 'R50'; write it as R26, R50, R101, R152, R200 and a width: R50x1, R152x2"),
         (resnet_variant, "R50x0", "no ResNet 'R50x0'"),
         (any_variant, "R60x1", "no ResNet 'R60x1'"),
         (mixer_variant, "Ti/16", "no Mixer 'Ti/16'; sizes are S, B, L, H, and B/16 has patches of 16 pixels"),

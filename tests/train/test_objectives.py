@@ -39,6 +39,13 @@ def test_sigmoid_is_summed_over_classes(smoothing):
     np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
 
 
+def test_a_target_margin_moves_each_target_inside_whatever_the_number_of_classes():
+    p = 1 / (1 + np.exp(-LOGITS))
+    y = np.where(np.eye(7)[LABELS] == 1, 1 - 1e-2, 1e-2)
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(axis=-1)
+    np.testing.assert_allclose(values(sigmoid_cross_entropy(target_margin=1e-2))["loss"], expected, rtol=1e-5)
+
+
 def test_a_head_of_bias_minus_ten_starts_with_the_loss_of_one_missed_class():
     # 21,843 classes at -10: log(1 + e^10) for the right one and 21,842 log(1 + e^-10) for the others.
     found = values(sigmoid_cross_entropy(), np.full((1, 21843), -10.0), np.array([5]))

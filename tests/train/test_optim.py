@@ -32,6 +32,13 @@ def test_the_rate_at_seven_steps_by_hand(decay, expected):
     assert schedule(jnp.asarray(3)).dtype == jnp.float32
 
 
+def test_the_staircase_drops_after_300_600_and_900_of_1000_steps():
+    # VTAB's own script: TensorFlow's piecewise_constant keeps its value up to and at each boundary.
+    schedule = make_schedule(lr=1.0, total_steps=1000, decay="staircase", warmup=0)
+    found = [float(schedule(jnp.asarray(step))) for step in (300, 301, 600, 601, 900, 901)]
+    assert found == pytest.approx([1, 0.1, 0.1, 0.01, 0.01, 0.001])
+
+
 @pytest.mark.parametrize(("decay", "end"), [("cosine", 0.0), ("linear", 1e-5), ("constant", 0.5)])
 def test_the_rate_starts_at_the_peak_without_warm_up_and_ends_where_it_should(decay, end):
     schedule = make_schedule(lr=0.5, total_steps=20, decay=decay, warmup=0)

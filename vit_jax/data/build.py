@@ -34,6 +34,8 @@ class TrainData:
       randaugment: (layers, magnitude) of RandAugment, after crop and flip; (0, 0) for none.
       color_jitter: brightness, contrast and saturation change by up to this share.
       random_erasing: probability that a rectangle becomes noise.
+      exif: `apply` turns photographs as their EXIF orientation says; `ignore` leaves them as stored, as TensorFlow and so the
+        published numbers do.
       data_dir: where TFDS data sets lie; "" for $TFDS_DATA_DIR or ~/tensorflow_datasets.
       workers: processes that prepare batches; 0 prepares them in threads of this process.
       threads: threads that read and decode, in each process.
@@ -46,12 +48,13 @@ class TrainData:
     split: str
     resolution: tuple[int, int]
     batch_size: int
-    recipe: Literal["pretrain", "finetune", "resize_flip", "eval"]
+    recipe: Literal["pretrain", "finetune", "finetune_small", "resize_flip", "eval"]
     crop_area: tuple[float, float] = (0.05, 1.0)
     flip: bool = True
     randaugment: tuple[int, int] = (0, 0)
     color_jitter: float = 0.0
     random_erasing: float = 0.0
+    exif: Literal["apply", "ignore"] = "apply"
     data_dir: str = ""
     workers: int = 0
     threads: int = 2
@@ -110,6 +113,7 @@ class TrainData:
             prefetch=self.prefetch,
             max_corrupt=self.max_corrupt,
             corrupt=corrupt,
+            upright=self.exif == "apply",
         )
 
     def preprocessing(self) -> dict[str, Any]:

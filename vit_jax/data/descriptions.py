@@ -48,7 +48,7 @@ def check_prepared(root: str, name: str) -> None:
     Raises:
       UserError: as `open_directory`.
     """
-    base = epath.Path(root) / name
+    base = epath.Path(root) / name.replace("\0", "")  # which TFDS refuses
     if (config := base / ".config" / "metadata.json").exists():
         read_json(config, advice=ADVICE)
     for pattern in (f"*/{FEATURES}", f"*/*/{FEATURES}"):

@@ -108,6 +108,7 @@ def train_batches(
     prefetch: int = 2,
     max_corrupt: int = 100,
     corrupt: Iterable[str] = (),
+    upright: bool = True,
 ) -> TrainLoader:
     """Endless shuffled batches for training.
 
@@ -129,6 +130,7 @@ def train_batches(
       prefetch: batches kept ready (by each worker).
       max_corrupt: different corrupt images that are replaced before the run stops.
       corrupt: names already known, from a checkpoint; they are not reported again.
+      upright: images are turned as EXIF says.
 
     Returns:
       The loader; close it when done.
@@ -143,7 +145,7 @@ def train_batches(
         raise UserError(f"seed and start_step must be 0 or more, found {seed} and {start_step}")
     cv2.setNumThreads(0)  # a pool of its own in each thread or worker only makes them wait for each other
     keys = TrainKeys(len(source), batch_size, process_index, process_count, seed)
-    reader = BatchReader(source, transform, seed, replace=True, max_corrupt=max_corrupt)
+    reader = BatchReader(source, transform, seed, replace=True, max_corrupt=max_corrupt, upright=upright)
     batches = grain.MapDataset.source(keys)[start_step:].map(reader)
     iterator = _read_ahead(batches, workers, threads, prefetch)
     return TrainLoader(source, iterator, max_corrupt, corrupt, copy=workers > 0)
@@ -158,6 +160,7 @@ def eval_batches(
     process_count: int = 1,
     threads: int = 2,
     max_corrupt: int = 100,
+    upright: bool = True,
 ) -> EvalLoader:
     """One pass over a split, in order: each example once over all processes, the last batch padded with zeros.
 
@@ -173,6 +176,7 @@ def eval_batches(
       process_count: number of processes; divides batch_size.
       threads: batches decoded at once.
       max_corrupt: corrupt images, which get mask 0, before the evaluation stops.
+      upright: images are turned as EXIF says.
 
     Returns:
       The loader; `mask` says which rows count, `.corrupt` which examples are missing from the pass.
@@ -185,7 +189,7 @@ def eval_batches(
     share = _check_shares(source, batch_size, process_index, process_count)
     cv2.setNumThreads(0)
     keys = EvalKeys(len(source), batch_size, share, process_index)
-    reader = BatchReader(source, transform, 0, replace=False, max_corrupt=max_corrupt)
+    reader = BatchReader(source, transform, 0, replace=False, max_corrupt=max_corrupt, upright=upright)
     batches = grain.MapDataset.source(keys).map(reader)
     iterator = _read_ahead(batches, 0, threads, threads)
     return EvalLoader(source, iterator, max_corrupt, len(keys))

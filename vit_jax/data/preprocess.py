@@ -12,7 +12,9 @@ import numpy as np
 from vit_jax.data import augment, ops
 from vit_jax.types import UserError
 
-RecipeName = Literal["pretrain", "finetune", "resize_flip", "eval", "eval_crop", "fewshot", "objectnet"]
+RecipeName = Literal[
+    "pretrain", "finetune", "finetune_small", "resize_flip", "eval", "eval_crop", "fewshot", "objectnet"
+]
 
 
 class Recipe(NamedTuple):
@@ -34,8 +36,9 @@ class Recipe(NamedTuple):
 
 
 RECIPES: dict[str, Recipe] = {
-    "pretrain": Recipe(None, "inception", True, "arXiv 2010.11929, appendix B.1; the release"),
-    "finetune": Recipe(7 / 6, "random", True, "big_vision transfer: 448 -> 384"),
+    "pretrain": Recipe(None, "inception", True, "the release's pre-training and fine-tuning"),
+    "finetune": Recipe(7 / 6, "random", True, "arXiv 1912.11370; VTAB: 448 -> 384"),
+    "finetune_small": Recipe(7 / 6, "random", True, "big_vision transfer: shorter side 448 -> 384", keep_aspect=True),
     "resize_flip": Recipe(1.0, "none", True, "VTAB tasks whose label a crop would change"),
     "eval": Recipe(1.0, "none", False, "the release"),
     "eval_crop": Recipe(8 / 7, "central", False, "big_vision: shorter side 256 -> 224", keep_aspect=True),
@@ -161,7 +164,7 @@ def describe_transform(transform: Transform) -> dict[str, Any]:
         "crop": recipe.crop,
         "crop_area": list(transform.crop_area) if recipe.crop == "inception" else None,
         "flip": recipe.may_flip and transform.flip,
-        "kernel": "area when shrinking, else bilinear" if recipe.keep_aspect else "bilinear",
+        "kernel": "area" if recipe.keep_aspect else "bilinear",
         "keep_aspect": recipe.keep_aspect,
         "antialias": recipe.keep_aspect,
         "corner_rule": "half-pixel centers",

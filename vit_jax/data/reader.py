@@ -37,17 +37,20 @@ class BatchReader:
       seed: of the augmentation: example `index` in `epoch` sees `default_rng([seed, epoch, index])`.
       replace: a corrupt image is replaced by the next example that decodes (training); otherwise its mask is 0.
       max_corrupt: how many examples in a row are tried as replacement, before the batch is given up.
+      upright: images are turned as EXIF says.
     """
 
-    def __init__(self, source: Source, transform: Transform, seed: int, replace: bool, max_corrupt: int):
+    def __init__(
+        self, source: Source, transform: Transform, seed: int, replace: bool, max_corrupt: int, upright: bool = True
+    ):
         self._source, self._transform = source, transform
         self._seed, self._replace, self._max_corrupt = seed, replace, max_corrupt
         self._decode = getattr(source, "decode", decode)
         self._checked = getattr(source, "checked", False)
         # Of each image that is known to decode: where its height stands (see `data.jpeg`), else 0.
         self._partial = self._decode is decode and getattr(transform, "crops_first", False)
-        if self._partial:  # pre-training, where decoding is most of the work: as the release does it
-            self._decode = functools.partial(decode, fast_dct=True)
+        if self._decode is decode:  # crops, which training takes, are decoded the fast way, as the release decodes
+            self._decode = functools.partial(decode, fast_dct=self._partial, upright=upright)
         self._places = np.zeros(len(source) if self._partial else 0, np.uint16)
         self._shape = transform(np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0)).shape
 

@@ -14,6 +14,7 @@ from etils import epath
 from vit_jax.data import prepare
 from vit_jax.data.descriptions import ADVICE, check_prepared, check_shards, open_directory, refusing
 from vit_jax.data.imagenet import competing_classes
+from vit_jax.data.reading_order import reading_order
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.files import open_regular, printable
 from vit_jax.types import DatasetSpec, Label, UserError
@@ -69,6 +70,13 @@ class TfdsSource:
 
     def __len__(self) -> int:
         return self.spec.num_examples
+
+    def reading_order(self) -> np.ndarray:
+        """Places of the split's examples in the order in which TFDS's own pipeline would read them, int64 (n,)."""
+        splits = dict(self._records.dataset_info.splits.items())
+        counts = {name: split.num_examples for name, split in splits.items()}
+        slices = parse_split(self.spec.name, self.stored, counts)
+        return reading_order(slices, {name: split.shard_lengths for name, split in splits.items()})
 
     def read(self, index: int) -> tuple[bytes, Label, str]:
         """Example `index` of the split: (encoded image, label or labels, name)."""
@@ -225,11 +233,9 @@ def find_builder(dataset: str, root: str) -> Any:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import read_only_builder
 
+    check_prepared(root, _base_name(dataset))
     try:
-        check_prepared(root, _base_name(dataset))
         return read_only_builder.builder_from_files(dataset, data_dir=root)
-    except UserError:
-        raise
     except tfds.core.DatasetNotFoundError:
         return None
     except Exception as error:  # TFDS checks nothing itself; see data.descriptions
@@ -247,7 +253,7 @@ def _explain_missing(dataset: str, root: str, data_dir: str) -> str:
     """Why a TFDS name cannot be opened, and what to do."""
     import tensorflow_datasets as tfds
 
-    base = _base_name(dataset)
+    base, flag = _base_name(dataset), f" --data-dir={data_dir}" if data_dir else ""
     folder = os.path.join(root, base)
     found = []
     for path, _, files in os.walk(folder):
@@ -256,7 +262,7 @@ def _explain_missing(dataset: str, root: str, data_dir: str) -> str:
     if found:
         return (
             f"{dataset!r} is not among what is prepared in {folder}: found {', '.join(sorted(found))}; name one of them as "
-            f"name/config:version, or prepare {dataset!r}: `{prepare.COMMAND} {dataset}{_flag(data_dir)}`"
+            f"name/config:version, or prepare {dataset!r}: `{prepare.COMMAND} {dataset}{flag}`"
         )
     if base in PRIVATE:
         return (
@@ -266,14 +272,10 @@ def _explain_missing(dataset: str, root: str, data_dir: str) -> str:
         )
     if base in tfds.list_builders(with_community_datasets=False):
         return (
-            f"{dataset} is not prepared: no {base} in {root}. Prepare it with `{prepare.COMMAND} {dataset}{_flag(data_dir)}`, "
+            f"{dataset} is not prepared: no {base} in {root}. Prepare it with `{prepare.COMMAND} {dataset}{flag}`, "
             "or set TFDS_DATA_DIR to the folder that holds it"
         )
     return prepare.unknown_name_message(dataset)
-
-
-def _flag(data_dir: str) -> str:
-    return f" --data-dir={data_dir}" if data_dir else ""
 
 
 def _find_keys(dataset: str, info: Any) -> tuple[str, str]:

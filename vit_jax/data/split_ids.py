@@ -20,9 +20,10 @@ from etils import epath
 
 from vit_jax.data import prepare
 from vit_jax.data.example_ids import ids_of, write_whole
+from vit_jax.data.reading_order import reading_order
 from vit_jax.data.records import find_builder, open_builder
 from vit_jax.data.splits import parse_split, split_names
-from vit_jax.data.vtab import PREFIX, TASKS, Task, find_task, stored_split
+from vit_jax.data.vtab import FIRST_1000, PREFIX, TASKS, Task, find_task, stored_split
 from vit_jax.types import UserError
 
 FILE = "vtab_split_ids.json"  # in the folder of prepared data sets
@@ -37,7 +38,7 @@ class SplitIds(NamedTuple):
     Args:
       path: where it is.
       sha256: of its bytes.
-      tasks: {task: {train800, val200, and where it is listed, test: ids in order}}.
+      tasks: {task: {train800, val200, and where they are listed, test and trainval1000: ids in order}}.
     """
 
     path: str
@@ -63,13 +64,17 @@ def read(path: str) -> SplitIds:
     wrong = []
     for task, lists in content["tasks"].items():
         find_task(task)
-        if not set(LISTS[:2]) <= set(lists) <= set(LISTS):
+        if not set(LISTS[:2]) <= set(lists) <= {*LISTS, FIRST_1000}:
             wrong.append(
-                f"{task} lists {', '.join(sorted(lists)) or 'nothing'}, expected train800, val200 and maybe test"
+                f"{task} lists {', '.join(sorted(lists)) or 'nothing'}, expected train800, val200 and maybe test and {FIRST_1000}"
             )
-        seen = [name for ids in lists.values() for name in ids]
-        if len(seen) != len(set(seen)):
-            wrong.append(f"{task} lists {len(seen) - len(set(seen))} ids more than once")
+        # The first 1,000 are among the others: only they may be listed again.
+        for part, seen in (
+            (FIRST_1000, lists.get(FIRST_1000, ())),
+            ("", [name for key, ids in lists.items() if key != FIRST_1000 for name in ids]),
+        ):
+            if twice := len(seen) - len(set(seen)):
+                wrong.append(f"{task} lists {twice} ids more than once{part and f' in {part}'}")
     if wrong:
         raise UserError(f"{path}: {'; '.join(wrong)}")
     return SplitIds(path, hashlib.sha256(data).hexdigest(), content["tasks"])
@@ -109,12 +114,21 @@ def locate(builder: Any, dataset: str, split: str, ids: SplitIds) -> tuple[str, 
     counts = {s: builder.info.splits[s].num_examples for s in builder.info.splits}
     starts = dict(zip(stored, np.cumsum([0, *(counts[s] for s in stored)]).tolist(), strict=False))
     found = {}
-    for part in LISTS[:2] if split != "test" or "test" not in lists else ("test",):
+    for part in (split,) if split in lists and split in ("test", FIRST_1000) else LISTS[:2]:
         wanted = parse_split(dataset, stored_split(task, part), counts)
-        if (expected := sum(s.stop - s.start for s in wanted)) != len(lists[part]):
+        expected = sum(s.stop - s.start for s in wanted)
+        if (expected := min(expected, 1000) if part == FIRST_1000 else expected) != len(lists[part]):
             raise UserError(f"{dataset}: {ids.path} lists {len(lists[part]):,} ids as {part}, expected {expected:,}")
         home = [(starts[s.name], starts[s.name] + counts[s.name]) for s in wanted]
         found[part] = _place(index, lists[part], f"{dataset}: of the ids in {ids.path}", home)
+    if split == FIRST_1000 and split not in lists:
+        first = starts[task.train800.split("[")[0]] + np.arange(len(found["train800"]))
+        if not np.array_equal(found["train800"], first):
+            raise UserError(
+                f"{dataset}: {ids.path} does not list {FIRST_1000}, the examples of protocol=light, and this "
+                f"{builder.info.full_name} has another order than the data that it was written from; export the ids again there"
+            )
+        return None
     if split == "test" and "test" not in lists:
         test = [(starts[s.name] + s.start, starts[s.name] + s.stop) for s in parse_split(dataset, task.test, counts)]
         places = np.concatenate(list(found.values()))
@@ -172,6 +186,19 @@ def index_of(builder: Any, task: Task) -> tuple[tuple[str, ...], Mapping[str, Se
     return stored, places
 
 
+def first_1000(info: Any, task: Task) -> np.ndarray:
+    """Places in a task's stored `trainval` of the examples that the benchmark's own script trains on; int64 (1000,)."""
+    splits = dict(info.splits.items())
+    slices = parse_split(info.full_name, task.trainval, {name: s.num_examples for name, s in splits.items()})
+    return reading_order(slices, {name: s.shard_lengths for name, s in splits.items()})[:1000]
+
+
+def _stored_ids(builder: Any, task: Task, split: str) -> list[str]:
+    counts = {s: builder.info.splits[s].num_examples for s in builder.info.splits}
+    slices = parse_split(builder.info.full_name, split, counts)
+    return [i for s in slices for i in ids_of(builder, task.dataset, s.name)[s.start : s.stop]]
+
+
 def export(names: Sequence[str], path: str, data_dir: str = "") -> tuple[SplitIds, list[str]]:
     """Writes the ids of tasks, as their data is prepared here.
 
@@ -194,14 +221,14 @@ def export(names: Sequence[str], path: str, data_dir: str = "") -> tuple[SplitId
             left_out.append(name)
             continue
         builder = open_builder(task.dataset, data_dir)
-        counts = {s: builder.info.splits[s].num_examples for s in builder.info.splits}
         lists = {}
         for part in LISTS:
             # Most test splits are splits of their own; the others are what an order or a draw left over.
             if part == "test" and "[" not in task.test and task.dataset != "caltech101":
                 continue
-            slices = parse_split(PREFIX + name, stored_split(task, part), counts)
-            lists[part] = [i for s in slices for i in ids_of(builder, task.dataset, s.name)[s.start : s.stop]]
+            lists[part] = _stored_ids(builder, task, stored_split(task, part))
+        trainval = _stored_ids(builder, task, task.trainval)
+        lists[FIRST_1000] = [trainval[i] for i in first_1000(builder.info, task)]
         tasks[name], versions[name] = lists, builder.info.full_name
     if not tasks:
         raise UserError(f"none of VTAB's data sets is prepared in {prepare.find_data_dir(data_dir)}: see --check")
@@ -228,7 +255,7 @@ def place(path: str, data_dir: str = "") -> tuple[SplitIds, list[str]]:
         if (builder := find_builder(find_task(name).dataset, root)) is None:
             unchecked.append(name)
             continue
-        for split in ("train800val200", "test"):
+        for split in ("train800val200", "test", *({FIRST_1000} & set(ids.tasks[name]))):
             try:
                 locate(builder, PREFIX + name, split, ids)
             except UserError as error:

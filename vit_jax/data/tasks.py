@@ -11,7 +11,7 @@ import numpy as np
 from vit_jax.data import ops, prepare, split_ids
 from vit_jax.data.records import TfdsSource, open_builder
 from vit_jax.data.splits import parse_split
-from vit_jax.data.vtab import PREFIX, TASKS, Task, find_task, stored_split
+from vit_jax.data.vtab import FIRST_1000, PREFIX, TASKS, Task, find_task, stored_split
 from vit_jax.types import DatasetSpec, Label, UserError
 
 
@@ -27,6 +27,10 @@ class TaskSource(TfdsSource):
     def __init__(self, spec: DatasetSpec, folder: str, task_name: str, stored: str, places: np.ndarray | None = None):
         self._task_name, self._places = task_name, places
         super().__init__(spec, folder, ("image", ""), stored)
+
+    def reading_order(self) -> np.ndarray:
+        """As `TfdsSource.reading_order`; examples that were chosen one by one have an order of their own."""
+        return super().reading_order() if self._places is None else np.arange(len(self))
 
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
         """As `TfdsSource.read_many`."""
@@ -51,7 +55,7 @@ def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
 
     Args:
       dataset: `vtab/TASK`.
-      split: train800, val200, train800val200 or test.
+      split: one of vtab.SPLITS.
       data_dir: folder of prepared data sets; empty for the default.
 
     Returns:
@@ -66,12 +70,14 @@ def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
     builder = open_builder(task.dataset, data_dir)
     info = builder.info
     slices = parse_split(dataset, stored, {name: s.num_examples for name, s in info.splits.items()})
-    count, places = sum(s.stop - s.start for s in slices), None
+    count, places, said = sum(s.stop - s.start for s in slices), None, split
     ids = split_ids.find(data_dir)
     listed = ids is not None and dataset.removeprefix(PREFIX) in ids.tasks
     if ids is not None and (found := split_ids.locate(builder, dataset, split, ids)):
         stored, places = found
-        count, said = len(places), f"{split} (ids of {os.path.basename(ids.path)}, sha256 {ids.sha256[:16]})"
+        said = f"{split} (ids of {os.path.basename(ids.path)}, sha256 {ids.sha256[:16]})"
+    elif split == FIRST_1000:
+        places = split_ids.first_1000(info, task)
     if not listed:
         _check_version(dataset, task, str(info.version))
     names = tuple(map(str, range(task.classes)))
@@ -86,8 +92,8 @@ def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
     shape = info.features["image"].shape
     spec = DatasetSpec(
         name=dataset,
-        split=split if places is None else said,
-        num_examples=count,
+        split=said,
+        num_examples=count if places is None else len(places),
         num_classes=task.classes,
         class_names=names,
         image_shape=(shape[0], shape[1], shape[2]),

@@ -68,7 +68,7 @@ class Task(NamedTuple):
       version: of the builder, as the benchmark pins it; `3.*.*` is any of major version 3.
       classes: number of labels.
       label: the feature that is the label, or a function of the example.
-      train800, val200, test: splits in TFDS's syntax.
+      trainval, train800, val200, test: splits in TFDS's syntax; trainval is the benchmark's training and validation part.
       augmentation: what training may do to an image.
     """
 
@@ -78,30 +78,45 @@ class Task(NamedTuple):
     version: str
     classes: int
     label: str | Callable[[Mapping[str, Any]], int]
+    trainval: str
     train800: str
     val200: str
     test: str
     augmentation: Augmentation
 
 
-def _task(group, title, dataset, version, classes, val200, test="test", *, label="label", aug="crop_flip") -> Task:
-    return Task(group, title, dataset, version, classes, label, "train[:800]", val200, test, aug)
+def _task(
+    group, title, dataset, version, classes, trainval, val200, test="test", *, label="label", aug="crop_flip"
+) -> Task:
+    return Task(group, title, dataset, version, classes, label, trainval, "train[:800]", val200, test, aug)
 
 
 # In the order of table 9 of arXiv 2010.11929.
 TASKS = {
-    "caltech101": _task("natural", "Caltech101", "caltech101", "3.*.*", 102, "train[2754:2954]"),
-    "cifar100": _task("natural", "CIFAR-100", "cifar100", "3.*.*", 100, "train[45000:45200]"),
-    "dtd": _task("natural", "DTD", "dtd", "3.*.*", 47, "validation[:200]"),
-    "flowers102": _task("natural", "Flowers102", "oxford_flowers102", "2.*.*", 102, "validation[:200]"),
-    "pets": _task("natural", "Pets", "oxford_iiit_pet", "3.*.*", 37, "train[2944:3144]"),
-    "sun397": _task("natural", "Sun397", "sun397/tfds", "4.*.*", 397, "validation[:200]"),
-    "svhn": _task("natural", "SVHN", "svhn_cropped", "3.*.*", 10, "train[65931:66131]"),
-    "camelyon": _task("specialized", "Camelyon", "patch_camelyon", "2.*.*", 2, "validation[:200]"),
-    "eurosat": _task("specialized", "EuroSAT", "eurosat/rgb", "2.*.*", 10, "train[16200:16400]", "train[21600:]"),
-    "resisc45": _task("specialized", "Resisc45", "resisc45", "3.*.*", 45, "train[18900:19100]", "train[25200:]"),
+    "caltech101": _task("natural", "Caltech101", "caltech101", "3.*.*", 102, "train", "train[2754:2954]"),
+    "cifar100": _task("natural", "CIFAR-100", "cifar100", "3.*.*", 100, "train", "train[45000:45200]"),
+    "dtd": _task("natural", "DTD", "dtd", "3.*.*", 47, "train+validation", "validation[:200]"),
+    "flowers102": _task(
+        "natural", "Flowers102", "oxford_flowers102", "2.*.*", 102, "train+validation", "validation[:200]"
+    ),
+    "pets": _task("natural", "Pets", "oxford_iiit_pet", "3.*.*", 37, "train", "train[2944:3144]"),
+    "sun397": _task("natural", "Sun397", "sun397/tfds", "4.*.*", 397, "train+validation", "validation[:200]"),
+    "svhn": _task("natural", "SVHN", "svhn_cropped", "3.*.*", 10, "train", "train[65931:66131]"),
+    "camelyon": _task("specialized", "Camelyon", "patch_camelyon", "2.*.*", 2, "train+validation", "validation[:200]"),
+    "eurosat": _task(
+        "specialized", "EuroSAT", "eurosat/rgb", "2.*.*", 10, "train[:21600]", "train[16200:16400]", "train[21600:]"
+    ),
+    "resisc45": _task(
+        "specialized", "Resisc45", "resisc45", "3.*.*", 45, "train[:25200]", "train[18900:19100]", "train[25200:]"
+    ),
     "retinopathy": _task(
-        "specialized", "Retinopathy", "diabetic_retinopathy_detection/btgraham-300", "3.*.*", 5, "validation[:200]"
+        "specialized",
+        "Retinopathy",
+        "diabetic_retinopathy_detection/btgraham-300",
+        "3.*.*",
+        5,
+        "train+validation",
+        "validation[:200]",
     ),
     # CLEVR's own test split has no annotations: its validation split is scored.
     "clevr_count": _task(
@@ -110,6 +125,7 @@ TASKS = {
         "clevr",
         "3.*.*",
         8,
+        "train",
         "train[63000:63200]",
         "validation",
         label=clevr_count,
@@ -121,18 +137,20 @@ TASKS = {
         "clevr",
         "3.*.*",
         6,
+        "train",
         "train[63000:63200]",
         "validation",
         label=clevr_distance,
         aug="flip",
     ),
-    "dmlab": _task("structured", "DMLab", "dmlab", "2.0.1", 6, "validation[:200]", aug="flip"),
+    "dmlab": _task("structured", "DMLab", "dmlab", "2.0.1", 6, "train+validation", "validation[:200]", aug="flip"),
     "dsprites_loc": _task(
         "structured",
         "dSpr-Loc",
         "dsprites",
         "2.*.*",
         16,
+        "train[:663552]",
         "train[589824:590024]",
         "train[663552:]",
         label=dsprites_location,
@@ -144,13 +162,22 @@ TASKS = {
         "dsprites",
         "2.*.*",
         16,
+        "train[:663552]",
         "train[589824:590024]",
         "train[663552:]",
         label=dsprites_orientation,
         aug="crop",
     ),
     "kitti": _task(
-        "structured", "KITTI-Dist", "kitti", "3.1.0", 4, "validation[:200]", label=kitti_distance, aug="flip"
+        "structured",
+        "KITTI-Dist",
+        "kitti",
+        "3.1.0",
+        4,
+        "train+validation",
+        "validation[:200]",
+        label=kitti_distance,
+        aug="flip",
     ),
     "smallnorb_azim": _task(
         "structured",
@@ -158,17 +185,26 @@ TASKS = {
         "smallnorb",
         "2.*.*",
         18,
+        "train+test[:50%]",
         "test[:200]",
         "test[50%:]",
         label="label_azimuth",
         aug="crop",
     ),
     "smallnorb_elev": _task(
-        "structured", "sNORB-Elev", "smallnorb", "2.*.*", 9, "test[:200]", "test[50%:]", label="label_elevation"
+        "structured",
+        "sNORB-Elev",
+        "smallnorb",
+        "2.*.*",
+        9,
+        "train+test[:50%]",
+        "test[:200]",
+        "test[50%:]",
+        label="label_elevation",
     ),
 }
 PREFIX = "vtab/"
-# What the benchmark's own script trains on: the first images of train + validation, whose first 1,000 are train's.
+# What the benchmark's own script trains on: the first 1,000 images of `trainval` in the order in which TFDS reads its files.
 FIRST_1000 = "trainval1000"
 SPLITS = ("train800", "val200", "train800val200", FIRST_1000, "test")
 
@@ -186,7 +222,8 @@ def find_task(dataset: str) -> Task:
 
 
 def stored_split(task: Task, split: str) -> str:
-    """A task's split in terms of its data set's: `train800val200` -> `train[:800]+validation[:200]`.
+    """A task's split in terms of its data set's: `train800val200` -> `train[:800]+validation[:200]`. Of FIRST_1000, it is the
+    split whose first 1,000 examples, as TFDS reads it, are meant.
 
     Raises:
       UserError: not one of SPLITS.
@@ -195,7 +232,7 @@ def stored_split(task: Task, split: str) -> str:
         "train800": task.train800,
         "val200": task.val200,
         "train800val200": f"{task.train800}+{task.val200}",
-        FIRST_1000: "train[:1000]",
+        FIRST_1000: task.trainval,
         "test": task.test,
     }
     if split not in stored:

@@ -8,7 +8,7 @@ Called by: evals.*, run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from jax.sharding import Mesh
 
@@ -17,6 +17,9 @@ from vit_jax.data.loader import eval_batches
 from vit_jax.data.preprocess import make_transform
 from vit_jax.data.sources import Source
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
+
+# Whether photographs are turned as EXIF says: "" as the data section says, which is where it is explained.
+Exif = Literal["", "apply", "ignore"]
 
 
 class Evaluator(Protocol):
@@ -34,7 +37,14 @@ class Evaluator(Protocol):
 
 
 def read_split(
-    source: Source, *, recipe: str, resolution: tuple[int, int], batch_size: int, mesh: Mesh, max_corrupt: int
+    source: Source,
+    *,
+    recipe: str,
+    resolution: tuple[int, int],
+    batch_size: int,
+    mesh: Mesh,
+    max_corrupt: int,
+    exif: Exif = "apply",
 ) -> Iterator[tuple[Batch, int]]:
     """Yields every example of a split exactly once, as (global batch on the devices, real rows in it on this process).
 
@@ -51,6 +61,7 @@ def read_split(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         max_corrupt=max_corrupt,
+        upright=exif != "ignore",
     )
     count = 0
     for batch in batches:

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
-from vit_jax.evals.base import read_split
+from vit_jax.evals.base import Exif, read_split
 from vit_jax.evals.scoring import keep_competing
 from vit_jax.metrics import Mean
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
@@ -38,7 +38,7 @@ class Classification:
 
     Args:
       split: what to score, in TFDS's syntax.
-      dataset, data_dir: as in the data section; "" for the training set's.
+      dataset, data_dir, exif: as in the data section; "" for the training set's.
       resolution: (h, w) pixels; (0, 0) for the training resolution.
       recipe: `eval` squashes images to it, as in the release; `eval_crop` keeps their aspect and crops the middle.
       batch_size: global.
@@ -51,6 +51,7 @@ class Classification:
     split: str
     dataset: str = ""
     data_dir: str = ""
+    exif: Exif = ""
     resolution: tuple[int, int] = (0, 0)
     recipe: Literal["eval", "eval_crop"] = "eval"
     batch_size: int = 512
@@ -98,6 +99,7 @@ class Classification:
             batch_size=self.batch_size,
             mesh=mesh,
             max_corrupt=self.max_corrupt,
+            exif=self.exif,
         )
         on_device = [self._step(params, batch) for batch, _ in batches]
         fetched = jax.device_get(on_device)

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
-from vit_jax.evals.base import read_split
-from vit_jax.types import DatasetSpec, Duration, UserError
+from vit_jax.evals.base import Exif, read_split
+from vit_jax.types import DatasetSpec, Duration
 
 # The constant feature appended for the bias, and what keeps a constant feature's scale finite: big_vision's values.
 BIAS_FEATURE = 100.0
@@ -29,10 +29,10 @@ class FewShot:
 
     Args:
       train_split, test_split: where the k examples come from, and what is scored.
-      dataset, data_dir: as in the data section; "" for the training set's.
+      dataset, data_dir, exif: as in the data section; "" for the training set's.
       resolution: (h, w) pixels after resizing to 8/7 of it and cropping the centre (256 -> 224); (0, 0) for the training
         resolution.
-      shots: examples per class, several values.
+      shots: examples per class, several values; a class that has fewer gives those it has.
       seeds: one draw of examples each; results are their mean.
       l2_reg: weight of the squared norm, 2^10.
       batch_size: global.
@@ -43,6 +43,7 @@ class FewShot:
     test_split: str
     dataset: str = ""
     data_dir: str = ""
+    exif: Exif = ""
     resolution: tuple[int, int] = (0, 0)
     shots: tuple[int, ...] = (1, 5, 10)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -68,15 +69,21 @@ class FewShot:
             self._features = jit_features(forward, mesh)
         (train_x, train_y), (test_x, test_y) = (
             extract_features(
-                self._features, params, source, mesh, resolution=self.resolution, batch_size=self.batch_size
+                self._features,
+                params,
+                source,
+                mesh,
+                resolution=self.resolution,
+                batch_size=self.batch_size,
+                exif=self.exif,
             )
             for source in self._sources
         )
-        num_classes = self._sources[0].spec.num_classes
+        num_classes, order = self._sources[0].spec.num_classes, drawing_order(self._sources[0])
         scores: dict[str, float] = {}
         for k in self.shots:
             for seed in self.seeds:
-                chosen = choose_examples(train_y, num_classes, k, seed)
+                chosen = choose_examples(train_y, num_classes, k, seed, order)
                 predicted = ridge_predict(
                     train_x[chosen], train_y[chosen], test_x, num_classes=num_classes, l2_reg=self.l2_reg
                 )
@@ -101,17 +108,26 @@ def extract_features(
     *,
     resolution: tuple[int, int],
     batch_size: int,
+    exif: Exif = "apply",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Representation (n, d) and label (n,) of a whole split, in the split's order; `features` is from `jit_features`."""
     batches = read_split(
-        source, recipe="fewshot", resolution=resolution, batch_size=batch_size, mesh=mesh, max_corrupt=0
+        source,
+        recipe="fewshot",
+        resolution=resolution,
+        batch_size=batch_size,
+        mesh=mesh,
+        max_corrupt=0,
+        exif=exif,
     )
     parts = [jax.device_get(features(params, batch)) for batch, _ in batches]
     x, y, mask = (np.concatenate(rows) for rows in zip(*parts, strict=True))
     return x[mask > 0], y[mask > 0]
 
 
-def choose_examples(labels: np.ndarray, num_classes: int, shots: int, seed: int) -> np.ndarray:
+def choose_examples(
+    labels: np.ndarray, num_classes: int, shots: int, seed: int, order: np.ndarray | None = None
+) -> np.ndarray:
     """Indices of `shots` examples per class: one numpy generator per seed permutes each class's examples in turn.
 
     So the 5 examples of a seed contain its 1 example, and the choice depends on the order of the split only.
@@ -119,21 +135,22 @@ def choose_examples(labels: np.ndarray, num_classes: int, shots: int, seed: int)
     Args:
       labels: int (n,).
       num_classes: classes, 0 to num_classes - 1.
-      shots: examples per class.
+      shots: examples per class; a class that has fewer gives those it has.
       seed: of the generator.
+      order: int (n,), the order in which the examples are drawn from; None for that of `labels`.
 
-    Raises:
-      UserError: a class has fewer examples.
+    Source: big_vision's few-shot evaluator, which draws from the order in which TFDS reads a split.
     """
-    rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(np.where(labels == c)[0])[:shots] for c in range(num_classes)]
-    short = [c for c, indices in enumerate(chosen) if len(indices) < shots]
-    if short:
-        raise UserError(
-            f"few-shot: {len(short)} classes have fewer than {shots} training examples (class {short[0]} has "
-            f"{len(chosen[short[0]])}); lower evals.*.shots or use another train_split"
-        )
-    return np.concatenate(chosen)
+    order = np.arange(len(labels)) if order is None else order
+    rng, ordered = np.random.default_rng(seed), labels[order]
+    chosen = [rng.permutation(np.where(ordered == c)[0])[:shots] for c in range(num_classes)]
+    return order[np.concatenate(chosen)]
+
+
+def drawing_order(source: Source) -> np.ndarray | None:
+    """The order in which TFDS would read a source's examples, int (n,); None for a source that is not TFDS's."""
+    find = getattr(source, "reading_order", None)
+    return None if find is None else find()
 
 
 def ridge_predict(x: np.ndarray, y: np.ndarray, test_x: np.ndarray, *, num_classes: int, l2_reg: float) -> np.ndarray:

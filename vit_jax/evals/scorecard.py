@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
-from vit_jax.evals.base import read_split
+from vit_jax.evals.base import Exif, read_split
 from vit_jax.evals.scoring import score_rows, summarize
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
 
@@ -27,7 +27,7 @@ class Scorecard:
 
     Args:
       split: what to score, in TFDS's syntax.
-      dataset, data_dir: as in the data section; "" for the training set's.
+      dataset, data_dir, exif: as in the data section; "" for the training set's.
       resolution: (h, w) pixels; (0, 0) for the training resolution.
       recipe: `eval` squashes images to it, as in the release; `eval_crop` keeps their aspect and crops the middle, and
         `objectnet` crops less.
@@ -41,6 +41,7 @@ class Scorecard:
     split: str
     dataset: str = ""
     data_dir: str = ""
+    exif: Exif = ""
     resolution: tuple[int, int] = (0, 0)
     recipe: Literal["eval", "eval_crop", "objectnet"] = "eval"
     likelihood: Literal["", "softmax", "sigmoid"] = ""
@@ -89,6 +90,7 @@ class Scorecard:
             batch_size=self.batch_size,
             mesh=mesh,
             max_corrupt=self.max_corrupt,
+            exif=self.exif,
         )
         parts = jax.device_get([self._step(params, batch) for batch, _ in batches])
         rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

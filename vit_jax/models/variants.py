@@ -35,12 +35,13 @@ HYBRIDS = {
     "R50+L/32": ("L", (3, 4, 6, 3), 1),
 }
 
-# Units per stage.  R50, R101, R152: arXiv 1512.03385 table 1.  R26 is two units a stage.
+# Units per stage.  R50, R101, R152: arXiv 1512.03385 table 1.  R200: arXiv 1603.05027.  R26 is two units a stage.
 RESNET_DEPTHS = {
     "R26": (2, 2, 2, 2),
     "R50": (3, 4, 6, 3),
     "R101": (3, 4, 23, 3),
     "R152": (3, 8, 36, 3),
+    "R200": (3, 24, 36, 3),
 }
 
 # width, depth, hidden units across tokens and across channels: arXiv 2105.01601 table 1.

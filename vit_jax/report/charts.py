@@ -211,13 +211,14 @@ def _paint_loss(ax: Axes, records: Records) -> None:
         if len(steps) > FEW_POINTS:
             loss = running_mean(loss, max(5, len(steps) // 40) | 1)
         every = len(steps) // MANY_POINTS + 1
-        ax.plot(steps[::every], loss[::every], color=color_of(place), label=_short(label))
+        marker = "o" if len(steps) == 1 else ""  # one record is no line
+        ax.plot(steps[::every], loss[::every], color=color_of(place), marker=marker, label=_short(label))
         lowest, highest = min(lowest, loss.min()), max(highest, loss.max())
     if lowest > 0 and highest / lowest > 20:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
-    ax.set(title="Training loss", xlabel="optimizer step", ylabel="nats")
-    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.set(title="Training loss", ylabel="nats")
+    _count_steps(ax)
     _legend(ax, len(records))
 
 
@@ -232,9 +233,18 @@ def _paint_top1(ax: Axes, records: Records) -> None:
                     marker = MARKERS[num % len(MARKERS)] if len(steps) <= FEW_POINTS else ""
                     ax.plot(steps, 100 * top1, line, color=color_of(place), marker=marker, label=named)
             num += 1
-    ax.set(title="Top-1 while training", xlabel="optimizer step", ylabel="%")
-    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.set(title="Top-1 while training", ylabel="%")
+    _count_steps(ax)
     _legend(ax, num)
+
+
+def _count_steps(ax: Axes) -> None:
+    """Ticks at whole steps only: of a short run, others would be rounded to the same number."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set(xlabel="optimizer step")
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
 
 
 def compute_chart(name: str, entries: Sequence[tuple[int, Entry]]) -> Chart | None:

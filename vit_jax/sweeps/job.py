@@ -223,8 +223,8 @@ def _probe(folder: Path, run: Run, identity: str) -> Result:
     began = time.perf_counter()
     config = probe_config(run)
     found = probe(config, folder.parents[2] / "features")
-    if found["left_out"]:
-        print(f"left out, a class has fewer examples: {', '.join(f'{k}-shot' for k in found['left_out'])}")
+    for shots, classes in found["short"].items():
+        print(f"{config.dataset}: {classes} classes have fewer than {shots} examples and give those they have")
     described = configs.to_dict(config)
     write_json(folder / "config.json", described)
     return _result(

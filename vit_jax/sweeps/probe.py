@@ -5,7 +5,6 @@ Called by: sweeps.job.
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import ml_collections
 import numpy as np
 
 from vit_jax.sweeps.results import hash_of
-from vit_jax.types import UserError
 
 
 def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str, Any]:
@@ -25,34 +23,28 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
       features_folder: where features are kept between runs.
 
     Returns:
-      scores `{"5shot": fraction, ...}` (nan for shots that a class has too few examples for), `left_out` (those shots),
+      scores `{"5shot": fraction, ...}`, `short` {shots: classes that have fewer examples and give those they have},
       num_examples, num_params, resolution, class_names, and the forward FLOPs of what was computed.
 
     Raises:
-      UserError: no such checkpoint or data, or too few examples for every number of shots.
+      UserError: no such checkpoint or data.
     """
     from vit_jax.data.sources import open_source
-    from vit_jax.evals.fewshot import choose_examples, ridge_predict
+    from vit_jax.evals.fewshot import choose_examples, drawing_order, ridge_predict
 
     sources = [open_source(config.dataset, s, config.data_dir) for s in (config.train_split, config.test_split)]
     found = _features(config, sources, features_folder)
     classes = sources[0].spec.num_classes
-    fewest = int(np.bincount(found["train_y"], minlength=classes).min())
-    possible = [k for k in config.shots if k <= fewest]
-    if not possible:
-        raise UserError(
-            f"{config.dataset} {config.train_split} has {fewest} examples of its rarest class; "
-            f"none of shots={'+'.join(map(str, config.shots))} can be drawn"
-        )
-    scores = {f"{k}shot": math.nan for k in config.shots}
-    for k in possible:
-        chosen = choose_examples(found["train_y"], classes, k, config.seed)
+    order, counts = drawing_order(sources[0]), np.bincount(found["train_y"], minlength=classes)
+    scores = {}
+    for k in config.shots:
+        chosen = choose_examples(found["train_y"], classes, k, config.seed, order)
         support = found["train_x"][chosen], found["train_y"][chosen]
         predicted = ridge_predict(*support, found["test_x"], num_classes=classes, l2_reg=config.l2_reg)
         scores[f"{k}shot"] = float(np.mean(predicted == found["test_y"]))
     return {
         "scores": scores,
-        "left_out": [k for k in config.shots if k not in possible],
+        "short": {k: short for k in config.shots if (short := int((counts < k).sum()))},
         "num_examples": len(found["test_y"]),
         "num_params": int(found["num_params"]),
         "flops": int(found["flops_per_image"]) * (len(found["test_y"]) + len(found["train_y"])),
@@ -67,7 +59,7 @@ def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Pat
 
     stat = fingerprint(config.init)
     specs = [[*source.spec[:4], source.spec.class_names] for source in sources]
-    key = hash_of([config.init, stat, config.resolution, config.data_dir, specs])
+    key = hash_of([config.init, stat, config.resolution, config.data_dir, config.exif, specs])
     file = folder / f"{Path(config.dataset).name}-{key}.npz"
     if file.exists():
         with np.load(file) as stored:
@@ -88,7 +80,11 @@ def _compute(config: ml_collections.ConfigDict, sources: list[Any]) -> dict[str,
 
     size = (config.resolution, config.resolution) if config.resolution else None
     loaded = load(config.init, stored_pixels=True, channels=3, resolution=size)
-    shape: dict[str, Any] = {"resolution": size or resolution_of(loaded), "batch_size": config.batch_size}
+    shape: dict[str, Any] = {
+        "resolution": size or resolution_of(loaded),
+        "batch_size": config.batch_size,
+        "exif": config.exif,
+    }
     mesh = partition.make_mesh(1)
     partition.check_batch_size(config.batch_size, mesh, path="batch_size")
     params = partition.put_tree(loaded.params, partition.param_sharding(loaded.params, mesh))

@@ -21,8 +21,9 @@ def make_schedule(*, lr: float, total_steps: int, decay: Decay, warmup: int, end
     """Learning rate at optimizer step t: linear warm-up times a decay that starts where the warm-up ends.
 
     With p = clip((t - warmup) / (total_steps - warmup), 0, 1), the decay is lr (1 + cos(pi p)) / 2 for cosine and
-    end_lr + (lr - end_lr)(1 - p) for linear; a staircase divides lr by ten after each of STAIRS. The warm-up factor is
-    min(1, t / warmup). Steps count from 0, so the first update of a warmed-up run has rate 0, as in the release.
+    end_lr + (lr - end_lr)(1 - p) for linear; a staircase divides lr by ten after each of STAIRS, so that of 1,000 steps
+    t = 300 is the last at the full rate. The warm-up factor is min(1, t / warmup). Steps count from 0, so the first update
+    of a warmed-up run has rate 0, as in the release.
 
     Args:
       lr: peak rate.
@@ -46,7 +47,7 @@ def make_schedule(*, lr: float, total_steps: int, decay: Decay, warmup: int, end
         elif decay == "linear":
             rate = end_lr + (lr - end_lr) * (1 - progress)
         elif decay == "staircase":
-            rate = lr * 0.1 ** sum(jnp.float32(step >= share * total_steps) for share in STAIRS)
+            rate = lr * 0.1 ** sum(jnp.float32(step > round(share * total_steps, 6)) for share in STAIRS)
         else:
             rate = jnp.asarray(lr, jnp.float32)
         return jnp.asarray(rate * jnp.minimum(1.0, step / warmup) if warmup else rate, jnp.float32)

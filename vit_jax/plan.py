@@ -1,0 +1,59 @@
+"""What a run will do, in words for a person to check before the hours go by."""
+
+from __future__ import annotations
+
+import ml_collections
+
+from vit_jax import partition
+from vit_jax.assemble import Parts, grid_of
+from vit_jax.models.build import count_params
+from vit_jax.types import DatasetSpec
+
+
+def describe_plan(
+    config: ml_collections.ConfigDict,
+    parts: Parts,
+    specs: list[DatasetSpec],
+    total_steps: int,
+    steps_per_epoch: float,
+    flops: int,
+    start_step: int,
+) -> str:
+    """What a run will do, for a person to check before the hours go by; `flops` are those of one training example."""
+    accumulation, mesh, model = parts.settings.accumulation, parts.mesh, config.model
+    (h, w), (gh, gw) = config.data.resolution, grid_of(config)
+    batch_size = config.data.batch_size
+    micro = batch_size // (mesh.size * accumulation)
+    num_params = count_params(parts.abstract.params)
+    begun = f", from step {start_step}" if start_step else ""
+    size = f" {model.depth} x {model.width}" if "depth" in model else f" {'-'.join(map(str, model.depths))}"
+    tokens = f"patches of {'x'.join(map(str, model.patch_size))}" if "patch_size" in model else "features"
+    rows = [
+        ("devices", partition.describe_devices(mesh)),
+        ("model", f"{model.name}{size}, {num_params:,} parameters, {model.dtype}"),
+        ("images", f"{h}x{w}: {gh}x{gw} {tokens}; {flops / 1e9:,.2f} GFLOP to train on one"),
+        ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
+        ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
+        *((s.name, f"{s.split}: {_examples(s)}, {s.num_classes} classes{_class_counts(s)}") for s in specs),
+    ]
+    lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
+    lines += dict.fromkeys(f"  note: {note}" for spec in specs for note in spec.notes)
+    if gh * gw < 16 and model.name != "resnet":
+        lines.append(f"  note: {gh * gw} patches an image are few; a smaller model.patch_size usually does better")
+    if model.name == "vit" and model.width // model.num_heads < 32:
+        lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
+    return "\n".join(lines)
+
+
+def _examples(spec: DatasetSpec) -> str:
+    excluded = f" ({spec.num_excluded:,} more are excluded)" if spec.num_excluded else ""
+    return f"{spec.num_examples:,} examples{excluded}"
+
+
+def _class_counts(spec: DatasetSpec) -> str:
+    """`: cat 12, dog 30`, of many classes the smallest and the largest, and nothing where the counts are not known."""
+    pairs = sorted(zip(spec.class_counts, spec.class_names, strict=False))
+    if len(pairs) > 10:
+        return f", of {pairs[0][0]:,} ({pairs[0][1]}) to {pairs[-1][0]:,} examples ({pairs[-1][1]})"
+    named = ", ".join(f"{name} {count:,}" for name, count in zip(spec.class_names, spec.class_counts, strict=False))
+    return f": {named}" if named else ""

@@ -1,0 +1,85 @@
+"""Values of config keys against type hints: read from text, brought to one form, checked, described in messages."""
+
+from __future__ import annotations
+
+import ast
+import re
+import types
+import typing
+from typing import Any
+
+from vit_jax.types import Duration, UserError
+
+DURATION = re.compile(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(steps?|epochs?|%)?\s*")
+
+
+def hint_of(value: Any) -> Any:
+    """The type an override must have, read off the value it replaces; the signature has the last word."""
+    if isinstance(value, tuple) and value and len({type(v) for v in value}) == 1:
+        return tuple[type(value[0]), ...]  # type: ignore[misc]
+    return int | str if type(value) is int else type(value)  # "90 epochs" for 500 steps
+
+
+def parse_value(text: str, hint: Any, path: str) -> Any:
+    """Reads text as a value of a type."""
+    if hint is str:
+        return text
+    if hint is bool and text.lower() in ("true", "false", "1", "0"):
+        return text.lower() in ("true", "1")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    normal = normalise(value, hint)
+    if not conforms(normal, hint):
+        raise UserError(f"{path}={text}: expected {describe_hint(hint)}, found {text!r}")
+    return value if typing.get_origin(hint) is tuple else normal  # a tuple's length is the signature's to decide
+
+
+def normalise(value: Any, hint: Any) -> Any:
+    """Brings a value to the form that a hint asks for: lists are tuples, 224 is (224, 224) where a pair belongs."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)
+        if not isinstance(value, tuple):
+            value = (value,) * (1 if inner[-1] is Ellipsis else len(inner))
+        return tuple(normalise(v, inner[min(i, len(inner) - 1)]) for i, v in enumerate(value))
+    return value
+
+
+def conforms(value: Any, hint: Any) -> bool:
+    """Whether a normalised value is of the hinted type."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if hint == Duration:
+        return type(value) in (int, str) and bool(DURATION.fullmatch(str(value)))
+    if origin is typing.Annotated:
+        return conforms(value, inner[0])
+    if origin is typing.Literal:
+        return value in inner and type(value) in {type(i) for i in inner}
+    if origin in (typing.Union, types.UnionType):
+        return any(conforms(value, i) for i in inner)
+    if origin is tuple or hint is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if not inner:
+            return True
+        if inner[-1] is Ellipsis:
+            return all(conforms(v, inner[0]) for v in value)
+        return len(value) == len(inner) and all(conforms(v, i) for v, i in zip(value, inner, strict=True))
+    if hint in (int, float):
+        return type(value) is hint
+    return isinstance(value, origin or hint)
+
+
+def describe_hint(hint: Any) -> str:
+    """A hint in words, for messages."""
+    if hint == Duration:
+        return 'a duration: steps as in 500, or "90 epochs", "5%"'
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
