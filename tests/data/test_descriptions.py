@@ -1,5 +1,7 @@
 """Prepared data sets whose folder lies, lacks files or brings code: one error each, and no code of theirs runs."""
 
+import contextlib
+import io
 import json
 import os
 import pickle
@@ -14,7 +16,9 @@ import PIL.Image
 import pytest
 
 from vit_jax.data import check, prepare
+from vit_jax.data.loader import train_batches
 from vit_jax.data.pack import pack
+from vit_jax.data.preprocess import make_transform
 from vit_jax.data.records import find_builder
 from vit_jax.data.sources import open_source
 from vit_jax.types import UserError
@@ -286,3 +290,31 @@ def test_a_record_that_holds_no_image_or_no_label_is_a_corrupt_image(packed):
     found = open_source("packed", "train").read_many(range(4))
     assert [data == b"" for data, _, _ in found] == [True, True, True, False]
     assert [name for _, _, name in found] == [f"packed:train#{i}" for i in range(4)]
+
+
+def test_an_image_that_a_packed_set_calls_whole_and_is_not_is_a_corrupt_one(packed, tmp_path):
+    """Its first read is as far down as the crop reaches, without the checks that packing made."""
+    from array_record.python import array_record_module
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(file, "JPEG", subsampling=0)
+    good = file.getvalue()
+    frame = good.index(b"\xff\xc0")
+    unknown = good[: frame + 11] + b"\x31" + good[frame + 12 :]  # chroma subsampling that TurboJPEG has no name for
+    huge = good[: frame + 5] + b"\xff\xdc\xff\xdc" + good[frame + 9 :]
+    records = open_source("packed", "train")._records.data_source.__getitems__(list(range(12)))
+    for i, data in enumerate((unknown[:-300], huge, good[:frame], b"\xff\xd8\xff\xc0\0\x02\xff\xda\0\x02\0")):
+        example = tf_example_pb2.Example.FromString(records[i])
+        example.features.feature["image"].bytes_list.value[:] = [data]
+        records[i] = example.SerializeToString()
+    writer = array_record_module.ArrayRecordWriter(str(shard_of(packed)), "group_size:1,uncompressed")
+    for record in records:
+        writer.write(record)
+    writer.close()
+    source = open_source("packed", "train")
+    assert source.checked
+    loader = train_batches(source, make_transform("pretrain", (16, 16)), batch_size=12, seed=0, threads=0)
+    with contextlib.closing(loader):
+        next(loader)
+    assert loader.corrupt == {f"packed:train#{i}" for i in range(4)}

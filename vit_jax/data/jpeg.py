@@ -14,10 +14,11 @@ import threading
 
 import numpy as np
 
-from vit_jax.data.encoded import walk_jpeg
+from vit_jax.data.encoded import MAX_PIXELS, MAX_SIDE, walk_jpeg
 from vit_jax.data.ops import Image, decode, read_orientation
 
 _HEIGHT_AND_WIDTH = struct.Struct(">HH")
+_HEIGHT_WIDTH_COMPONENTS = struct.Struct(">HHB")
 MARGIN = 2  # rows: chroma of the last ones is interpolated with what follows
 
 
@@ -65,11 +66,11 @@ def find_height(data: bytes) -> int:
     """Where in a JPEG's header its height stands, if its upper part can be decoded alone.
 
     Args:
-      data: an encoded image that `ops.decode` has accepted.
+      data: an encoded image that `ops.decode` has accepted, or of which a packed set says so.
 
     Returns:
       The position, less than 65,536; or 0 for what has to be decoded whole: other formats, progressive and CMYK JPEGs, several
-      scans, and pictures that EXIF turns.
+      scans, pictures that EXIF turns, and what `ops.decode` would refuse by its header.
     """
     frame = 0
     for kind, start in walk_jpeg(data):
@@ -77,9 +78,11 @@ def find_height(data: bytes) -> int:
             frame = start
         elif kind == 0xE1 and data[start : start + 6] == b"Exif\0\0" and read_orientation(data) != 1:
             return 0
-        elif kind == 0xDA and frame:
-            components, scan = data[frame + 5], data[start]
+        elif kind == 0xDA and frame and len(data) >= frame + 6:
+            height, width, components = _HEIGHT_WIDTH_COMPONENTS.unpack_from(data, frame + 1)
+            scan = data[start]
             spectrum = data[start + 1 + 2 * scan : start + 4 + 2 * scan]
             whole = components == scan and components in (1, 3) and spectrum == b"\0\x3f\0"
-            return frame + 1 if whole and frame < 65_535 else 0
+            allowed = 0 < height * width <= MAX_PIXELS and max(height, width) <= MAX_SIDE
+            return frame + 1 if whole and allowed and frame < 65_535 else 0
     return 0

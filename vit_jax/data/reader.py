@@ -109,15 +109,15 @@ class BatchReader:
                 return f"{name} has label {label}, expected 0 to {classes - 1}: this split has no (or other) labels"
             try:
                 image = self._open(actual, data)
+                if self._partial:  # a part of a JPEG is decoded when the crop takes it
+                    place = batch.image[row]
+                    if (found := self._transform(image, rng, place)) is not place:
+                        place[:] = found
+                else:
+                    batch.image[row] = self._transform(image, rng)
             except CorruptImage as error:
                 corrupt.append((name, str(error)))
                 continue
-            if self._partial:
-                place = batch.image[row]
-                if (found := self._transform(image, rng, place)) is not place:
-                    place[:] = found
-            else:
-                batch.image[row] = self._transform(image, rng)
             if isinstance(label, tuple):
                 batch.label[row, list(label)] = 1
             else:
