@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from vit_jax.data.pack import pack
 from vit_jax.data.sources import open_source
 from vit_jax.types import UserError
 
@@ -122,6 +123,9 @@ def test_names_that_are_no_utf_8_are_read_and_shown_escaped(folder, caplog):
         "train/\\xe9l\\xe8ve\\x1b[2J/\\xff.jpg": False,
     }
     assert caplog.text.isascii()
+    packed = pack(str(folder), str(folder.parent / "packed"))
+    assert [line.partition(": ")[0] for line in packed.corrupt] == ["train/\\xe9l\\xe8ve\\x1b[2J/\\xff.jpg"]
+    assert open_source(packed.folder, "train").spec.class_names == source.spec.class_names
 
 
 def test_what_is_no_file_reads_as_no_bytes_at_once(folder, tmp_path):
