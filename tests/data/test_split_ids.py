@@ -239,11 +239,14 @@ def test_the_file_may_lie_elsewhere_and_other_tasks_are_as_stored(exported, else
     Path(exported.path).write_text(json.dumps(content))
     assert open_source("vtab/dtd", "val200", elsewhere).spec.split == "val200"
     monkeypatch.setenv("VTAB_SPLIT_IDS", "/nowhere.json")
-    with pytest.raises(UserError, match=r"cannot read the ids of VTAB's examples in /nowhere\.json"):
+    with pytest.raises(UserError, match=r"cannot read the ids of VTAB's examples: /nowhere\.json"):
         open_source("vtab/dtd", "val200", elsewhere)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other", "tasks": {}}'])
+LIST_OF_NUMBERS = json.dumps({"format": split_ids.FORMAT, "tasks": {"dtd": {"train800": [1], "val200": []}}})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other", "tasks": {}}', LIST_OF_NUMBERS])
 def test_another_kind_of_file_is_refused(text, tmp_path):
     (tmp_path / "ids.json").write_text(text)
     with pytest.raises(UserError, match=r"ids\.json"):

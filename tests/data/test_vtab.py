@@ -203,6 +203,19 @@ def test_labels_of_a_whole_split_are_the_computed_ones(prepared, monkeypatch):
         assert found == sorted(expected(i) for i in range(24)), name
 
 
+def test_a_damaged_record_is_a_corrupt_image_by_name(tmp_path, monkeypatch):
+    generated.prepare("dtd", tmp_path, {"train": 6, "test": 2, "validation": 2})
+    monkeypatch.setitem(vtab.TASKS, "dtd", vtab.TASKS["dtd"]._replace(train800="train"))
+    whole = open_source("vtab/dtd", "train800", str(tmp_path)).read_many(range(6))
+    (shard,) = tmp_path.glob("dtd/*/dtd-train.array_record*")
+    content = bytearray(shard.read_bytes())
+    content[content.index(whole[3][0][40:80])] ^= 1  # in the middle of the fourth picture
+    shard.write_bytes(content)
+    found = open_source("vtab/dtd", "train800", str(tmp_path)).read_many(range(6))
+    assert found[3] == (b"", 0, "vtab/dtd:train800#3")
+    assert [found[i] for i in (0, 1, 2, 4, 5)] == [whole[i] for i in (0, 1, 2, 4, 5)]
+
+
 def test_another_version_is_said(prepared, small, caplog):
     open_source("vtab/kitti", "test", prepared)
     assert "kitti 3.3.0; the benchmark pins 3.1.0" in caplog.text

@@ -24,6 +24,7 @@ from vit_jax.data.reading_order import reading_order
 from vit_jax.data.records import find_builder, open_builder
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.data.vtab import FIRST_1000, PREFIX, TASKS, Task, find_task, stored_split
+from vit_jax.files import read_json, read_regular
 from vit_jax.types import UserError
 
 FILE = "vtab_split_ids.json"  # in the folder of prepared data sets
@@ -52,12 +53,14 @@ def read(path: str) -> SplitIds:
     Raises:
       UserError: it is not there, not such a file, or lists an id twice.
     """
+    path = os.path.expanduser(path)
     try:
-        data = epath.Path(path := os.path.expanduser(path)).read_bytes()
-        content = json.loads(data)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the ids of VTAB's examples in {path}: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("tasks"), dict):
+        content = read_json(path, advice="export the ids again, or take the file away")
+    except UserError as error:
+        raise UserError(f"cannot read the ids of VTAB's examples: {error}") from error
+    tasks = content.get("tasks")
+    whole = content.get("format") == FORMAT and isinstance(tasks, dict) and all(map(_is_lists, tasks.values()))
+    if not whole:
         raise UserError(
             f"{path}: expected a file with format {FORMAT!r}, as `{prepare.COMMAND} --split-ids=export --to=FILE` writes it"
         )
@@ -77,7 +80,14 @@ def read(path: str) -> SplitIds:
                 wrong.append(f"{task} lists {twice} ids more than once{part and f' in {part}'}")
     if wrong:
         raise UserError(f"{path}: {'; '.join(wrong)}")
-    return SplitIds(path, hashlib.sha256(data).hexdigest(), content["tasks"])
+    return SplitIds(path, hashlib.sha256(read_regular(path)).hexdigest(), content["tasks"])
+
+
+def _is_lists(lists: Any) -> bool:
+    """Whether a value is {name: [ids]}."""
+    return isinstance(lists, dict) and all(
+        isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in lists.values()
+    )
 
 
 def find(data_dir: str) -> SplitIds | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,13 +37,23 @@ class TaskSource(TfdsSource):
         """As `TfdsSource.read_many`."""
         label = TASKS[self._task_name].label
         stored = [int(i) for i in (indices if self._places is None else self._places[list(indices)])]
-        examples = self._records.__getitems__(stored)
+        try:
+            examples = self._records.__getitems__(stored)
+        except RuntimeError:  # of one of them
+            examples = [self._read_example(i) for i in stored]
         names = (f"{self.spec.name}:{self.spec.split}#{i}" for i in indices)
         found: list[tuple[bytes, Label, str]] = []
         for example, name in zip(examples, names, strict=True):
+            if example is None:
+                found.append((b"", 0, name))
+                continue
             value = label(example) if callable(label) else int(example[label])
             found.append((bytes(example["image"]), value, name))
         return found
+
+    def _read_example(self, index: int) -> Any:
+        """One example with all its features, or None if its record is damaged."""
+        return self._records[index] if self._read_record(index) else None
 
     def decode(self, data: bytes) -> ops.Image:
         """Decodes an image; gray is repeated to three channels."""
