@@ -263,7 +263,7 @@ def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:
     kept, held_out = f"train[:{100 - percent}%]", f"train[{100 - percent}%:]"
     if is_own(dataset):
         kept, held_out = "train_kept", "train_held_out"  # a tenth of each class: vit_jax.data.held_out
-        test = next((s for s in ("test", "validation", "val") if s in own_splits(dataset)), held_out)
+        test = next((s for s in ("test", "validation", "valid", "val", "dev") if s in own_splits(dataset)), held_out)
     if dev or test == held_out:
         return dataset, row, (kept, held_out)
     return dataset, row, ("train", test)
