@@ -15,7 +15,8 @@ from flax import traverse_util
 
 from vit_jax import config as configs
 from vit_jax.convert.adapt import Fate, HeadPolicy, fit_params, fold_pixels
-from vit_jax.convert.source import Source, Weights, open_source
+from vit_jax.convert.checkpoint import Source, Weights
+from vit_jax.convert.source import open_source
 from vit_jax.models import build as models
 from vit_jax.models.positions import Method
 from vit_jax.types import UserError

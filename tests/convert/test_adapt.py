@@ -8,7 +8,8 @@ from checkpoints import save_npz
 from vit_jax.convert import adapt
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.convert.architecture import infer_grid
-from vit_jax.convert.source import Source, open_source
+from vit_jax.convert.checkpoint import Source
+from vit_jax.convert.source import open_source
 from vit_jax.types import UserError
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vit_jax.convert import architecture
-from vit_jax.convert.source import Source
+from vit_jax.convert.checkpoint import Source
 from vit_jax.models.positions import Method, resample_axis, resample_positions, resample_relative
 from vit_jax.types import UserError
 

@@ -16,7 +16,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.convert import architecture, claims
 from vit_jax.convert.adapt import FIRST_KERNELS, Fate, fit_params, fold_pixels
-from vit_jax.convert.source import Source, Weights, open_source
+from vit_jax.convert.checkpoint import Source, Weights
+from vit_jax.convert.source import open_source
 from vit_jax.models import build
 from vit_jax.models.positions import Method
 from vit_jax.types import UserError
