@@ -7,6 +7,7 @@ start a backend) and the training room share the same types.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
@@ -16,6 +17,14 @@ Duration = Annotated[int | str, "duration"]
 
 # What is right about an example: one class, or of a data set of label sets all that are.
 Label = int | tuple[int, ...]
+
+
+# A message is for a person to read: 300,000 names of a hostile file, or one of a million characters, would bury it.
+MAX_MESSAGE = 20_000  # characters
+MAX_ITEMS = 10  # lines of a list
+MAX_ITEM = 200  # characters of such a line
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 class Batch(NamedTuple):
@@ -103,8 +112,33 @@ class DatasetSpec(NamedTuple):
 class UserError(ValueError):
     """Something only the user can put right. The message says what was expected, what was found, and what to do next.
 
-    `main` prints it without a traceback; as a ValueError it reads naturally from notebooks and tests.
+    `main` prints it without a traceback; as a ValueError it reads naturally from notebooks and tests. Names from files that
+    anyone may have made stand in messages: control characters are escaped, and a text beyond MAX_MESSAGE is cut.
     """
+
+    def __init__(self, message: str = ""):
+        text = printable(message[:MAX_MESSAGE])
+        super().__init__(text if len(message) <= MAX_MESSAGE else f"{text} ... ({len(message):,} characters)")
+
+
+def printable(text: str) -> str:
+    """Text that does nothing to a terminal: what is neither printable nor a newline is written as Python's escape of it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def itemize(lines: Iterable[str], most: int = MAX_ITEMS) -> str:
+    """A list for a message: each line indented, printable and at most MAX_ITEM long; after `most` of them, how many more."""
+    lines = list(lines)
+    short = (line if len(line) <= MAX_ITEM else f"{line[:MAX_ITEM]} ..." for line in lines[:most])
+    shown = [f"  {printable(line).replace(chr(10), chr(92) + 'n')}" for line in short]
+    return "\n".join(shown + ([f"  and {len(lines) - most:,} more"] if len(lines) > most else []))
+
+
+def shown(value: object) -> str:
+    """A value of a file for a message: its repr, short however large it is."""
+    return _SHORT.repr(value)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
