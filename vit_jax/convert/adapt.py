@@ -19,7 +19,7 @@ import numpy as np
 from vit_jax.convert import architecture
 from vit_jax.convert.checkpoint import Source
 from vit_jax.models.positions import Method, resample_axis, resample_positions, resample_relative
-from vit_jax.types import UserError
+from vit_jax.types import UserError, itemize, printable
 
 # Replaced as a whole by the head policy "zeros": the linear head and the representation layer before it.
 HEAD = ("head/", "pre_logits/")
@@ -70,31 +70,40 @@ def fit_params(
     params: dict[str, np.ndarray] = {}
     report = [Fate("model", "assumed", what) for what in source.assumed]
     report += [Fate(name, "aside", why) for name, why in source.aside.items()]
-    errors: list[str] = []
+    missing, wrong, unknown = [], [], []
+    not_finite: list[str] = []
     for name, start in fresh.items():
         if head == "zeros" and name.startswith(HEAD):
             params[name] = np.asarray(start)
             report.append(Fate(name, "fresh", f"{_shape(start)} new head (init.head=zeros)"))
         elif name not in source.tensors:
-            errors.append(f"  missing in the checkpoint: {name} {_shape(start)}")
+            missing.append(f"missing in the checkpoint: {name} {_shape(start)}")
         else:
             try:
                 params[name], fate = _fit_tensor(source, name, start, new_grid, resize)
                 report.append(fate)
             except UserError as error:
-                errors.append(f"  {error}")
+                wrong.append(str(error))
+            else:
+                not_finite += _count_non_finite(source, name)
     for name, value in source.tensors.items():
         if name in fresh and not (head == "zeros" and name.startswith(HEAD)):
             continue
         if head == "zeros" and name.startswith(HEAD):
             report.append(Fate(name, "dropped", f"{_shape(value)} old head (init.head=zeros)"))
         else:
-            errors.append(f"  not in the model: {source.origin.get(name, name)} {_shape(value)}")
-    if errors:
-        reasons = "".join(f"{reason}\n" for reason in _reasons(source.tensors, fresh))
+            unknown.append(f"not in the model: {source.origin.get(name, name)} {_shape(value)}")
+    if count := len(missing) + len(wrong) + len(unknown):
+        lists = [itemize(found) for found in (missing, wrong, unknown) if found]
         raise UserError(
-            f"{source.path} does not fit the model ({len(errors)} tensors, nothing was loaded); change the model section "
-            f"or init.head:\n{reasons}" + "\n".join(errors)
+            f"{source.path} does not fit the model ({count} tensors, nothing was loaded); change the model section or "
+            "init.head:\n" + "\n".join(_reasons(source.tensors, fresh) + lists)
+        )
+    if not_finite:
+        raise UserError(
+            f"{source.path} holds values that are NaN or infinite, and nothing was loaded: it is damaged, or of a run that "
+            f"diverged; take an earlier checkpoint, or download it again (convert.source.open_source reads it as it is):\n"
+            f"{itemize(not_finite)}"
         )
     return params, report
 
@@ -126,6 +135,13 @@ def _fit_tensor(
     if value.shape != start.shape:
         raise UserError(f"shape: {name} is {_shape(value)} in the checkpoint, {_shape(start)} in the model")
     return value, fate
+
+
+def _count_non_finite(source: Source, name: str) -> list[str]:
+    """A line that says how many values of a tensor are NaN or infinite; empty if none is."""
+    finite = np.isfinite(np.asarray(source.tensors[name]))
+    wrong = finite.size - int(np.count_nonzero(finite))
+    return [f"{source.origin.get(name, name)}: {wrong:,} of {finite.size:,} values"] if wrong else []
 
 
 def _resize(
@@ -227,7 +243,7 @@ def format_report(report: list[Fate], *, every_leaf: bool = False) -> str:
     lines = [", ".join(f"{counts[action]} {action}" for action in ACTIONS if counts[action])]
     for fate in report:
         if every_leaf or fate.action != "loaded":
-            lines.append(f"  {fate.action:<8} {fate.name} {fate.detail}")
+            lines.append(printable(f"  {fate.action:<8} {fate.name} {fate.detail}"))
     return "\n".join(lines)
 
 
