@@ -28,7 +28,7 @@ def test_a_user_error_survives_its_way_between_processes():
 def test_a_list_shows_the_first_ten_and_counts_the_others():
     assert itemize(str(i) for i in range(10)).splitlines() == [f"  {i}" for i in range(10)]
     assert itemize(map(str, range(1234))).splitlines()[9:] == ["  9", "  and 1,224 more"]
-    assert itemize(["a\nb", "x" * 10**6]) == r"  a\nb" + f"\n  {'x' * 200} ..."
+    assert itemize(["a\nb", "x" * 10**6]) == r"  a\nb" + f"\n  {'x' * 500} ..."
 
 
 @pytest.mark.parametrize("value", ["x" * 10**6, 10**4000, [[1] * 1000] * 1000, {"a": {"b": "c" * 10**6}}])

@@ -22,7 +22,7 @@ Label = int | tuple[int, ...]
 # A message is for a person to read: 300,000 names of a hostile file, or one of a million characters, would bury it.
 MAX_MESSAGE = 20_000  # characters
 MAX_ITEMS = 10  # lines of a list
-MAX_ITEM = 200  # characters of such a line
+MAX_ITEM = 500  # characters of such a line
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 

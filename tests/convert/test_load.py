@@ -317,7 +317,7 @@ def test_fixed_positions_need_their_grid_and_then_load(tmp_path):
         ({"resolution": (9, 12)}, r"9x12 pixels is not divisible by the patch of 4x6"),
         ({"num_classes": 7}, r"shape: head/kernel is 8x5 in the checkpoint, 8x7 in the model"),
         ({"num_heads": 4}, r"query/kernel is 8x2x4 in the checkpoint, 8x4x2 in the model"),
-        ({"pool": "map"}, r"missing in the checkpoint: MAPHead_0/probe 1x1x8"),
+        ({"pool": "map"}, r"missing in the checkpoint: MAPHead_0/LayerNorm_0/bias 8"),
         ({"class_token": "no"}, r"model.pool=token reads the class token, and model.class_token=no leaves it out"),
     ],
     ids=str,

@@ -273,7 +273,7 @@ def test_absurd_layer_numbers_cost_nothing_and_are_named(tmp_path):
     for i, number in enumerate(("99999999", "1000000", "00001", "-1", "9" * 5000, "٣")):
         extra = f"Transformer/encoderblock_{number}/LayerNorm_0/scale"
         message = attempt(save_npz(tmp_path / f"{i}.npz", TENSORS | {extra: np.ones(8, np.float32)}), TENSORS)
-        assert extra in message
+        assert extra[:400] in message  # names of 5,000 characters are cut
     stacked = {"Transformer/encoderblock/LayerNorm_0/scale": np.ones((50_000,), np.float32)}
     rest = {name: x for name, x in TENSORS.items() if "encoderblock" not in name}
     assert attempt(save_npz(tmp_path / "stacked.npz", rest | stacked), TENSORS)
@@ -461,8 +461,8 @@ def test_an_index_of_shards_is_not_trusted(tmp_path):
         "it has no weight_map;": {"weight_map": both | {names[-1]: 3}},
         "no weight_map; download": {},
         "holds list": [],
-        "is not JSON": "{",
-        "is not JSON (": "[" * 100_000,
+        "cannot be read as JSON": "{",
+        "cannot be read as JSON (": "[" * 100_000,
         "extra.weight is in none of the shards": {"weight_map": both | {"extra.weight": "one.safetensors"}},
     }
     for i, (message, index) in enumerate(wrong.items()):
@@ -521,7 +521,7 @@ def test_a_config_that_is_no_json_object_is_refused(tmp_path, text):
     path = copy_golden("hf_classifier", tmp_path / "hf")
     (tmp_path / "hf" / "config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     message = attempt(path, {})
-    assert "config.json is not JSON" in message or "expected a JSON object" in message
+    assert "config.json cannot be read as JSON" in message or "expected a JSON object" in message
 
 
 OWN = {
@@ -575,7 +575,7 @@ def test_a_section_of_ours_that_says_little_or_nothing_is_fine(tmp_path):
     (tmp_path / "vit.json").write_text("{ someone else's notes")
     assert attempt(path, TENSORS) == ""
     (tmp_path / "vit.json").write_text('{"vit_jax": {')
-    assert "vit.json is not JSON" in attempt(path, TENSORS)
+    assert "vit.json cannot be read as JSON" in attempt(path, TENSORS)
 
 
 def test_sums_are_checked_although_every_byte_was_read(tmp_path):

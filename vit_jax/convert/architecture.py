@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.convert.names import POSITIONS
-from vit_jax.types import UserError
+from vit_jax.types import UserError, itemize
 
 # Heads of the published widths, for files that hold no shape with heads in it.
 HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
@@ -184,13 +184,13 @@ def _count(tensors: Mapping[str, np.ndarray], pattern: str) -> int:
 
 def _check_ranks(tensors: Mapping[str, np.ndarray]) -> None:
     wrong = [
-        f"  {name} is {_shape(tensors, name) or 'a scalar'}; expected {rank} axes"
+        f"{name} is {_shape(tensors, name) or 'a scalar'}; expected {rank} axes"
         for pattern, rank in RANKS
         for name in tensors
         if re.fullmatch(pattern, name) and _rank(tensors, name) != rank
     ]
     if wrong:
-        raise UserError("tensors of the wrong rank (nothing was loaded):\n" + "\n".join(wrong))
+        raise UserError(f"tensors of the wrong rank (nothing was loaded):\n{itemize(wrong)}")
 
 
 def _rank(tensors: Mapping[str, np.ndarray], name: str) -> int:

@@ -20,8 +20,9 @@ from vit_jax.convert import architecture, claims, released
 from vit_jax.convert.checkpoint import Source, Weights
 from vit_jax.convert.names import native_names
 from vit_jax.convert.npz import read_npz
-from vit_jax.convert.safetensor import INDEX, read_json, read_safetensors
+from vit_jax.convert.safetensor import INDEX, read_safetensors
 from vit_jax.convert.torch_source import open_torch
+from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, open_regular, read_json, read_regular
 from vit_jax.train.checkpoint import read_params, run_folder
 from vit_jax.types import UserError
 
@@ -48,10 +49,13 @@ def open_source(
         source = _open(path, num_heads, weights, grid)
         if source.format != "run":
             claims.check_settings(source.settings)
+        claims.check_sizes(source.settings, source.grid)
     except UserError as error:
         if path in str(error):
             raise
         raise UserError(f"{path}: {error}") from error
+    except UnreadableFile as error:
+        raise UserError(f"{error}; give the checkpoint itself") from error
     except (OSError, ImportError, KeyError) as error:
         if isinstance(error, KeyError) and "://" not in path:
             raise
@@ -70,12 +74,12 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
         raise UserError(f"{path} is no run of ours, so it holds no averaged weights; use init.weights=raw")
     if place.is_dir():
         return _open_folder(path, place, num_heads, grid)
-    if not place.is_file():
+    if not place.exists():
         raise UserError(
             f"{path} is neither a file nor a folder; expected an npz or safetensors file, a Hugging Face or timm folder, "
             f"a workdir of ours, or a released model ({released.examples()})"
         )
-    with place.open("rb") as file:
+    with open_regular(place) as file:
         start = file.read(9)
     if start.startswith(b"PK"):
         return _open_zip(path, place)
@@ -111,7 +115,7 @@ def _open_run(path: str, folder: epath.Path, weights: Weights) -> Source:
 
 
 def _open_zip(path: str, place: epath.Path) -> Source:
-    with place.open("rb") as file:
+    with open_regular(place) as file:
         try:
             members = zipfile.ZipFile(file).namelist()
         except Exception:  # whatever a damaged zip raises: read_npz says what is wrong
@@ -124,7 +128,9 @@ def _open_zip(path: str, place: epath.Path) -> Source:
     stored = read_npz(path)
     native, aside = native_names(stored)
     own = _read_sidecar(place)
-    settings = {"gelu": "tanh", "norm_eps": 1e-6} | architecture.infer_settings(native) | own.get("model", {})
+    inferred = architecture.infer_settings(native)
+    claims.check_against(inferred, own.get("model", {}))
+    settings = {"gelu": "tanh", "norm_eps": 1e-6} | inferred | own.get("model", {})
     if settings["name"] == "resnet":
         del settings["gelu"], settings["norm_eps"]
     elif settings["name"] == "mixer":
@@ -138,7 +144,7 @@ def _read_sidecar(place: epath.Path) -> dict[str, Any]:
     """What `convert.save` wrote beside an npz of ours, which has no place for a config."""
     beside = place.with_suffix(".json")
     ours = f'"{claims.OWN_SECTION}"'.encode()
-    if beside == place or not beside.exists() or ours not in beside.read_bytes():
+    if beside == place or not beside.exists() or ours not in read_regular(beside, limit=MAX_JSON_BYTES):
         return {}
     return claims.own_section(read_json(beside))
 

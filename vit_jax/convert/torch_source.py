@@ -11,7 +11,7 @@ from etils import epath
 from vit_jax.convert import architecture, claims, torch_names
 from vit_jax.convert.checkpoint import Source
 from vit_jax.convert.names import POSITIONS, rename, with_class_position
-from vit_jax.convert.safetensor import read_json
+from vit_jax.files import read_json
 from vit_jax.types import UserError
 
 
@@ -61,6 +61,7 @@ def open_torch(
         raise UserError(
             f"{path} names its tensors as PyTorch does, and holds those of a {inferred['name']} of ours beside them"
         )
+    claims.check_against(inferred, own["model"])
     settings = inferred | found | own["model"]
     grid = grid or (tuple(own["grid"]) if own.get("grid") else claims.grid_of_config(config, inferred["patch_size"]))
     grid = _place_positions(path, native, settings, grid) if is_timm else grid
