@@ -475,7 +475,7 @@ def test_an_index_of_shards_is_not_trusted(tmp_path):
 
 # Configs
 
-ABSURD = [None, 0, -1, 10**30, 0.5, "x", "", [], [3], {}, True, float("nan"), float("inf"), "3"]
+ABSURD = [None, 0, -1, 10**30, 10**400, 0.5, "x", "", [], [3], {}, True, float("nan"), float("inf"), "3"]
 
 
 def test_absurd_values_of_a_hugging_face_config_are_refused_or_change_nothing(tmp_path):

@@ -8,7 +8,7 @@ Called by: convert.source, convert.load.
 
 from __future__ import annotations
 
-import math
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -220,7 +220,8 @@ def fits(value: Any, hint: Any) -> bool:
         same_length = args[-1] is Ellipsis or (isinstance(value, tuple | list) and len(value) == len(args))
         return isinstance(value, tuple | list) and same_length and all(fits(x, int) for x in value)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        # An int of 400 digits is no float: compared, and not converted.
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return type(value) is hint
 
 
