@@ -25,6 +25,8 @@ class Source:
       meta: class names and preprocessing, where the checkpoint keeps them; `pixel_mean` and `pixel_std` where its images
         are normalised by others than 0.5 and 0.5.
       assumed: what nothing told and was taken for granted, a sentence each.
+      undecided: keys of the model section that no tensor tells and nobody said: whoever loads the checkpoint has to.
+      reordered: why the head's outputs are in another order than in the file; empty if they are not.
     """
 
     path: str
@@ -36,3 +38,5 @@ class Source:
     aside: dict[str, str] = dataclasses.field(default_factory=dict)
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
     assumed: list[str] = dataclasses.field(default_factory=list)
+    undecided: tuple[str, ...] = ()
+    reordered: str = ""

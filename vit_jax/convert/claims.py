@@ -203,6 +203,12 @@ def check_against(inferred: Mapping[str, Any], claimed: Mapping[str, Any]) -> No
         raise UserError(f"its section {OWN_SECTION!r} is of another model than its tensors:\n{itemize(wrong)}")
 
 
+def undecided(settings: Mapping[str, Any], claimed: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of a model section that neither the tensors nor `claimed` tell: without position embeddings, whether there are
+    fixed ones."""
+    return ("positions",) if settings.get("positions") == "none" and "positions" not in claimed else ()
+
+
 def fields_of(name: Any) -> dict[str, Any]:
     """{option: type} of a model's class; UserError if there is no such model."""
     if not isinstance(name, str) or name not in build.MODELS:

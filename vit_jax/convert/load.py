@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vit_jax.convert import architecture, claims
 from vit_jax.convert.adapt import FIRST_KERNELS, Fate, fit_params, fold_pixels
 from vit_jax.convert.checkpoint import Source, Weights
-from vit_jax.convert.source import open_source
+from vit_jax.convert.source import open_source, without_positions
 from vit_jax.models import build
 from vit_jax.models.positions import Method
 from vit_jax.types import UserError
@@ -88,6 +88,8 @@ def load(
     """
     _check_options(grid, resolution, resize, channels, weights, fields.get("num_heads"))
     source = open_source(str(path), num_heads=fields.get("num_heads", 0), weights=weights, grid=grid)
+    if "positions" in source.undecided and "positions" not in fields:
+        raise UserError(f"{without_positions(source.path)}; load it with positions=none or positions=sincos_2d")
     settings = _override(source, fields)
     source = dataclasses.replace(source, settings=settings)
     source, folded = fold_pixels(source) if stored_pixels else (source, [])
@@ -119,8 +121,12 @@ def _stand_in(source: Source, settings: dict[str, Any]) -> tuple[int, int] | Non
         return None
     count = architecture.count_positions(source.tensors, settings)
     if settings["name"] == "mixer" or count < 1:
-        what = "patches" if settings["name"] == "mixer" else "positions"
-        raise UserError(f"{source.path} has {count} {what}, which is no square grid; give grid=(gh, gw)")
+        has = (
+            f"has {count} patches, which is no square grid"
+            if count
+            else "does not tell the grid of its fixed positions"
+        )
+        raise UserError(f"{source.path} {has}; give grid=(gh, gw)")
     return 1, count
 
 

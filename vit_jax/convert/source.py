@@ -34,7 +34,7 @@ def open_source(
 
     Args:
       path: file, folder, or the name of a released model such as `augreg:B/16`.
-      num_heads: attention heads, for a PyTorch file without a config, whose shapes do not tell.
+      num_heads: attention heads, for a PyTorch file without a config that says so, whose shapes do not tell.
       weights: of our own runs, the raw parameters or their Polyak average.
       grid: (gh, gw) that the positions were trained at, for a file that does not tell.
 
@@ -137,7 +137,8 @@ def _open_zip(path: str, place: epath.Path) -> Source:
         del settings["norm_eps"]
     grid = tuple(own["grid"]) if own.get("grid") else architecture.infer_grid(native, settings)
     meta = {key: value for key, value in own.items() if key not in ("model", "grid")}
-    return Source(path, "npz", native, settings, grid, aside=aside, meta=meta)
+    undecided = claims.undecided(settings, own.get("model", {}))
+    return Source(path, "npz", native, settings, grid, aside=aside, meta=meta, undecided=undecided)
 
 
 def _read_sidecar(place: epath.Path) -> dict[str, Any]:
@@ -157,6 +158,14 @@ def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, 
             f"{path} holds {there}{pickled}; expected checkpoints/ (a run of ours) or model.safetensors (Hugging Face, timm)"
         )
     return open_torch(path, read_safetensors(path), place, num_heads, grid)
+
+
+def without_positions(path: str) -> str:
+    """The choice that a checkpoint without position embeddings leaves, for messages that say how to make it."""
+    return (
+        f"{path} has no position embeddings: its model was trained without any (none) or with fixed ones (sincos_2d), and no "
+        "tensor tells which"
+    )
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ def open_torch(
     found = claims.timm_settings(config) if is_timm else claims.hugging_face_settings(config)
     kernel = stored["patch_embed.proj.weight"] if is_timm else hub["embeddings.patch_embeddings.projection.weight"]
     width = kernel.shape[0] if kernel.ndim else 0
-    told = num_heads or found.pop("num_heads", 0)
+    told = found.pop("num_heads", 0) or num_heads
     heads = told or architecture.HEADS_OF_WIDTH.get(width, 0)
     if not heads or width % heads:
         raise UserError(
@@ -49,7 +49,6 @@ def open_torch(
     if not is_timm:
         whole = {torch_names.hub_name(name): name for name in stored}
         origin = {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
-    found.pop("num_heads", None)
     aside = {}
     for name in ("embeddings.mask_token", "decoder.0.weight", "decoder.0.bias"):
         if native.pop(name, None) is not None:
@@ -71,7 +70,8 @@ def open_torch(
     assumed = [] if told else [f"{heads} attention heads, as models of width {width} have"]
     if is_timm and "pool" not in found and "pool" not in own["model"] and settings["class_token"] == "yes":
         assumed.append(f"pool={settings['pool']}, which no tensor tells")
-    return Source(path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta, assumed)
+    undecided = claims.undecided(settings, own["model"])
+    return Source(path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta, assumed, undecided)
 
 
 def _add_absent_biases(native: dict[str, np.ndarray], origin: dict[str, str]) -> None:
