@@ -30,16 +30,22 @@ HeadPolicy = Literal["zeros", "keep"]
 
 
 class Fate(NamedTuple):
-    """What became of one tensor: `loaded`, `resized`, `channels` (the first layer's, for another number of them), `folded`
-    (the source's pixel statistics), `fresh` (this model's own start), `dropped` (the file's, by the head policy) or `aside`
-    (no part of a model of images); or what was `assumed` for want of anything that tells."""
+    """What became of one tensor.
+
+    Args:
+      name: ours; the file's for one that is `aside`; `model` for what was `assumed`.
+      action: `loaded`, `resized`, `channels` (the first layer's, for another number of them), `folded` (the source's pixel
+        statistics), `reordered` (a head's outputs, by the names of the classes), `fresh` (this model's own start), `dropped`
+        (the file's, by the head policy) or `aside` (no part of a model of images); or `assumed`, where nothing tells.
+      detail: shapes, and the name in the file.
+    """
 
     name: str
     action: str
     detail: str
 
 
-ACTIONS = ("loaded", "resized", "channels", "folded", "fresh", "dropped", "aside", "assumed")
+ACTIONS = ("loaded", "resized", "channels", "folded", "reordered", "fresh", "dropped", "aside", "assumed")
 
 
 def fit_params(
@@ -130,6 +136,8 @@ def _fit_tensor(
     elif name == first and value.ndim == 4 and value.shape[2] != start.shape[2]:
         fate = Fate(name, "channels", f"{value.shape[2]} -> {start.shape[2]} channels{was}")
         value = adapt_channels(value, start.shape[2])
+    elif source.reordered and name in ("head/kernel", "head/bias"):
+        fate = Fate(name, "reordered", source.reordered)
     else:
         fate = Fate(name, "loaded", _shape(value) + was)
     if value.shape != start.shape:
