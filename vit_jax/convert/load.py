@@ -27,9 +27,18 @@ def load_model(path: str, **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
     """Loads a checkpoint of any format, its architecture read from the file itself.
 
         module, params = load_model("ViT-B_16.npz")
-        logits = module.apply({"params": params}, images).logits
+        images = read_images(["photo.jpg"], (224, 224))
+        outputs = module.apply({"params": params}, images)
+        probabilities = jax.nn.softmax(outputs.logits)
 
-    Images are float (b, h, w, channels) in the source's own value range, [-1, 1] for all released weights.
+    Images are float (b, h, w, channels), RGB, in the source's own value range: [-1, 1], as `vit_jax.read_images` prepares them,
+    for all released weights and for whatever says nothing else. With `stored_pixels=True` it is [-1, 1] in any case (another
+    mean and std of a Hugging Face or timm folder go into the first layer). The size is the one that the positions were trained
+    at, images squashed to it; `resolution` loads the model for another.
+
+    The outputs (`vit_jax.types.Outputs`) are `logits` (b, classes); `pre_logits` (b, r), the features that the head reads;
+    `pooled` (b, d); `tokens` (b, n, d), class token first; and where `module.apply` is given
+    `capture=("layers", "attention")`, of each block `layers` (b, n, d) and `attention` (b, heads, n, n).
 
     Args:
       path: npz or safetensors file, Hugging Face or timm folder, workdir of ours, or a released model's name
@@ -43,7 +52,7 @@ def load_model(path: str, **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
       (linen module, parameter tree of float32 numpy arrays).
 
     Raises:
-      UserError: it cannot be read, does not fit, or an override is unknown.
+      UserError: it cannot be read, does not fit, holds NaN, or an override is unknown.
     """
     loaded = load(path, **overrides)
     return loaded.module, loaded.params
