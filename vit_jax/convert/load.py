@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vit_jax.convert import architecture, claims
 from vit_jax.convert.adapt import FIRST_KERNELS, Fate, fit_params, fold_pixels
 from vit_jax.convert.checkpoint import Source, Weights
+from vit_jax.convert.classes import match_classes, reorder_head
 from vit_jax.convert.source import open_source, without_positions
 from vit_jax.models import build
 from vit_jax.models.positions import Method
@@ -149,7 +151,11 @@ class _Start:
 def _check_options(grid: Any, resolution: Any, resize: Any, channels: Any, weights: Any, num_heads: Any) -> None:
     """Raises UserError for overrides, other than the model's own, that make no sense; lists all."""
     pairs = {"grid": grid, "resolution": resolution}
-    wrong = [f"{key}={x!r}; expected (h, w)" for key, x in pairs.items() if x is not None and not claims.is_pair(x)]
+    wrong = [
+        f"{key}={x!r}; expected (h, w), 1 or more each"
+        for key, x in pairs.items()
+        if x is not None and not claims.is_pair(x)
+    ]
     counts = {"channels": channels, "num_heads": num_heads}
     wrong += [
         f"{key}={x!r}; expected 1 or more"
@@ -217,6 +223,26 @@ def fingerprint(checkpoint: str) -> list[Any]:
     path = Path(checkpoint).expanduser()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []
     return [[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+
+
+def fit_head(loaded: Loaded, classes: Sequence[str], dataset: str) -> tuple[dict[str, Any], str]:
+    """Parameters whose head scores a data set's classes in the data's order, and what the user should know of that.
+
+    Args:
+      loaded: a model with a head of as many outputs as there are classes.
+      classes: the data's names of them, in order.
+      dataset: the data's name, for messages.
+
+    Raises:
+      UserError: they are other classes.
+    """
+    path, names = loaded.source.path, loaded.source.meta.get("class_names")
+    advice = "score it on data of its own classes, or fine-tune it to these first (configs/finetune.py)"
+    order, note = match_classes(names, classes, path=path, dataset=dataset, advice=advice)
+    if order is None:
+        return loaded.params, note
+    tensors = flatten_dict(loaded.params, sep="/")
+    return unflatten_dict(tensors | reorder_head(tensors, order), sep="/"), note
 
 
 def check_head(loaded: Loaded) -> None:
