@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from vit_jax.types import UserError, itemize, printable, shown
+from vit_jax.types import UserError, counted, itemize, printable, shown
 
 
 def test_a_message_never_reaches_the_terminal_as_a_command():
@@ -29,6 +29,17 @@ def test_a_list_shows_the_first_ten_and_counts_the_others():
     assert itemize(str(i) for i in range(10)).splitlines() == [f"  {i}" for i in range(10)]
     assert itemize(map(str, range(1234))).splitlines()[9:] == ["  9", "  and 1,224 more"]
     assert itemize(["a\nb", "x" * 10**6]) == r"  a\nb" + f"\n  {'x' * 500} ..."
+
+
+def test_one_is_singular():
+    found = [
+        counted(1, "image"),
+        counted(0, "image"),
+        counted(2000, "corrupt image"),
+        counted(1, "class"),
+        counted(7, "class"),
+    ]
+    assert found == ["1 image", "0 images", "2,000 corrupt images", "1 class", "7 classes"]
 
 
 @pytest.mark.parametrize("value", ["x" * 10**6, 10**4000, [[1] * 1000] * 1000, {"a": {"b": "c" * 10**6}}])

@@ -28,7 +28,7 @@ from vit_jax.train.loop import TrainSettings
 from vit_jax.train.mixing import make_mix
 from vit_jax.train.objectives import OBJECTIVES
 from vit_jax.train.optim import make_optimizer
-from vit_jax.types import Batch, DatasetSpec, TrainState, UserError
+from vit_jax.types import Batch, DatasetSpec, TrainState, UserError, counted
 
 
 def complete(config: ml_collections.ConfigDict) -> list[str]:
@@ -273,7 +273,7 @@ def describe_plan(
         ("images", f"{h}x{w}: {gh}x{gw} {tokens}; {flops / 1e9:,.2f} GFLOP to train on one"),
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
         ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
-        *((s.name, f"{s.split}: {_examples(s)}, {s.num_classes} classes{_class_counts(s)}") for s in specs),
+        *((s.name, f"{s.split}: {_examples(s)}, {counted(s.num_classes, 'class')}{_class_counts(s)}") for s in specs),
     ]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
     if gh * gw < 16 and model.name != "resnet":
@@ -285,7 +285,7 @@ def describe_plan(
 
 def _examples(spec: DatasetSpec) -> str:
     excluded = f" ({spec.num_excluded:,} more are excluded)" if spec.num_excluded else ""
-    return f"{spec.num_examples:,} examples{excluded}"
+    return f"{counted(spec.num_examples, 'example')}{excluded}"
 
 
 def _class_counts(spec: DatasetSpec) -> str:

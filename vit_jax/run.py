@@ -31,7 +31,7 @@ from vit_jax.initial import initial_params, keep_head
 from vit_jax.models.build import count_params
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import NonFinite, fit
-from vit_jax.types import DatasetSpec, TrainState, UserError
+from vit_jax.types import DatasetSpec, TrainState, UserError, counted
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -240,7 +240,10 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
             f"optim.clip_norm=1, and give a new --workdir; --config.init=CHECKPOINT goes on from its weights"
         ) from error
     if loader.corrupt:
-        writers.notice(f"{len(loader.corrupt)} corrupt images were replaced: {', '.join(sorted(loader.corrupt))}")
+        found = (
+            f"{counted(len(loader.corrupt), 'corrupt image')} {'was' if len(loader.corrupt) == 1 else 'were'} replaced"
+        )
+        writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
 
 
 def _evaluate(job: Job, folder: Any, step: int, state: TrainState) -> dict[str, float]:

@@ -136,6 +136,11 @@ def itemize(lines: Iterable[str], most: int = MAX_ITEMS) -> str:
     return "\n".join(shown + ([f"  and {len(lines) - most:,} more"] if len(lines) > most else []))
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def shown(value: object) -> str:
     """A value of a file for a message: its repr, short however large it is."""
     return _SHORT.repr(value)

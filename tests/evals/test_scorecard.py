@@ -160,7 +160,7 @@ def test_where_five_classes_or_fewer_compete_there_is_no_top_five(folder, kernel
 
 def test_a_label_outside_the_competing_classes_is_an_error(kernel, forward, memory):
     memory([1] * 12 + [0], competing=(1, 2))
-    with pytest.raises(UserError, match="1 images are labelled with classes that are not among the 2 that compete"):
+    with pytest.raises(UserError, match="1 image labelled with classes that are not among the 2 that compete"):
         evaluate("memory", kernel, forward)
 
 

@@ -57,7 +57,7 @@ def test_channels_first_are_told_how_to_be_last(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_another_number_of_channels_is_told_with_both_numbers(name):
     said = refusal(MODELS[name], jnp.zeros((2, 12, 12, 1)))
-    assert "have 1 channels, and this model takes 3; load_model(path, channels=1)" in said
+    assert "have 1 channel, and this model takes 3; load_model(path, channels=1)" in said
     assert "have 3 channels, and this model takes 1;" in refusal(MODELS[name], jnp.zeros((2, 12, 12, 3)), channels=1)
 
 

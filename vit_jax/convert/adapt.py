@@ -19,7 +19,7 @@ import numpy as np
 from vit_jax.convert import architecture
 from vit_jax.convert.checkpoint import Source
 from vit_jax.models.positions import Method, resample_axis, resample_positions, resample_relative
-from vit_jax.types import UserError, itemize, printable
+from vit_jax.types import UserError, counted, itemize, printable
 
 # Replaced as a whole by the head policy "zeros": the linear head and the representation layer before it.
 HEAD = ("head/", "pre_logits/")
@@ -102,7 +102,7 @@ def fit_params(
     if count := len(missing) + len(wrong) + len(unknown):
         lists = [itemize(found) for found in (missing, wrong, unknown) if found]
         raise UserError(
-            f"{source.path} does not fit the model ({count} tensors, nothing was loaded); change the model section or "
+            f"{source.path} does not fit the model ({counted(count, 'tensor')}, nothing was loaded); change the model section or "
             "init.head:\n" + "\n".join(_reasons(source.tensors, fresh) + lists)
         )
     if not_finite:

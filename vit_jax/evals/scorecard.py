@@ -18,7 +18,7 @@ from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
 from vit_jax.evals.base import read_split, tells_top5
 from vit_jax.evals.scoring import score_rows, summarize
-from vit_jax.types import Batch, DatasetSpec, Duration, UserError
+from vit_jax.types import Batch, DatasetSpec, Duration, UserError, counted
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -133,6 +133,6 @@ class Scorecard:
         strange = int((labelled & ~rows["possible"]).sum())
         if strange:
             raise UserError(
-                f"{self.dataset} {self.split}: {strange} images are labelled with classes that are not among the "
+                f"{self.dataset} {self.split}: {counted(strange, 'image')} labelled with classes that are not among the "
                 f"{len(self._source.spec.competing)} that compete there; expected the published data set: prepare it again"
             )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from vit_jax.types import UserError
+from vit_jax.types import UserError, counted
 
 
 def check_images(images: Any, variables: Mapping[str, Any], first: str) -> None:
@@ -44,7 +44,7 @@ def check_images(images: Any, variables: Mapping[str, Any], first: str) -> None:
             )
         else:
             wrong.append(
-                f"images of shape {shape} have {shape[-1]} channels, and this model takes {channels}; "
+                f"images of shape {shape} have {counted(shape[-1], 'channel')}, and this model takes {channels}; "
                 f"load_model(path, channels={shape[-1]}) makes one that takes {shape[-1]}"
             )
     if wrong:
