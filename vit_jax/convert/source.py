@@ -17,6 +17,7 @@ from typing import Any
 from etils import epath
 
 from vit_jax.convert import architecture, claims, released
+from vit_jax.convert.absent import explain_absent
 from vit_jax.convert.checkpoint import Source, Weights
 from vit_jax.convert.names import native_names
 from vit_jax.convert.npz import read_npz
@@ -75,10 +76,7 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
     if place.is_dir():
         return _open_folder(path, place, num_heads, grid)
     if not place.exists():
-        raise UserError(
-            f"{path} is neither a file nor a folder; expected an npz or safetensors file, a Hugging Face or timm folder, "
-            f"a workdir of ours, or a released model ({released.examples()})"
-        )
+        raise UserError(explain_absent(path))
     with open_regular(place) as file:
         start = file.read(9)
     if start.startswith(b"PK"):
