@@ -325,8 +325,14 @@ def test_without_position_embeddings_the_choice_is_the_callers(tmp_path, form):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"poool": "gap"}, r"load_model has no poool; expected one of attention_dropout, axial, .*, grid, resolution"),
-        ({"depths": (1,), "wide": 2}, r"load_model has no depths, wide; expected one of"),
+        (
+            {"poool": "gap"},
+            r"load_model has no poool; did you mean 'pool'\? \(known: attention_dropout, .*, grid, .*, resolution",
+        ),
+        (
+            {"depths": (1,), "wide": 2},
+            r"load_model has no depths; did you mean 'depth'\? .*\nload_model has no wide; did you mean 'width'",
+        ),
         ({"pool": "mean"}, r"model.pool is 'mean'; expected token or gap or map or unpooled"),
         ({"depth": "2"}, r"model.depth is '2'; expected int"),
         ({"dtype": "float8"}, r"model.dtype is 'float8'; expected float32 or bfloat16"),

@@ -232,6 +232,8 @@ def _reasons(source: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray]) 
 
     if depth(source) != depth(fresh):
         reasons.append(f"the checkpoint has {depth(source)} layers, the model {depth(fresh)} (model.depth)")
+    if "head/kernel" in fresh and "head/kernel" not in source:
+        reasons.append("the checkpoint has no head (--config.init.head=zeros starts a new one)")
     if ("cls" in source) != ("cls" in fresh):
         has, lacks = ("checkpoint", "model") if "cls" in source else ("model", "checkpoint")
         reasons.append(f"the {has} has a class token, the {lacks} has none (model.pool, model.class_token)")

@@ -22,7 +22,7 @@ from vit_jax.convert.classes import match_classes, reorder_head
 from vit_jax.convert.source import open_source, without_positions
 from vit_jax.models import build
 from vit_jax.models.positions import Method
-from vit_jax.types import UserError
+from vit_jax.types import UserError, nearest
 
 
 def load_model(path: str, **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
@@ -173,8 +173,8 @@ def _override(source: Source, fields: dict[str, Any]) -> dict[str, Any]:
     """The model section with the caller's wishes in it."""
     known = claims.fields_of(source.settings["name"])
     if unknown := sorted(set(fields) - set(known)):
-        others = "grid, resolution, resize, channels, weights"
-        raise UserError(f"load_model has no {', '.join(unknown)}; expected one of {', '.join(sorted(known))}, {others}")
+        others = ("grid", "resolution", "resize", "channels", "weights")
+        raise UserError("\n".join(f"load_model has no {key}; {nearest(key, (*known, *others))}" for key in unknown))
     settings = {key: x for key, x in source.settings.items() if key in known or key == "name"}
     if fields.get("pool") == "unpooled" and "class_token" not in fields:
         settings["class_token"] = "yes" if "cls" in source.tensors else "no"

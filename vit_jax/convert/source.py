@@ -24,7 +24,7 @@ from vit_jax.convert.npz import read_npz
 from vit_jax.convert.safetensor import INDEX, read_safetensors
 from vit_jax.convert.torch_source import open_torch
 from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, open_regular, read_json, read_regular
-from vit_jax.train.checkpoint import read_params, run_folder
+from vit_jax.train.checkpoint import FOLDER, read_params, run_folder
 from vit_jax.types import UserError
 
 
@@ -72,7 +72,7 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
     if folder := run_folder(path):
         return _open_run(path, folder, weights)
     if weights == "average":
-        raise UserError(f"{path} is no run of ours, so it holds no averaged weights; use init.weights=raw")
+        raise UserError(f"{path} is no run of ours, so it holds no averaged weights; leave weights=average out")
     if place.is_dir():
         return _open_folder(path, place, num_heads, grid)
     if not place.exists():
@@ -151,6 +151,8 @@ def _read_sidecar(place: epath.Path) -> dict[str, Any]:
 def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, int] | None) -> Source:
     if not any((place / name).exists() for name in ("model.safetensors", INDEX)):
         there = ", ".join(sorted(p.name for p in place.iterdir())[:8]) or "nothing"
+        if place.name == FOLDER and run_folder(str(place.parent)):
+            raise UserError(f"{path} is the folder of a run's checkpoints; give the run's own, {place.parent}")
         pickled = "; pytorch_model.bin is a pickle, which is not read here" if "pytorch_model" in there else ""
         raise UserError(
             f"{path} holds {there}{pickled}; expected checkpoints/ (a run of ours) or model.safetensors (Hugging Face, timm)"

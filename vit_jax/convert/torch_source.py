@@ -40,9 +40,10 @@ def open_torch(
     told = found.pop("num_heads", 0) or num_heads
     heads = told or architecture.HEADS_OF_WIDTH.get(width, 0)
     if not heads or width % heads:
+        wrong = f", and {heads} do not divide its width {width}" if heads else ""
         raise UserError(
-            f"{path} does not tell its attention heads, and {heads or 'no'} heads divide its width {width}; "
-            f"give num_heads, or a folder whose config.json says so"
+            f"{path} does not say how many attention heads it has{wrong}; "
+            "give num_heads (--config.model.num_heads, --set num_heads=), or the folder with its config.json"
         )
     rules = torch_names.TIMM if is_timm else torch_names.HUGGING_FACE
     native, origin = torch_names.to_native(stored if is_timm else hub, rules, heads)
