@@ -38,7 +38,8 @@ class Init:
     Args:
       path: "" to draw them; else a checkpoint of any format that `convert.source` opens: npz, safetensors, a Hugging Face
         or timm folder, a workdir of ours, a released model (`augreg:B/16`). `--config.init=PATH` sets it.
-      head: `zeros` starts a new head and drops the checkpoint's with its representation layer; `keep` loads it.
+      head: `zeros` starts a new head and drops the checkpoint's with its representation layer; `keep` loads it, its outputs in
+        the order of the data's classes where the checkpoint has their names.
       weights: of our own checkpoints, the raw parameters or their Polyak average.
       architecture: `config` takes the model's sizes from the config, and the checkpoint must fit; `source` takes them
         from the checkpoint. GELU and LayerNorm epsilon follow the checkpoint in both.

@@ -72,3 +72,13 @@ def test_other_paths_are_no_names(elsewhere, path):
     else:
         with pytest.raises(UserError, match="expected"):
             load(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["a\0b", "\x1b[2J", "x" * 5000, "~nobody-at-all/vit.npz", "http://127.0.0.1:9/vit.npz"]
+)
+def test_paths_that_cannot_be_are_told_once_and_in_print(path):
+    with pytest.raises(UserError, match=r"is neither a file nor a folder|cannot be reached") as told:
+        load(path)
+    assert str(told.value).isprintable()
+    assert str(told.value).count("\\x") <= 1

@@ -25,7 +25,7 @@ from vit_jax.convert.safetensor import INDEX, read_safetensors
 from vit_jax.convert.torch_source import open_torch
 from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, open_regular, read_json, read_regular
 from vit_jax.train.checkpoint import FOLDER, read_params, run_folder
-from vit_jax.types import UserError
+from vit_jax.types import UserError, printable
 
 
 def open_source(
@@ -52,12 +52,12 @@ def open_source(
             claims.check_settings(source.settings)
         claims.check_sizes(source.settings, source.grid)
     except UserError as error:
-        if path in str(error):
+        if printable(path) in str(error):
             raise
         raise UserError(f"{path}: {error}") from error
     except UnreadableFile as error:
         raise UserError(f"{error}; give the checkpoint itself") from error
-    except (OSError, ImportError, KeyError) as error:
+    except (OSError, ImportError, KeyError, RuntimeError) as error:  # the last of them of a home that is not there
         if isinstance(error, KeyError) and "://" not in path:
             raise
         reason = f"{type(error).__name__}: {error}"
