@@ -541,6 +541,7 @@ OWN = {
     "a patch of three sides": {"model": {"name": "vit", "num_classes": 5, "patch_size": [4, 6, 3]}},
     "an unknown activation": {"model": {"name": "vit", "num_classes": 5, "gelu": "relu"}},
     "no epsilon": {"model": {"name": "vit", "num_classes": 5, "norm_eps": None}},
+    "a negative epsilon": {"model": {"name": "vit", "num_classes": 5, "norm_eps": -1}},
     "no number for an epsilon": {"model": {"name": "vit", "num_classes": 5, "norm_eps": float("nan")}},
     "registers that are not there": {"model": {"name": "vit", "num_classes": 5, "registers": 2}},
     "a grid of one side": {"grid": [2]},
@@ -569,7 +570,8 @@ def test_a_section_of_ours_that_makes_no_sense_is_refused(tmp_path, what):
 
 def test_a_section_of_ours_that_says_little_or_nothing_is_fine(tmp_path):
     path = save_npz(tmp_path / "vit.npz", TENSORS)
-    for own in ({}, {"vit_jax": {}}, {"vit_jax": {"grid": [2, 2]}}, {"accuracy": 0.5}):
+    whole = {"vit_jax": {"model": {"name": "vit", "num_classes": 5, "norm_eps": 0, "dropout": 0}}}
+    for own in ({}, {"vit_jax": {}}, {"vit_jax": {"grid": [2, 2]}}, {"accuracy": 0.5}, whole):
         (tmp_path / "vit.json").write_text(json.dumps(own))
         assert attempt(path, TENSORS) == ""
     (tmp_path / "vit.json").write_text("{ someone else's notes")

@@ -140,6 +140,7 @@ def own_section(holder: Mapping[str, Any]) -> dict[str, Any]:
     model = {key: tuple(x) if isinstance(x, list) else x for key, x in model.items()}
     if model:
         check_settings(model)
+        model = as_fields(model)
     return dict(own) | {"model": model}
 
 
@@ -156,9 +157,18 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             errors.append(f"model.{key} is no option of {settings['name']}; it has {', '.join(sorted(schema))}")
         elif key in schema and not fits(value, schema[key]):
             errors.append(f"model.{key} is {shown(value)}; expected {_describe(schema[key])}")
+    eps = settings.get("norm_eps", 0)
+    if not errors and not 0 <= eps < 1:
+        errors.append(f"model.norm_eps is {shown(eps)}; expected at least 0 and below 1")
     if errors:
         raise UserError(f"these settings are no model's:\n{itemize(errors)}")
     check_sizes(settings, None)
+
+
+def as_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A checked model section with the types of its class's fields: JSON and people write 0 for 0.0."""
+    schema = fields_of(settings["name"])
+    return {key: float(x) if schema.get(key) is float else x for key, x in settings.items()}
 
 
 def check_sizes(settings: Mapping[str, Any], grid: Any) -> None:

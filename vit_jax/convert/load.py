@@ -179,7 +179,7 @@ def _override(source: Source, fields: dict[str, Any]) -> dict[str, Any]:
     if fields.get("pool") == "unpooled" and "class_token" not in fields:
         settings["class_token"] = "yes" if "cls" in source.tensors else "no"
     claims.check_settings(settings | fields)
-    return settings | fields
+    return claims.as_fields(settings | fields)
 
 
 def pixels_of(settings: dict[str, Any], grid: tuple[int, int] | None) -> tuple[int, int]:
