@@ -99,7 +99,7 @@ def evaluate(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def adapted(loaded: Loaded) -> list[str]:
-    """What a checkpoint was changed by, or taken for, to be scored."""
+    """Changes and assumptions that were made to score a checkpoint, a line each."""
     what = {"channels": "first layer: ", "resized": "positions: ", "assumed": "assumed: "}
     return [what[fate.action] + fate.detail.partition(", from ")[0] for fate in loaded.report if fate.action in what]
 

@@ -5,8 +5,8 @@
 
 Prints parameters, tokens an image, and FLOPs an image, forward and for training (forward, backward, and what remat
 recomputes): matrix products and convolutions of the traced program, a multiply and an add counted as two. Config overrides
-as in vit_jax.main. How many classes there are is said by the config, else by the data, where it is there, else 1,000 are
-assumed; which of these it was is printed.
+as in vit_jax.main. The number of classes is the config's, else the data's, else (where the data is missing) 1,000; the line
+classes_from says which.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Vision Transformer research in JAX: the paper "An Image is Worth 16x16 Words" (arXiv 2010.11929), end to end.
 
-from vit_jax import load_model, read_images
+Notebooks start with `from vit_jax import load_model, read_images`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "classify", "load_model", "read_images"]
 
-# What notebooks call, and where it is. `import vit_jax` itself imports nothing: jax takes a second.
+# Functions for notebooks, imported when they are first used: jax takes a second, and `import vit_jax` should not.
 _HOMES = {"classify": "vit_jax.predict", "load_model": "vit_jax.convert.load", "read_images": "vit_jax.predict"}
 
 

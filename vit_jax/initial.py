@@ -107,10 +107,10 @@ def adopt_source(config: ml_collections.ConfigDict, chosen: set[str], resumed: d
 
 
 def _check_model(config: ml_collections.ConfigDict, source: Source, chosen: set[str], *, whole: bool) -> None:
-    """Refuses a checkpoint of another model than the config spells out, and one that leaves open what the config must say.
+    """Refuses a checkpoint whose model is not the config's, and one whose positions the config has to decide and does not.
 
     Raises:
-      UserError: says both models, and what to leave out or to set.
+      UserError: names both models and the key to leave out, or the key to set.
     """
     found = ({"stem": "none"} if source.settings["name"] == "vit" else {}) | source.settings
     spelt = {key: x for key, x in config.model.items() if not whole or f"model.{key}" in chosen}
@@ -154,7 +154,7 @@ def keep_head(config: ml_collections.ConfigDict, source: Source | None, spec: Da
 
     Args:
       config: resolved, with the number of the model's classes.
-      source: the checkpoint, its head changed in place; None for a run that goes on, whose head it is already.
+      source: the checkpoint, its head changed in place; None for a run that resumes, whose head is in that order already.
       spec: of the training data.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From image files to classes: what notebooks and scripts/predict.py call."""
+"""Reads and classifies image files, for notebooks and scripts/predict.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THREADS = 4
 
 
 class Prediction(NamedTuple):
-    """What a model sees in an image file.
+    """The likeliest classes of an image file.
 
     Args:
       file: its path.

@@ -122,7 +122,7 @@ class UserError(ValueError):
 
 
 def printable(text: str) -> str:
-    """Text that does nothing to a terminal: what is neither printable nor a newline is written as Python's escape of it."""
+    """Text without control characters: every character that is neither printable nor a newline becomes its Python escape."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
@@ -142,7 +142,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value of a file for a message: its repr, short however large it is."""
+    """The repr of a value for a message, shortened if the value is large."""
     return _SHORT.repr(value)
 
 

@@ -90,7 +90,7 @@ def test_other_classes_are_refused_with_up_to_five_of_each_side():
         "CKPT and DATA have other classes: only the checkpoint has 'a0', 'a1', 'a2', 'a3', 'a4', ...; only the data has "
         "'B0', 'B1', 'B2', 'B3', 'B4', ...; do this"
     )
-    with pytest.raises(UserError, match="several classes of one name, so their order cannot be told; do this"):
+    with pytest.raises(UserError, match="several classes of one name, so their order is unknown; do this"):
         match(["crane", "crane", "emu"], ["crane", "emu", "crane"])
 
 

@@ -296,7 +296,7 @@ def test_the_activation_and_epsilon_are_the_callers_where_the_file_cannot_tell(t
 def test_fixed_positions_need_their_grid_and_then_load(tmp_path):
     tensors = without(numpy_vit.draw_params(seed=41), "posembed_input/pos_embedding")
     path = save_npz(tmp_path / "vit.npz", tensors)
-    with pytest.raises(UserError, match=r"vit.npz does not tell the grid of its fixed positions; give grid=\(gh, gw\)"):
+    with pytest.raises(UserError, match=r"vit.npz does not say the grid of its fixed positions; give grid=\(gh, gw\)"):
         load(path, positions="sincos_2d")
     loaded = load(path, positions="sincos_2d", grid=(2, 2))
     fixed = numpy_options.sincos((2, 2), 8)

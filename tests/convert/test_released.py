@@ -261,7 +261,9 @@ def test_a_download_that_is_cut_off_stays_apart_and_goes_on_where_it_stopped(cac
     content = npz(1_000_000)
     row = put(server, "b.npz", content)
     server.hang_up_after = 400_000
-    assert f": it ended after 400,000 of {len(content):,} bytes\nStart the same command again" in refused(row)
+    assert f": it ended after 400,000 of {len(content):,} bytes\nStart the same command again to resume; " in refused(
+        row
+    )
     assert there(cached) == ["b.npz.part"]
     assert (cached / "b.npz.part").read_bytes() == content[:400_000]
     server.hang_up_after = None
@@ -296,11 +298,11 @@ def test_an_error_page_is_not_taken_for_the_file(cached, server):
 
 def test_a_file_of_the_right_size_that_is_no_npz_is_not_stored(cached, server):
     row = put(server, "e.npz", b"<html>" * 20_000)
-    assert "what came is no npz file (File is not a zip file)" in refused(row)
+    assert "the file there is no npz file (File is not a zip file)" in refused(row)
     damaged = bytearray(npz(100_000))
     damaged[50_000] ^= 1
     row = put(server, "f.npz", bytes(damaged))
-    assert "what came is damaged: the checksum of a.npy is wrong" in refused(row)
+    assert "the file there is damaged: the checksum of a.npy is wrong" in refused(row)
     assert there(cached) == []
 
 

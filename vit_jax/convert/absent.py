@@ -1,4 +1,4 @@
-"""What to say of a checkpoint's path where nothing is: a name of another library, a released file or a neighbour may be meant."""
+"""Explains a checkpoint path where nothing is: the user may mean a name of another library, a released file or a neighbour."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vit_jax.convert.released import TABLE, examples
 
-# timm's names, with the tag of their weights: vit_base_patch16_224.augreg_in21k.
+# Names of timm, with the tag of the weights: vit_base_patch16_224.augreg_in21k.
 TIMM = re.compile(r"(timm/)?(vit_\w+_patch\d+\w*(\.\w+)?)")
 # OWNER/MODEL on the hub.
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -17,7 +17,7 @@ MOST_NEIGHBOURS = 1000  # names of a folder that are looked at
 
 
 def explain_absent(path: str) -> str:
-    """A message for a path where nothing is: what was expected, what it may have meant, and what to do."""
+    """The message for a missing checkpoint: what was expected, what the user may have meant, and what to do."""
     hints = []
     if match := TIMM.fullmatch(path):
         hints.append(_fetch(f"timm/{match[2]}", "a timm name"))

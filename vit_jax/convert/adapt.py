@@ -30,13 +30,13 @@ HeadPolicy = Literal["zeros", "keep"]
 
 
 class Fate(NamedTuple):
-    """What became of one tensor.
+    """The fate of one tensor of the checkpoint or of the model.
 
     Args:
-      name: ours; the file's for one that is `aside`; `model` for what was `assumed`.
+      name: ours; the file's for one that is `aside`; `model` for an assumption.
       action: `loaded`, `resized`, `channels` (the first layer's, for another number of them), `folded` (the source's pixel
         statistics), `reordered` (a head's outputs, by the names of the classes), `fresh` (this model's own start), `dropped`
-        (the file's, by the head policy) or `aside` (no part of a model of images); or `assumed`, where nothing tells.
+        (the file's, by the head policy) or `aside` (no part of a model of images); or `assumed`.
       detail: shapes, and the name in the file.
     """
 

@@ -1,4 +1,4 @@
-"""What a checkpoint of any format is once it is opened: tensors under our names, and all that is known of its model."""
+"""An opened checkpoint, whatever its format was: tensors under our names, and all that is known about its model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Source:
       meta: class names and preprocessing, where the checkpoint keeps them; `pixel_mean` and `pixel_std` where its images
         are normalised by others than 0.5 and 0.5.
       assumed: what nothing told and was taken for granted, a sentence each.
-      undecided: keys of the model section that no tensor tells and nobody said: whoever loads the checkpoint has to.
+      undecided: keys of the model section that neither tensors nor a config determine; the caller has to set them.
       reordered: why the head's outputs are in another order than in the file; empty if they are not.
     """
 

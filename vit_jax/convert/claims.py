@@ -29,7 +29,7 @@ MAX_STAGES = 16
 MAX_PATCHES = 2**16  # of an image
 MAX_SIZE = 2**24  # anything else that is counted
 
-# What the shapes of tensors always tell, so that no claim may say otherwise.
+# Sizes that the shapes of tensors always determine, so that no claim may contradict them.
 SIZES = (
     *("name", "patch_size", "width", "depth", "mlp_dim", "num_heads", "stem", "stem_depths", "stem_width", "depths"),
     *("width_factor", "tokens_mlp_dim", "channels_mlp_dim", "registers", "representation_size", "num_classes"),
@@ -198,7 +198,7 @@ def check_against(inferred: Mapping[str, Any], claimed: Mapping[str, Any]) -> No
     """Refuses a section of ours that contradicts the tensors it lies beside.
 
     Args:
-      inferred: the model section that tensors tell.
+      inferred: the model section as read off the tensors.
       claimed: the one that `convert.save` wrote.
 
     Raises:
@@ -214,8 +214,8 @@ def check_against(inferred: Mapping[str, Any], claimed: Mapping[str, Any]) -> No
 
 
 def undecided(settings: Mapping[str, Any], claimed: Mapping[str, Any]) -> tuple[str, ...]:
-    """Keys of a model section that neither the tensors nor `claimed` tell: without position embeddings, whether there are
-    fixed ones."""
+    """Keys of a model section that neither tensors nor `claimed` determine: a model without position embeddings may have fixed
+    ones, which leave no tensor."""
     return ("positions",) if settings.get("positions") == "none" and "positions" not in claimed else ()
 
 

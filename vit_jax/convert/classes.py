@@ -1,7 +1,8 @@
-"""Whether a head's outputs are a data set's classes, by their names and not only by their number.
+"""Compares the outputs of a head with the classes of a data set by name, and not only by number.
 
-Runs of ours keep the names of their classes, Hugging Face's configs have `id2label`, timm's `label_names`; released files have
-none. A data set of the same classes in another order gives every prediction a wrong name, and no number tells.
+Our own runs keep the names of their classes, Hugging Face's configs have `id2label`, timm's have `label_names`; released files
+have no names. A data set that has the same classes in another order gives every prediction a wrong name, and an accuracy near
+zero is the only sign of it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Match(NamedTuple):
 
     Args:
       order: output `order[j]` of the head scores class j of the data; None where they agree as they are.
-      note: a sentence for the user; empty where there is nothing to say.
+      note: a sentence for the user; empty where the classes agree.
     """
 
     order: np.ndarray | None
@@ -34,9 +35,9 @@ class Match(NamedTuple):
 def match_classes(head: Sequence[str] | None, data: Sequence[str], *, path: str, dataset: str, advice: str) -> Match:
     """Compares the classes of a checkpoint's head and of a data set, which are as many.
 
-    Names that differ in case, spaces and punctuation only are the same. Numbers, `LABEL_3` and wordnet ids beside readable names
-    say nothing: there the order is taken on trust, with a note; wordnet ids of all 1,000 classes beside a head without names are
-    ImageNet's order, in which every released head is.
+    Names that differ in case, spaces and punctuation only are the same. Numbers, `LABEL_3` and wordnet ids cannot be compared
+    with readable names: there the order is trusted, with a note. A head of 1,000 outputs without names needs no note on data with
+    ImageNet's 1,000 wordnet ids, because every released head is in their order.
 
     Args:
       head: names of the head's outputs, in order, if the checkpoint has any.
@@ -68,9 +69,7 @@ def match_classes(head: Sequence[str] | None, data: Sequence[str], *, path: str,
     only_head = [name for name, plain in zip(theirs, names, strict=True) if plain not in set(wanted)]
     only_data = [name for name, plain in zip(data, wanted, strict=True) if plain not in set(names)]
     if not only_head and not only_data:
-        raise UserError(
-            f"{path} and {dataset} have several classes of one name, so their order cannot be told; {advice}"
-        )
+        raise UserError(f"{path} and {dataset} have several classes of one name, so their order is unknown; {advice}")
     raise UserError(
         f"{path} and {dataset} have other classes: only the checkpoint has {_some(only_head) or 'none'}; only the data has "
         f"{_some(only_data) or 'none'}; {advice}"
@@ -83,12 +82,12 @@ def reorder_head(tensors: Mapping[str, np.ndarray], order: np.ndarray) -> dict[s
 
 
 def _plain(names: Sequence[str]) -> list[str]:
-    """Names without what is only spelling: `Golden_Retriever` and `golden retriever` are one."""
+    """Names in lower case and without punctuation: `Golden_Retriever` becomes `golden retriever`."""
     return [" ".join(re.findall(r"\w+", name.casefold().replace("_", " "))) or name for name in names]
 
 
 def _are_numbers(names: Sequence[str]) -> bool:
-    """Whether names say no more than a position; so if there are none."""
+    """Whether names only count the outputs, or there are none."""
     return all(name.removeprefix("label ").removeprefix("class ") == str(i) for i, name in enumerate(names))
 
 

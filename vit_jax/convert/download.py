@@ -1,7 +1,8 @@
-"""Downloads a file so that what stands under its name is whole: resumed, checked, and by one process at a time.
+"""Downloads a file so that only a whole file ever has its final name.
 
-Servers break off, stall, answer with an error page, with another part than was asked for, or with a file that changed meanwhile.
-Until its size and its checksums are right, a file is called NAME.part; that file is also the lock between processes.
+Servers break off, stall, answer with an error page or with another part than was asked for, and files change during a download.
+Until size and checksums are verified, a file is called NAME.part, and a download resumes from it. NAME.part is also the lock that
+lets one process download while others wait.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class WrongAnswer(OSError):  # noqa: N818  (named for what it says of the server)
-    """What the server sends does not belong to what is there already, or is not a file as it is expected."""
+class WrongAnswer(OSError):  # noqa: N818  (it is the server's answer that is wrong)
+    """The server's answer does not continue the part that is there, or is not the kind of file that was expected."""
 
 
 def download_npz(url: str, place: Path, *, sizes: tuple[int, int], title: str) -> None:
-    """Downloads an npz file; an interrupted download goes on where it stopped.
+    """Downloads an npz file; an interrupted download resumes.
 
     Args:
       url: http(s), anything else that etils.epath reads, or a local path.
       place: where the file goes; its folder exists.
       sizes: least and greatest number of bytes that it may have.
-      title: what it is called in what is shown.
+      title: the file's name in progress messages.
 
     Raises:
-      OSError: it cannot be had; the message says why. What arrived is kept as NAME.part where it may be resumed.
+      OSError: the download failed. NAME.part stays where it can be resumed.
     """
     with _claim(place, title) as partial:
         if partial is None:
@@ -68,18 +69,18 @@ def download_npz(url: str, place: Path, *, sizes: tuple[int, int], title: str) -
 def _claim(place: Path, title: str) -> Iterator[IO[bytes] | None]:
     """NAME.part, held by this process alone; None where another process has completed the file meanwhile."""
     name = place.with_name(f"{place.name}.part")
-    told = False
+    has_waited = False
     while True:
         with name.open("ab") as partial:
             try:
                 fcntl.flock(partial, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not told:
+                if not has_waited:
                     _say(f"{title}: another process is downloading it; waiting for that")
-                told = True
+                has_waited = True
                 fcntl.flock(partial, fcntl.LOCK_EX)
             except OSError:
-                pass  # a file system without locks: the check of the whole file has the last word
+                pass  # a file system without locks: the check of the whole file still finds a mixture
             if os.path.exists(name) and os.path.samestat(os.fstat(partial.fileno()), os.stat(name)):
                 try:
                     yield None if place.exists() else partial
@@ -87,7 +88,7 @@ def _claim(place: Path, title: str) -> Iterator[IO[bytes] | None]:
                     if os.path.exists(name) and not os.stat(name).st_size:
                         os.unlink(name)
                 return
-        if place.exists():  # what was locked has become the file itself
+        if place.exists():  # the locked NAME.part was renamed to it
             yield None
             return
 
@@ -133,7 +134,7 @@ def _copy(url: str, partial: IO[bytes], sizes: tuple[int, int], progress: _Progr
 
 
 def _receive(url: str, partial: IO[bytes], sizes: tuple[int, int], seen: dict[str, Any], progress: _Progress) -> None:
-    """Asks once for what is missing, and appends what comes. `seen` is what the server said of the file before."""
+    """Requests the missing bytes once and appends them. `seen` holds size and tag of the file from earlier answers."""
     done = _size(partial)
     headers = {"Range": f"bytes={done}-"} if done else {}
     if done and seen.get("tag"):
@@ -199,13 +200,13 @@ def _check_npz(name: str) -> None:
         with zipfile.ZipFile(name) as archive:
             bad = archive.testzip()
     except Exception as error:  # a damaged zip raises a dozen types
-        raise WrongAnswer(f"what came is no npz file ({error})") from error
+        raise WrongAnswer(f"the file there is no npz file ({error})") from error
     if bad is not None:
-        raise WrongAnswer(f"what came is damaged: the checksum of {bad} is wrong")
+        raise WrongAnswer(f"the file there is damaged: the checksum of {bad} is wrong")
 
 
 def describe(error: BaseException) -> str:
-    """What went wrong, for a message."""
+    """An error as a clause of a message."""
     reason = getattr(error, "reason", None)
     error = reason if isinstance(reason, BaseException) else error
     if isinstance(error, TimeoutError):
@@ -219,8 +220,8 @@ def _say(text: str) -> None:
 
 
 class _Progress:
-    """Says how far a download is: a bar on a terminal, which is there while the server has not answered yet; elsewhere a line at
-    the start and one every SHOW_EVERY_S seconds."""
+    """Shows progress on standard error: on a terminal a bar, visible before the server answers; in a log a line at the start and
+    one every SHOW_EVERY_S seconds."""
 
     def __init__(self, title: str, url: str, most: int):
         self._title, self._bar, self._last = title, None, time.monotonic()

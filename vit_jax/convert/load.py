@@ -133,9 +133,7 @@ def _stand_in(source: Source, settings: dict[str, Any]) -> tuple[int, int] | Non
     count = architecture.count_positions(source.tensors, settings)
     if settings["name"] == "mixer" or count < 1:
         has = (
-            f"has {count} patches, which is no square grid"
-            if count
-            else "does not tell the grid of its fixed positions"
+            f"has {count} patches, which is no square grid" if count else "does not say the grid of its fixed positions"
         )
         raise UserError(f"{source.path} {has}; give grid=(gh, gw)")
     return 1, count
@@ -226,7 +224,7 @@ def fingerprint(checkpoint: str) -> list[Any]:
 
 
 def fit_head(loaded: Loaded, classes: Sequence[str], dataset: str) -> tuple[dict[str, Any], str]:
-    """Parameters whose head scores a data set's classes in the data's order, and what the user should know of that.
+    """Parameters whose head scores a data set's classes in the data's order, and a note for the user, or "".
 
     Args:
       loaded: a model with a head of as many outputs as there are classes.

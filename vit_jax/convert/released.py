@@ -213,8 +213,8 @@ def fetch(row: Released, folder: Path | None = None) -> Path:
             download_npz(url, place, sizes=sizes, title=f"{row.name} ({row.mib:,.0f} MiB)")
         except Exception as error:  # whatever the transport raises: the remedy is the same
             raise UserError(
-                f"{row.name} could not be fetched from {url}: {describe(error)}\nStart the same command again to go on where "
-                f"it stopped; or download the file elsewhere and put it at {place}"
+                f"{row.name} could not be fetched from {url}: {describe(error)}\nStart the same command again to "
+                f"resume; or download the file elsewhere and put it at {place}"
             ) from error
     size = place.stat().st_size
     if not sizes[0] <= size <= sizes[1]:

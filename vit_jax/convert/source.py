@@ -161,7 +161,7 @@ def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, 
 
 
 def without_positions(path: str) -> str:
-    """The choice that a checkpoint without position embeddings leaves, for messages that say how to make it."""
+    """The choice that the caller has about a checkpoint without position embeddings, for a message that says how to make it."""
     return (
         f"{path} has no position embeddings: its model was trained without any (none) or with fixed ones (sincos_2d), and no "
         "tensor tells which"

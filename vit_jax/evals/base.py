@@ -33,8 +33,8 @@ class Evaluator(Protocol):
         """Returns {metric: value}, fractions in [0, 1] for accuracies."""
 
 
-def tells_top5(spec: DatasetSpec) -> bool:
-    """Whether the right class can be missing among five: of five classes or fewer, it never is."""
+def has_top5(spec: DatasetSpec) -> bool:
+    """Whether top-5 means anything: of five classes or fewer, the right one is always among the five."""
     return (len(spec.competing) or spec.num_classes) > 5
 
 

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
-from vit_jax.evals.base import read_split, tells_top5
+from vit_jax.evals.base import has_top5, read_split
 from vit_jax.evals.scoring import keep_competing
 from vit_jax.metrics import Mean
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
@@ -107,7 +107,7 @@ class Classification:
                 sums.setdefault(name, []).append(float(value))
         totals = {name: math.fsum(values) for name, values in sums.items()}
         count = totals.pop("count")
-        if not tells_top5(self._source.spec):
+        if not has_top5(self._source.spec):
             del totals["top5"]
         if not 0 <= len(self._source) - count <= self.max_corrupt:
             raise UserError(f"{self.dataset} {self.split}: scored {count:.0f} examples of {len(self._source)}")

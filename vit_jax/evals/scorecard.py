@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
-from vit_jax.evals.base import read_split, tells_top5
+from vit_jax.evals.base import has_top5, read_split
 from vit_jax.evals.scoring import score_rows, summarize
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError, counted
 
@@ -100,7 +100,7 @@ class Scorecard:
         labelled = seen & rows["labelled"]
         self._check_labels(rows, labelled)
         scores = summarize({name: values[labelled] for name, values in rows.items()}, self.bootstrap)
-        if not tells_top5(self._source.spec):
+        if not has_top5(self._source.spec):
             scores = {name: value for name, value in scores.items() if not name.startswith("top5")}
         scores["num_examples"] = int(labelled.sum())
         if self._source.spec.multi_label:

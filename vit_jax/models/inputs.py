@@ -1,5 +1,7 @@
-"""What a model is called with, checked while it is traced against the parameters that it is called with: the compiled program
-has nothing of it, and a mistake is told by what to do about it and not by a shape somewhere inside."""
+"""Checks the images that a model is called with against the parameters that it is called with, while the call is traced.
+
+The compiled program contains nothing of it. A mistake gets a message that says what to do, in place of a shape error inside flax.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from vit_jax.types import UserError, counted
 
 
 def check_images(images: Any, variables: Mapping[str, Any], first: str) -> None:
-    """Refuses what no model of images takes.
+    """Refuses images that the model cannot take.
 
     Args:
       images: an array; right is float (b, h, w, channels).
@@ -79,7 +81,7 @@ def check_grid(
 
 
 def count_patches(tensors: Mapping[str, Any], has_class_token: bool) -> int:
-    """Patches that learned 1-D or relative positions, or a Mixer's token mixing, speak of; 0 if there are none.
+    """Number of patches that learned 1-D or relative positions, or a Mixer's token mixing, are for; 0 if there are none.
 
     Args:
       tensors: {name: array}, layers apart or stacked along a first axis.
