@@ -134,7 +134,7 @@ def _copy(url: str, partial: IO[bytes], sizes: tuple[int, int], progress: _Progr
 
 
 def _receive(url: str, partial: IO[bytes], sizes: tuple[int, int], seen: dict[str, Any], progress: _Progress) -> None:
-    """Requests the missing bytes once and appends them. `seen` holds size and tag of the file from earlier answers."""
+    """Requests the missing bytes once and appends them. `seen` holds the file's tag from earlier answers."""
     done = _size(partial)
     headers = {"Range": f"bytes={done}-"} if done else {}
     if done and seen.get("tag"):
@@ -155,9 +155,6 @@ def _receive(url: str, partial: IO[bytes], sizes: tuple[int, int], seen: dict[st
             raise WrongAnswer(
                 f"the server answered with bytes from {start:,} on, and was asked for those from {done:,} on"
             )
-        if seen.setdefault("total", total) != total:
-            seen.clear()
-            raise WrongAnswer("the server's file has changed meanwhile")
         if start:
             seen["resumed"] = True
         else:
