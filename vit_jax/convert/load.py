@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -25,7 +26,7 @@ from vit_jax.models.positions import Method
 from vit_jax.types import UserError, nearest
 
 
-def load_model(path: str, **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
+def load_model(path: str | os.PathLike[str], **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
     """Loads a checkpoint of any format, its architecture read from the file itself.
 
         module, params = load_model("ViT-B_16.npz")
@@ -82,7 +83,7 @@ class Loaded:
 
 
 def load(
-    path: str,
+    path: str | os.PathLike[str],
     *,
     grid: tuple[int, int] | None = None,
     resolution: tuple[int, int] | None = None,
