@@ -7,7 +7,8 @@
 Images are squashed to the resolution that the model's positions were trained at, as the release evaluates; --resolution
 resizes the positions to another. nll is the mean negative log-likelihood of the softmax (--likelihood=sigmoid for a model
 pre-trained with that loss), ece the expected calibration error over 15 bins, and each figure has a 95% interval, of 1,000
-bootstrap resamples of the images.
+bootstrap resamples of the images. Classes are compared by name where the checkpoint has names: the same ones in another order
+are scored by name, other ones are refused.
 
 --pack=imagenet scores ImageNet's validation set, ReaL, V2, A, R, Sketch and ObjectNet, each by its own protocol: several right
 labels an image (ReaL, ObjectNet), predictions among the set's 200 classes only (A, R), ObjectNet's border cut and its shorter
@@ -21,12 +22,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vit_jax.convert.load import Loaded
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax.main import EXIT_USER_ERROR, prepare_process, reports_user_errors
-from vit_jax.types import UserError, nearest
+from vit_jax.types import UserError, nearest, printable
 
 FIGURES = ("top1", "top5", "nll", "ece")
 
@@ -38,7 +42,7 @@ def evaluate(flags: argparse.Namespace) -> dict[str, Any]:
       UserError: no such data or checkpoint, a head that was never trained or has another number of classes.
     """
     from vit_jax import partition
-    from vit_jax.convert.load import check_head, load, parse_overrides, resolution_of
+    from vit_jax.convert.load import check_head, fit_head, load, parse_overrides, resolution_of
     from vit_jax.evals.imagenet import PACKS, open_pack
     from vit_jax.evals.scorecard import Scorecard
     from vit_jax.models.build import make_forward
@@ -70,11 +74,17 @@ def evaluate(flags: argparse.Namespace) -> dict[str, Any]:
         evaluators = {"": Scorecard(dataset=flags.dataset, split=flags.split, **options)}
         evaluators[""].open()
         evaluators[""].check_head(num_classes)
-    params = partition.put_tree(loaded.params, partition.param_sharding(loaded.params, mesh))
+    heads = {
+        name: fit_head(loaded, evaluator.spec.class_names, evaluator.spec.name)
+        for name, evaluator in evaluators.items()
+    }
+    for note in dict.fromkeys(note for note in (*adapted(loaded), *(note for _, note in heads.values())) if note):
+        print(printable(f"note: {note}"), file=sys.stderr)
     forward, objective = make_forward(loaded.module), OBJECTIVES[flags.likelihood]()
     named = {"model": flags.model, "resolution": list(resolution), "likelihood": flags.likelihood}
     scores = {}
     for name, evaluator in evaluators.items():
+        params = partition.put_tree(heads[name][0], partition.param_sharding(heads[name][0], mesh))
         try:
             scores[name] = evaluator(params, forward, objective, mesh)
         except UserError as error:  # too many images that do not decode
@@ -88,13 +98,20 @@ def evaluate(flags: argparse.Namespace) -> dict[str, Any]:
     return {**named, "dataset": flags.dataset, "split": flags.split, **scores[""]}
 
 
-def describe(figure: str, scores: dict[str, float]) -> str:
-    """`77.91% (77.55 to 78.27)`: a figure and its interval."""
+def adapted(loaded: Loaded) -> list[str]:
+    """Changes and assumptions that were made to score a checkpoint, a line each."""
+    what = {"channels": "first layer: ", "resized": "positions: ", "assumed": "assumed: "}
+    return [what[fate.action] + fate.detail.partition(", from ")[0] for fate in loaded.report if fate.action in what]
+
+
+def describe(figure: str, scores: dict[str, float], interval: str = "95% interval ") -> str:
+    """`77.91% (95% interval 77.55 to 78.27)`: a figure and its interval, called as the caller says."""
     scale, digits = (1.0, 3) if figure == "nll" else (100.0, 2)
     unit = "" if figure == "nll" else "%"
     text = f"{scale * scores[figure]:.{digits}f}{unit}"
     if f"{figure}_low" in scores:
-        text += f" ({scale * scores[f'{figure}_low']:.{digits}f} to {scale * scores[f'{figure}_high']:.{digits}f})"
+        low, high = (scale * scores[f"{figure}_{end}"] for end in ("low", "high"))
+        text += f" ({interval}{low:.{digits}f} to {high:.{digits}f})"
     return text
 
 
@@ -105,11 +122,11 @@ def print_pack(result: dict[str, Any]) -> None:
     rows: list[tuple[str, ...]] = [("set", *FIGURES, "images")]
     for name, member in PACKS[result["pack"]].items():
         scores = result["sets"].get(name)
-        cells = [describe(figure, scores) for figure in FIGURES] if scores else ["-"] * len(FIGURES)
+        cells = [describe(figure, scores, interval="") for figure in FIGURES] if scores else ["-"] * len(FIGURES)
         rows.append((member.title, *cells, f"{scores['num_examples']:,}" if scores else "missing"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     (h, w) = result["resolution"]
-    print(f"{result['model']} at {h}x{w}; with 95% intervals where there are brackets")
+    print(f"{result['model']} at {h}x{w}; 95% intervals in brackets")
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 

@@ -1,11 +1,12 @@
-"""What a config's model is and costs, before anything is rented: no data set is opened, no parameter allocated.
+"""What a config's model is and costs, before anything is rented: no image is read, no parameter allocated.
 
     python scripts/plan.py --config=configs/pretrain.py:variant=H/14,dataset=jft
     python scripts/plan.py --config=configs/hybrid.py:variant=R50+B/16,dataset=imagenet21k --json
 
 Prints parameters, tokens an image, and FLOPs an image, forward and for training (forward, backward, and what remat
 recomputes): matrix products and convolutions of the traced program, a multiply and an add counted as two. Config overrides
-as in vit_jax.main. Where only the data would say how many classes there are, 1,000 are assumed.
+as in vit_jax.main. The number of classes is the config's, else the data's, else (where the data is missing) 1,000; the line
+classes_from says which.
 """
 
 from __future__ import annotations
@@ -21,10 +22,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
 from vit_jax.main import parse_command_line, reports_user_errors
+from vit_jax.types import UserError
+
+ASSUMED_CLASSES = 1000
+
+
+def count_classes(config: Any) -> tuple[int, str]:
+    """Number of classes of a resolved config, and who says so."""
+    from vit_jax.data.sources import open_source
+
+    if config.model.num_classes:
+        return config.model.num_classes, "the config"
+    try:
+        data = config.data
+        return open_source(data.dataset, data.split, data.data_dir).spec.num_classes, data.dataset
+    except UserError as error:
+        return ASSUMED_CLASSES, f"assumed ({error})"
 
 
 def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
-    """{model, resolution, num_classes, params, tokens, forward_flops_per_image, train_flops_per_image}."""
+    """{model, resolution, num_classes, classes_from, params, tokens, forward_flops_per_image, train_flops_per_image}."""
     import jax
     import numpy as np
 
@@ -36,7 +53,7 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
     resolve(config, overrides)
     follow_init(config, overrides)
     with config.unlocked():
-        config.model.num_classes = config.model.num_classes or 1000
+        config.model.num_classes, classes_from = count_classes(config)
         config.data.batch_size = jax.device_count() * config.train.accumulation
     total_steps = 10_000  # only the learning rate depends on it
     parts = build_parts(config, total_steps, functools.partial(configs.steps, steps_per_epoch=100, total=total_steps))
@@ -48,6 +65,7 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
         "model": config.model.name,
         "resolution": list(config.data.resolution),
         "num_classes": config.model.num_classes,
+        "classes_from": classes_from,
         "params": count_params(parts.abstract.params),
         "tokens": forward.out_info.tokens.shape[1],
         "forward_flops_per_image": count_flops(forward.jaxpr),

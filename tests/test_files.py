@@ -86,12 +86,3 @@ def test_a_file_that_grows_or_shrinks_while_it_is_opened_is_read_to_its_end(tmp_
         monkeypatch.setattr(files, "open_descriptor", lambda name, size=size, **_: (os.open(name, os.O_RDONLY), size))
         assert files.read_regular(tmp_path / "a") == b"0123456789"
         assert files.read_regular(tmp_path / "a", limit=10) == b"0123456789"
-
-
-def test_names_are_printable_and_those_that_are_stay():
-    for name in ("train/cat/a b.jpg", "Größe/日本.jpg", "narrow\u3000space", "👩\u200d🔬"):
-        assert files.printable(name) == name
-    names = [b"caf\xe9.jpg", b"a\nb\x1b[2J\x00", "\u202egpj.exe".encode()]
-    shown = ["caf\\xe9.jpg", "a\\nb\\x1b[2J\\x00", "\\u202egpj.exe"]
-    assert [files.printable(name.decode("utf-8", "surrogateescape")) for name in names] == shown
-    assert files.printable("\ud83d") == "\\ud83d"

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -100,13 +99,20 @@ def test_every_script_in_the_readme_takes_the_options_it_is_shown_with():
                 assert f'"{option}"' in text, (command, option)
 
 
-def test_the_model_from_python_is_as_the_readme_says():
+def test_the_model_from_python_is_as_the_readme_says(tmp_path):
     block = README.split("```python")[1].split("```")[0]
-    images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32)
-    names = {"images": jnp.asarray(images)}
-    exec(block.replace("ViT-B_16.npz", str(ROOT / "tests" / "golden" / "timm_token")), names)
-    assert names["logits"].shape == (2, 7)
-    assert [x.shape for x in names["outputs"].attention] == [(2, 3, 17, 17)] * 2
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    block = block.replace("ViT-B_16.npz", str(ROOT / "tests" / "golden" / "timm_token"))
+    names: dict = {}
+    exec(block.replace("photo.jpg", str(tmp_path / "photo.jpg")).replace("(224, 224)", "(16, 16)"), names)
+    assert names["probabilities"].shape == (1, 7)
+    np.testing.assert_allclose(names["probabilities"].sum(), 1, rtol=1e-5)
+    outputs = names["outputs"]
+    assert [x.shape for x in outputs.attention] == [(1, 3, 17, 17)] * 2
+    assert [x.shape for x in (outputs.pre_logits, outputs.pooled, outputs.tokens, *outputs.layers)] == [
+        *((1, 24), (1, 24), (1, 17, 24)),
+        *((1, 17, 24), (1, 17, 24)),
+    ]
 
 
 def test_the_map_of_the_house_names_what_is_there():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import stat
 from collections.abc import Mapping
 from typing import IO, Any
@@ -23,8 +22,6 @@ MAX_JSON_BYTES = 2**26
 MAX_SPARSENESS = 100
 HARMLESS_BYTES = 2**28
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Control characters, line and text direction marks, and bytes that are no UTF-8, which Python keeps as lone surrogates.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UnreadableFile(OSError):  # noqa: N818  (an OSError, so that whoever expects unreadable files expects this one)
@@ -129,16 +126,6 @@ def is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def printable(name: str) -> str:
-    """A file's name, or part of it, as a terminal, a JSON file and a message can take it: `caf\\xe9.jpg`, `a\\nb.jpg`."""
-    return name if name.isprintable() else _UNPRINTABLE.sub(_escape, name)
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else found[0].encode("unicode_escape").decode()
 
 
 def _check_size(name: str, size: int, occupied: int, limit: int | None) -> None:

@@ -15,10 +15,14 @@ from flax import traverse_util
 
 from vit_jax import config as configs
 from vit_jax.convert.adapt import Fate, HeadPolicy, fit_params, fold_pixels
-from vit_jax.convert.source import Source, Weights, open_source
+from vit_jax.convert.checkpoint import Source, Weights
+from vit_jax.convert.claims import SIZES
+from vit_jax.convert.classes import match_classes, reorder_head
+from vit_jax.convert.source import open_source, without_positions
 from vit_jax.models import build as models
 from vit_jax.models.positions import Method
-from vit_jax.types import UserError
+from vit_jax.models.variants import describe_sizes
+from vit_jax.types import DatasetSpec, UserError
 
 # What training chooses and no checkpoint decides; with head=keep the head is the checkpoint's too.
 TRAINING_KEYS = {"dropout", "attention_dropout", "stochastic_depth", "head_bias", "dtype", "scan", "remat"}
@@ -34,7 +38,8 @@ class Init:
     Args:
       path: "" to draw them; else a checkpoint of any format that `convert.source` opens: npz, safetensors, a Hugging Face
         or timm folder, a workdir of ours, a released model (`augreg:B/16`). `--config.init=PATH` sets it.
-      head: `zeros` starts a new head and drops the checkpoint's with its representation layer; `keep` loads it.
+      head: `zeros` starts a new head and drops the checkpoint's with its representation layer; `keep` loads it, its outputs in
+        the order of the data's classes where the checkpoint has their names.
       weights: of our own checkpoints, the raw parameters or their Polyak average.
       architecture: `config` takes the model's sizes from the config, and the checkpoint must fit; `source` takes them
         from the checkpoint. GELU and LayerNorm epsilon follow the checkpoint in both.
@@ -81,6 +86,7 @@ def adopt_source(config: ml_collections.ConfigDict, chosen: set[str], resumed: d
             grid=init.grid if all(init.grid) else None,
         )
         found = source.settings
+        _check_model(config, source, chosen, whole=whole)
     skip = TRAINING_KEYS | (HEAD_KEYS if init.head == "zeros" else set())
     adopted = {
         key: x
@@ -98,6 +104,28 @@ def adopt_source(config: ml_collections.ConfigDict, chosen: set[str], resumed: d
         if whole:
             _suit_resolution(config, source, by_hand="data.resolution" in chosen)
     return source
+
+
+def _check_model(config: ml_collections.ConfigDict, source: Source, chosen: set[str], *, whole: bool) -> None:
+    """Refuses a checkpoint whose model is not the config's, and one whose positions the config has to decide and does not.
+
+    Raises:
+      UserError: names both models and the key to leave out, or the key to set.
+    """
+    found = ({"stem": "none"} if source.settings["name"] == "vit" else {}) | source.settings
+    spelt = {key: x for key, x in config.model.items() if not whole or f"model.{key}" in chosen}
+    other = [key for key in SIZES if key in spelt and key in found and spelt[key] != found[key]]
+    if differing := [key for key in other if key not in HEAD_KEYS]:
+        what = "`variant` out of --config"
+        if whole:
+            what = " and ".join(f"--config.model.{key}" for key in differing) + " out"
+        raise UserError(
+            f"config.model is {describe_sizes(found | spelt)}, and the model of {config.init.path} is "
+            f"{describe_sizes(found)}; leave {what}, and the model is the checkpoint's"
+        )
+    said = "model.positions" in chosen or (not whole and config.model.get("positions") in ("none", "sincos_2d"))
+    if "positions" in source.undecided and not said:
+        raise UserError(f"{without_positions(config.init.path)}; set --config.model.positions to one of them")
 
 
 def _suit_resolution(config: ml_collections.ConfigDict, source: Source | None, *, by_hand: bool) -> None:
@@ -119,6 +147,34 @@ def _suit_resolution(config: ml_collections.ConfigDict, source: Source | None, *
     for section in config.evals.values():
         if tuple(section.get("resolution", ())) == old:
             section.resolution = new
+
+
+def keep_head(config: ml_collections.ConfigDict, source: Source | None, spec: DatasetSpec) -> None:
+    """Makes the head that `init.head=keep` keeps score the training data's classes in their order.
+
+    Args:
+      config: resolved, with the number of the model's classes.
+      source: the checkpoint, its head changed in place; None for a run that resumes, whose head is in that order already.
+      spec: of the training data.
+
+    Raises:
+      UserError: the head has other classes.
+    """
+    advice = "use --config.init.head=zeros for a new head"
+    if config.model.num_classes != spec.num_classes:
+        raise UserError(
+            f"config.init.head=keep keeps a head of {config.model.num_classes} classes, and {spec.name} has "
+            f"{spec.num_classes}; {advice}"
+        )
+    if source is None or "head/kernel" not in source.tensors:
+        return
+    names = source.meta.get("class_names")
+    order, note = match_classes(names, spec.class_names, path=source.path, dataset=spec.name, advice=advice)
+    if order is not None:
+        source.tensors |= reorder_head(source.tensors, order)
+        source.reordered = note
+    elif note:
+        source.assumed.append(note)
 
 
 def initial_params(

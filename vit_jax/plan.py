@@ -7,7 +7,7 @@ import ml_collections
 from vit_jax import partition
 from vit_jax.assemble import Parts, grid_of
 from vit_jax.models.build import count_params
-from vit_jax.types import DatasetSpec
+from vit_jax.types import DatasetSpec, counted
 
 
 def describe_plan(
@@ -34,7 +34,7 @@ def describe_plan(
         ("images", f"{h}x{w}: {gh}x{gw} {tokens}; {flops / 1e9:,.2f} GFLOP to train on one"),
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
         ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
-        *((s.name, f"{s.split}: {_examples(s)}, {s.num_classes} classes{_class_counts(s)}") for s in specs),
+        *((s.name, f"{s.split}: {_examples(s)}, {counted(s.num_classes, 'class')}{_class_counts(s)}") for s in specs),
     ]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
     lines += dict.fromkeys(f"  note: {note}" for spec in specs for note in spec.notes)
@@ -47,7 +47,7 @@ def describe_plan(
 
 def _examples(spec: DatasetSpec) -> str:
     excluded = f" ({spec.num_excluded:,} more are excluded)" if spec.num_excluded else ""
-    return f"{spec.num_examples:,} examples{excluded}"
+    return f"{counted(spec.num_examples, 'example')}{excluded}"
 
 
 def _class_counts(spec: DatasetSpec) -> str:

@@ -27,12 +27,12 @@ from vit_jax import config as configs
 from vit_jax import metrics, partition, record
 from vit_jax.assemble import Parts, build_parts, complete_saved, follow_init, grid_of, open_data, resolve
 from vit_jax.convert.adapt import Fate, format_report
-from vit_jax.initial import initial_params
+from vit_jax.initial import initial_params, keep_head
 from vit_jax.models.build import count_params
 from vit_jax.plan import describe_plan
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import NonFinite, fit
-from vit_jax.types import DatasetSpec, TrainState, UserError
+from vit_jax.types import DatasetSpec, TrainState, UserError, counted
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -100,11 +100,8 @@ def prepare(
     known = tuple(f"{kind}/{name}/" for name in config.evals for kind in ("eval", "eval_average"))
     if best and not best.startswith(known):
         raise UserError(f"checkpoint.best_metric is {best!r}; expected METRIC after one of {', '.join(known)}")
-    if config.init.path and config.init.head == "keep" and config.model.num_classes != specs[0].num_classes:
-        raise UserError(
-            f"config.init.head=keep keeps a head of {config.model.num_classes} classes, and {specs[0].name} has "
-            f"{specs[0].num_classes}; use zeros for a new head"
-        )
+    if config.init.path and config.init.head == "keep":
+        keep_head(config, init_source, specs[0])
     return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps, init_source)
 
 
@@ -240,7 +237,10 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
             f"optim.clip_norm=1, and give a new --workdir; --config.init=CHECKPOINT goes on from its weights"
         ) from error
     if loader.corrupt:
-        writers.notice(f"{len(loader.corrupt)} corrupt images were replaced: {', '.join(sorted(loader.corrupt))}")
+        found = (
+            f"{counted(len(loader.corrupt), 'corrupt image')} {'was' if len(loader.corrupt) == 1 else 'were'} replaced"
+        )
+        writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
 
 
 def _evaluate(job: Job, folder: Any, step: int, state: TrainState) -> dict[str, float]:

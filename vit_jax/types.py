@@ -7,6 +7,8 @@ start a backend) and the training room share the same types.
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
@@ -16,6 +18,16 @@ Duration = Annotated[int | str, "duration"]
 
 # What is right about an example: one class, or of a data set of label sets all that are.
 Label = int | tuple[int, ...]
+
+
+# A message is for a person to read: 300,000 names of a hostile file, or one of a million characters, would bury it.
+MAX_MESSAGE = 20_000  # characters
+MAX_ITEMS = 10  # lines of a list
+MAX_ITEM = 500  # characters of such a line
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+# Control characters, line and text direction marks, and bytes that are no UTF-8, which Python keeps as lone surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Batch(NamedTuple):
@@ -105,8 +117,44 @@ class DatasetSpec(NamedTuple):
 class UserError(ValueError):
     """Something only the user can put right. The message says what was expected, what was found, and what to do next.
 
-    `main` prints it without a traceback; as a ValueError it reads naturally from notebooks and tests.
+    `main` prints it without a traceback; as a ValueError it reads naturally from notebooks and tests. Names from files that
+    anyone may have made stand in messages: control characters are escaped, and a text beyond MAX_MESSAGE is cut.
     """
+
+    def __init__(self, message: str = ""):
+        text = printable(message[:MAX_MESSAGE], keep="\n")
+        super().__init__(text if len(message) <= MAX_MESSAGE else f"{text} ... ({len(message):,} characters)")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Text as a terminal, a JSON file and a message can take it: `caf\\xe9.jpg`, `a\\nb.jpg`. Escapes control characters, marks
+    of line and direction, and bytes that are no UTF-8 (which Python keeps in names as lone surrogates); not those of `keep`."""
+    if text.isprintable():
+        return text
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
+
+
+def itemize(lines: Iterable[str], most: int = MAX_ITEMS) -> str:
+    """A list for a message: each line indented, printable and at most MAX_ITEM long; after `most` of them, how many more."""
+    lines = list(lines)
+    short = (line if len(line) <= MAX_ITEM else f"{line[:MAX_ITEM]} ..." for line in lines[:most])
+    shown = [f"  {printable(line)}" for line in short]
+    return "\n".join(shown + ([f"  and {len(lines) - most:,} more"] if len(lines) > most else []))
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def shown(value: object) -> str:
+    """The repr of a value for a message, shortened if the value is large."""
+    return _SHORT.repr(value)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -8,7 +8,8 @@ from checkpoints import save_npz
 from vit_jax.convert import adapt
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.convert.architecture import infer_grid
-from vit_jax.convert.source import Source, open_source
+from vit_jax.convert.checkpoint import Source
+from vit_jax.convert.source import open_source
 from vit_jax.types import UserError
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
@@ -86,6 +87,7 @@ def test_the_report_counts_and_shows_what_was_not_simply_loaded():
     report = [Fate("a", "loaded", "3"), Fate("b", "loaded", "4"), Fate("c", "dropped", "5 old head")]
     assert format_report(report) == "2 loaded, 1 dropped\n  dropped  c 5 old head"
     assert format_report(report, every_leaf=True).splitlines()[1:3] == ["  loaded   a 3", "  loaded   b 4"]
+    assert format_report([Fate("\x1b[2J", "aside", "a\nb")]) == "1 aside\n  aside    \\x1b[2J a\\nb"
 
 
 # A checkpoint of another model
@@ -106,7 +108,9 @@ def test_twelve_layers_into_sixteen_are_refused_with_the_reason(tmp_path):
     first, reason, missing, extra = refusal(tmp_path, twelve, sixteen)
     assert "a.npz does not fit the model (64 tensors, nothing was loaded)" in first
     assert reason == "the checkpoint has 12 layers, the model 16 (model.depth)"
-    assert (len(missing), extra) == (4 * 16, [])  # a block has 16 tensors
+    assert (len(missing), extra) == (10, [])  # of 4 blocks, with 16 tensors each
+    with pytest.raises(UserError, match=r"  and 54 more$"):
+        adapt.fit_params(open_source(save_npz(tmp_path / "b.npz", twelve)), sixteen, head="keep", new_grid=(2, 2))
     assert refusal(tmp_path, sixteen, twelve)[1] == "the checkpoint has 16 layers, the model 12 (model.depth)"
 
 
@@ -140,6 +144,24 @@ def test_nothing_is_changed_in_the_source_by_a_refusal(tmp_path):
     with pytest.raises(UserError, match="does not fit"):
         adapt.fit_params(source, numpy_vit.draw_params(depth=3, grid=(3, 3)), head="keep", new_grid=(3, 3))
     assert all(np.array_equal(source.tensors[name], x) for name, x in kept.items())
+
+
+@pytest.mark.parametrize(("bad", "dtype"), [(np.nan, np.float32), (np.inf, np.float16), (-np.inf, np.float64)])
+def test_values_that_are_no_numbers_are_refused_by_name_and_count(bad, dtype):
+    source = {name: x.astype(dtype) for name, x in tensors().items()}
+    source["cls"][0, 0, :2] = bad
+    source["head/bias"][1] = bad
+    with pytest.raises(UserError) as caught:
+        fit_params(source, tensors(), head="keep", new_grid=(2, 2))
+    if np.isinf(bad) and dtype == np.float64:
+        assert "too large for float32: cls holds inf" in str(caught.value)
+        return
+    message = str(caught.value)
+    assert "holds values that are NaN or infinite, and nothing was loaded: it is damaged, or of a run that" in message
+    assert message.splitlines()[1:] == ["  cls: 2 of 2 values", "  head/bias: 1 of 3 values"]
+    # A head that is not loaded may hold what it likes.
+    source["cls"][...] = 1
+    fit_params(source, tensors(), head="zeros", new_grid=(2, 2))
 
 
 # Positions of other kinds
@@ -231,7 +253,9 @@ def test_a_checkpoint_without_head_gets_a_new_one_or_is_refused_where_it_should_
     params, report = fit_params(source, tensors(), head="zeros", new_grid=(2, 2))
     assert params["head/bias"].tolist() == [2, 2, 2]
     assert not [fate for fate in report if fate.action == "dropped"]
-    with pytest.raises(UserError, match=r"missing in the checkpoint: head/kernel 2x3\n  missing .*: head/bias 3"):
+    with pytest.raises(
+        UserError, match=r"no head \(--config.init.head=zeros .*\)\n  missing in the checkpoint: head/kernel"
+    ):
         fit_params(source, tensors(), head="keep", new_grid=(2, 2))
 
 

@@ -9,10 +9,11 @@ import numpy_resnet
 import numpy_vit
 import pytest
 import test_mixer
-from checkpoints import agree, flat, images, run, same_bits, save_npz
+from checkpoints import agree, copy_golden, flat, golden_tensors, images, run, same_bits, save_npz
 
 from vit_jax.convert import load_model
 from vit_jax.convert.load import check_head, load
+from vit_jax.convert.save import save_model
 from vit_jax.models.build import count_params
 from vit_jax.types import UserError
 
@@ -116,7 +117,8 @@ OPTIONS = {
 def test_an_option_is_read_off_the_file(tmp_path, what):
     pool, change, settings, told = OPTIONS[what]
     tensors = change(numpy_vit.draw_params(seed=26, pool=pool))
-    loaded = load(save_npz(tmp_path / "vit.npz", tensors))
+    asked = {"positions": "none"} if what == "no positions" else {}  # which no tensor tells
+    loaded = load(save_npz(tmp_path / "vit.npz", tensors), **asked)
     assert {key: loaded.settings[key] for key in SIZES | settings} == SIZES | settings
     same_bits(flat(loaded), tensors)
     agree(run(loaded, images()).logits, numpy_options.forward(tensors, images(), **told)["logits"])
@@ -294,18 +296,43 @@ def test_the_activation_and_epsilon_are_the_callers_where_the_file_cannot_tell(t
 def test_fixed_positions_need_their_grid_and_then_load(tmp_path):
     tensors = without(numpy_vit.draw_params(seed=41), "posembed_input/pos_embedding")
     path = save_npz(tmp_path / "vit.npz", tensors)
-    with pytest.raises(UserError, match=r"give grid=\(gh, gw\)"):
+    with pytest.raises(UserError, match=r"vit.npz does not say the grid of its fixed positions; give grid=\(gh, gw\)"):
         load(path, positions="sincos_2d")
     loaded = load(path, positions="sincos_2d", grid=(2, 2))
     fixed = numpy_options.sincos((2, 2), 8)
     agree(run(loaded, images()).logits, numpy_options.forward(tensors, images(), fixed=fixed)["logits"])
 
 
+@pytest.mark.parametrize("form", ["npz", "hf_classifier", "timm_token"])
+def test_without_position_embeddings_the_choice_is_the_callers(tmp_path, form):
+    if form == "npz":
+        path = save_npz(tmp_path / "a.npz", without(numpy_vit.draw_params(), "posembed_input/pos_embedding"))
+    else:
+        rest = {name: x for name, x in golden_tensors(form).items() if "pos" not in name}
+        path = copy_golden(form, tmp_path / form, tensors=rest)
+    with pytest.raises(
+        UserError, match=r"has no position embeddings: .*any \(none\) or with fixed ones \(sincos_2d\)"
+    ) as told:
+        load(path)
+    assert str(told.value).endswith("load it with positions=none or positions=sincos_2d")
+    assert load(path, positions="none").settings["positions"] == "none"
+    assert load(path, positions="sincos_2d", grid=(4, 4)).settings["positions"] == "sincos_2d"
+    # What is written knows what was chosen.
+    save_model(load(path, positions="none"), str(tmp_path / "said.npz"), "npz")
+    assert load(str(tmp_path / "said.npz")).settings["positions"] == "none"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"poool": "gap"}, r"load_model has no poool; expected one of attention_dropout, axial, .*, grid, resolution"),
-        ({"depths": (1,), "wide": 2}, r"load_model has no depths, wide; expected one of"),
+        (
+            {"poool": "gap"},
+            r"load_model has no poool; did you mean 'pool'\? \(known: attention_.*, grid, .*, resolution",
+        ),
+        (
+            {"depths": (1,), "wide": 2},
+            r"no depths; did you mean 'depth'\? .*\nload_model has no wide; did you mean 'width'",
+        ),
         ({"pool": "mean"}, r"model.pool is 'mean'; expected token or gap or map or unpooled"),
         ({"depth": "2"}, r"model.depth is '2'; expected int"),
         ({"dtype": "float8"}, r"model.dtype is 'float8'; expected float32 or bfloat16"),
@@ -317,7 +344,7 @@ def test_fixed_positions_need_their_grid_and_then_load(tmp_path):
         ({"resolution": (9, 12)}, r"9x12 pixels is not divisible by the patch of 4x6"),
         ({"num_classes": 7}, r"shape: head/kernel is 8x5 in the checkpoint, 8x7 in the model"),
         ({"num_heads": 4}, r"query/kernel is 8x2x4 in the checkpoint, 8x4x2 in the model"),
-        ({"pool": "map"}, r"missing in the checkpoint: MAPHead_0/probe 1x1x8"),
+        ({"pool": "map"}, r"missing in the checkpoint: MAPHead_0/LayerNorm_0/bias 8"),
         ({"class_token": "no"}, r"model.pool=token reads the class token, and model.class_token=no leaves it out"),
     ],
     ids=str,

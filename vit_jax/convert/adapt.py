@@ -17,9 +17,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vit_jax.convert import architecture
-from vit_jax.convert.source import Source
+from vit_jax.convert.checkpoint import Source
 from vit_jax.models.positions import Method, resample_axis, resample_positions, resample_relative
-from vit_jax.types import UserError
+from vit_jax.types import UserError, counted, itemize, printable
 
 # Replaced as a whole by the head policy "zeros": the linear head and the representation layer before it.
 HEAD = ("head/", "pre_logits/")
@@ -30,16 +30,22 @@ HeadPolicy = Literal["zeros", "keep"]
 
 
 class Fate(NamedTuple):
-    """What became of one tensor: `loaded`, `resized`, `channels` (the first layer's, for another number of them), `folded`
-    (the source's pixel statistics), `fresh` (this model's own start), `dropped` (the file's, by the head policy) or `aside`
-    (no part of a model of images); or what was `assumed` for want of anything that tells."""
+    """The fate of one tensor of the checkpoint or of the model.
+
+    Args:
+      name: ours; the file's for one that is `aside`; `model` for an assumption.
+      action: `loaded`, `resized`, `channels` (the first layer's, for another number of them), `folded` (the source's pixel
+        statistics), `reordered` (a head's outputs, by the names of the classes), `fresh` (this model's own start), `dropped`
+        (the file's, by the head policy) or `aside` (no part of a model of images); or `assumed`.
+      detail: shapes, and the name in the file.
+    """
 
     name: str
     action: str
     detail: str
 
 
-ACTIONS = ("loaded", "resized", "channels", "folded", "fresh", "dropped", "aside", "assumed")
+ACTIONS = ("loaded", "resized", "channels", "folded", "reordered", "fresh", "dropped", "aside", "assumed")
 
 
 def fit_params(
@@ -70,31 +76,40 @@ def fit_params(
     params: dict[str, np.ndarray] = {}
     report = [Fate("model", "assumed", what) for what in source.assumed]
     report += [Fate(name, "aside", why) for name, why in source.aside.items()]
-    errors: list[str] = []
+    missing, wrong, unknown = [], [], []
+    not_finite: list[str] = []
     for name, start in fresh.items():
         if head == "zeros" and name.startswith(HEAD):
             params[name] = np.asarray(start)
             report.append(Fate(name, "fresh", f"{_shape(start)} new head (init.head=zeros)"))
         elif name not in source.tensors:
-            errors.append(f"  missing in the checkpoint: {name} {_shape(start)}")
+            missing.append(f"missing in the checkpoint: {name} {_shape(start)}")
         else:
             try:
                 params[name], fate = _fit_tensor(source, name, start, new_grid, resize)
                 report.append(fate)
             except UserError as error:
-                errors.append(f"  {error}")
+                wrong.append(str(error))
+            else:
+                not_finite += _count_non_finite(source, name)
     for name, value in source.tensors.items():
         if name in fresh and not (head == "zeros" and name.startswith(HEAD)):
             continue
         if head == "zeros" and name.startswith(HEAD):
             report.append(Fate(name, "dropped", f"{_shape(value)} old head (init.head=zeros)"))
         else:
-            errors.append(f"  not in the model: {source.origin.get(name, name)} {_shape(value)}")
-    if errors:
-        reasons = "".join(f"{reason}\n" for reason in _reasons(source.tensors, fresh))
+            unknown.append(f"not in the model: {source.origin.get(name, name)} {_shape(value)}")
+    if count := len(missing) + len(wrong) + len(unknown):
+        lists = [itemize(found) for found in (missing, wrong, unknown) if found]
         raise UserError(
-            f"{source.path} does not fit the model ({len(errors)} tensors, nothing was loaded); change the model section "
-            f"or init.head:\n{reasons}" + "\n".join(errors)
+            f"{source.path} does not fit the model ({counted(count, 'tensor')}, nothing was loaded); change the model section or "
+            "init.head:\n" + "\n".join(_reasons(source.tensors, fresh) + lists)
+        )
+    if not_finite:
+        raise UserError(
+            f"{source.path} holds values that are NaN or infinite, and nothing was loaded: it is damaged, or of a run that "
+            f"diverged; take an earlier checkpoint, or download it again (convert.source.open_source reads it as it is):\n"
+            f"{itemize(not_finite)}"
         )
     return params, report
 
@@ -121,11 +136,20 @@ def _fit_tensor(
     elif name == first and value.ndim == 4 and value.shape[2] != start.shape[2]:
         fate = Fate(name, "channels", f"{value.shape[2]} -> {start.shape[2]} channels{was}")
         value = adapt_channels(value, start.shape[2])
+    elif source.reordered and name in ("head/kernel", "head/bias"):
+        fate = Fate(name, "reordered", source.reordered)
     else:
         fate = Fate(name, "loaded", _shape(value) + was)
     if value.shape != start.shape:
         raise UserError(f"shape: {name} is {_shape(value)} in the checkpoint, {_shape(start)} in the model")
     return value, fate
+
+
+def _count_non_finite(source: Source, name: str) -> list[str]:
+    """A line that says how many values of a tensor are NaN or infinite; empty if none is."""
+    finite = np.isfinite(np.asarray(source.tensors[name]))
+    wrong = finite.size - int(np.count_nonzero(finite))
+    return [f"{source.origin.get(name, name)}: {wrong:,} of {finite.size:,} values"] if wrong else []
 
 
 def _resize(
@@ -208,6 +232,8 @@ def _reasons(source: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray]) 
 
     if depth(source) != depth(fresh):
         reasons.append(f"the checkpoint has {depth(source)} layers, the model {depth(fresh)} (model.depth)")
+    if "head/kernel" in fresh and "head/kernel" not in source:
+        reasons.append("the checkpoint has no head (--config.init.head=zeros starts a new one)")
     if ("cls" in source) != ("cls" in fresh):
         has, lacks = ("checkpoint", "model") if "cls" in source else ("model", "checkpoint")
         reasons.append(f"the {has} has a class token, the {lacks} has none (model.pool, model.class_token)")
@@ -227,7 +253,7 @@ def format_report(report: list[Fate], *, every_leaf: bool = False) -> str:
     lines = [", ".join(f"{counts[action]} {action}" for action in ACTIONS if counts[action])]
     for fate in report:
         if every_leaf or fate.action != "loaded":
-            lines.append(f"  {fate.action:<8} {fate.name} {fate.detail}")
+            lines.append(printable(f"  {fate.action:<8} {fate.name} {fate.detail}"))
     return "\n".join(lines)
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from vit_jax.convert.names import POSITIONS
-from vit_jax.types import UserError
+from vit_jax.models.inputs import count_patches
+from vit_jax.types import UserError, itemize
 
 # Heads of the published widths, for files that hold no shape with heads in it.
 HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
@@ -63,15 +64,8 @@ def infer_grid(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -
 
 
 def count_positions(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> int:
-    """Patches that learned 1-D or relative positions, or a Mixer's token mixing, speak of; 0 if there are none."""
-    for name, x in tensors.items():
-        if name.endswith("/pos_embedding") and x.ndim == 3:
-            return x.shape[1] - has_class_token(settings)
-        if name == "MixerBlock_0/token_mixing/Dense_0/kernel":
-            return x.shape[0]
-        if name.endswith("rel_embedding"):
-            return (x.shape[0] + 1 - 3 * has_class_token(settings)) // 2
-    return 0
+    """Patches that the tensors have positions for, as `models.inputs.count_patches` counts them."""
+    return count_patches(tensors, has_class_token(settings))
 
 
 def has_class_token(settings: Mapping[str, Any]) -> bool:
@@ -184,13 +178,13 @@ def _count(tensors: Mapping[str, np.ndarray], pattern: str) -> int:
 
 def _check_ranks(tensors: Mapping[str, np.ndarray]) -> None:
     wrong = [
-        f"  {name} is {_shape(tensors, name) or 'a scalar'}; expected {rank} axes"
+        f"{name} is {_shape(tensors, name) or 'a scalar'}; expected {rank} axes"
         for pattern, rank in RANKS
         for name in tensors
         if re.fullmatch(pattern, name) and _rank(tensors, name) != rank
     ]
     if wrong:
-        raise UserError("tensors of the wrong rank (nothing was loaded):\n" + "\n".join(wrong))
+        raise UserError(f"tensors of the wrong rank (nothing was loaded):\n{itemize(wrong)}")
 
 
 def _rank(tensors: Mapping[str, np.ndarray], name: str) -> int:

@@ -8,13 +8,13 @@ Called by: convert.source, convert.load.
 
 from __future__ import annotations
 
-import math
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 from vit_jax.models import build
-from vit_jax.types import UserError
+from vit_jax.types import UserError, itemize, shown
 
 # What our own files say of themselves inside a foreign format's config, or beside an npz.
 OWN_SECTION = "vit_jax"
@@ -23,8 +23,17 @@ HUGGING_FACE_GELU = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "ta
 TIMM_GELU = {"gelu": "erf", "gelu_tanh": "tanh", "gelu_pytorch_tanh": "tanh"}
 TIMM_POOL = {"token": "token", "avg": "gap", "": "unpooled"}
 
-# No published model is a tenth as deep, and one that is so by mistake takes minutes to refuse.
-MAX_DEPTH = 1000
+# No published model has a tenth of these, and one that has by mistake takes minutes, or all memory, to refuse.
+MAX_LAYERS = 1000  # blocks; of a ResNet or a hybrid's stem, units of all stages together
+MAX_STAGES = 16
+MAX_PATCHES = 2**16  # of an image
+MAX_SIZE = 2**24  # anything else that is counted
+
+# Sizes that the shapes of tensors always determine, so that no claim may contradict them.
+SIZES = (
+    *("name", "patch_size", "width", "depth", "mlp_dim", "num_heads", "stem", "stem_depths", "stem_width", "depths"),
+    *("width_factor", "tokens_mlp_dim", "channels_mlp_dim", "registers", "representation_size", "num_classes"),
+)
 
 
 def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,12 +47,14 @@ def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, default in (("model_type", "vit"), ("hidden_act", "gelu"), ("pooler_act", "tanh"))
     )
     if kind != "vit":
-        raise UserError(f"config.json says model_type {kind!r}; expected 'vit'")
+        raise UserError(f"config.json says model_type {shown(kind)}; expected 'vit'")
     if pooler != "tanh":
-        raise UserError(f"config.json says pooler_act {pooler!r}; expected 'tanh', as the representation layer has it")
+        raise UserError(
+            f"config.json says pooler_act {shown(pooler)}; expected 'tanh', as the representation layer has it"
+        )
     eps = config.get("layer_norm_eps", 1e-12)
     if not fits(eps, float) or not 0 <= eps < 1:
-        raise UserError(f"config.json says layer_norm_eps {eps!r}; expected a number of at least 0 and below 1")
+        raise UserError(f"config.json says layer_norm_eps {shown(eps)}; expected a number of at least 0 and below 1")
     settings = {"gelu": _known(act, HUGGING_FACE_GELU, "hidden_act"), "norm_eps": float(eps)}
     return settings | _heads(config, "num_attention_heads")
 
@@ -68,7 +79,7 @@ def pixel_statistics(config: Mapping[str, Any], processor: Mapping[str, Any]) ->
     for key, value in (("mean", mean), ("std", std)):
         is_list = isinstance(value, list | tuple) and value and all(fits(x, float) for x in value)
         if not is_list or (key == "std" and min(value) <= 0):
-            raise UserError(f"the images' {key} is {value!r}; expected a list of numbers, one per channel")
+            raise UserError(f"the images' {key} is {shown(value)}; expected a list of numbers, one per channel")
     if all(x == 0.5 for x in (*mean, *std)):
         return {}
     return {"pixel_mean": [float(x) for x in mean], "pixel_std": [float(x) for x in std]}
@@ -92,7 +103,7 @@ def grid_of_config(config: Mapping[str, Any], patch_size: tuple[int, int]) -> tu
     pair = (size, size) if fits(size, int) else size
     if not is_pair(pair) or pair[0] < patch_size[0] or pair[1] < patch_size[1]:
         raise UserError(
-            f"config.json says images of {size!r}; expected pixels, at least the patch of {patch_size[0]}x{patch_size[1]}"
+            f"config.json says images of {shown(size)}; expected pixels, at least the patch of {patch_size[0]}x{patch_size[1]}"
         )
     return pair[0] // patch_size[0], pair[1] // patch_size[1]
 
@@ -123,12 +134,13 @@ def own_section(holder: Mapping[str, Any]) -> dict[str, Any]:
             f"its section {OWN_SECTION!r} is not as this program writes it: expected an object with a model"
         )
     if own.get("grid") is not None and not is_pair(own["grid"]):
-        raise UserError(f"its section {OWN_SECTION!r} says grid {own['grid']!r}; expected [gh, gw]")
+        raise UserError(f"its section {OWN_SECTION!r} says grid {shown(own['grid'])}; expected [gh, gw]")
     if own.get("class_names") is not None and not _is_names(own["class_names"]):
         raise UserError(f"its section {OWN_SECTION!r}: class_names is no list of names")
     model = {key: tuple(x) if isinstance(x, list) else x for key, x in model.items()}
     if model:
         check_settings(model)
+        model = as_fields(model)
     return dict(own) | {"model": model}
 
 
@@ -139,22 +151,78 @@ def check_settings(settings: Mapping[str, Any]) -> None:
       UserError: no such model, keys that it has not, values of the wrong type; all listed.
     """
     schema = fields_of(settings.get("name"))
-    errors = [] if "num_classes" in settings else ["  model.num_classes is not said"]
+    errors = [] if "num_classes" in settings else ["model.num_classes is not said"]
     for key, value in settings.items():
         if key not in schema and key != "name":
-            errors.append(f"  model.{key} is no option of {settings['name']}; it has {', '.join(sorted(schema))}")
+            errors.append(f"model.{key} is no option of {settings['name']}; it has {', '.join(sorted(schema))}")
         elif key in schema and not fits(value, schema[key]):
-            errors.append(f"  model.{key} is {value!r}; expected {_describe(schema[key])}")
-    if not errors and settings.get("depth", 0) > MAX_DEPTH:
-        errors.append(f"  model.depth is {settings['depth']:,}; expected at most {MAX_DEPTH:,}")
+            errors.append(f"model.{key} is {shown(value)}; expected {_describe(schema[key])}")
+    eps = settings.get("norm_eps", 0)
+    if not errors and not 0 <= eps < 1:
+        errors.append(f"model.norm_eps is {shown(eps)}; expected at least 0 and below 1")
     if errors:
-        raise UserError("these settings are no model's:\n" + "\n".join(errors))
+        raise UserError(f"these settings are no model's:\n{itemize(errors)}")
+    check_sizes(settings, None)
+
+
+def as_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A checked model section with the types of its class's fields: JSON and people write 0 for 0.0."""
+    schema = fields_of(settings["name"])
+    return {key: float(x) if schema.get(key) is float else x for key, x in settings.items()}
+
+
+def check_sizes(settings: Mapping[str, Any], grid: Any) -> None:
+    """Limits everything that a model is built from by its size, before anything is built.
+
+    Raises:
+      UserError: more layers, stages or patches than any model has; a grid that is no pair.
+    """
+    wrong = []
+    for key, value in settings.items():
+        counts = [abs(n) for n in (value if isinstance(value, tuple | list) else (value,)) if type(n) is int]
+        limit, size = (MAX_LAYERS, sum(counts)) if "depth" in key else (MAX_SIZE, max(counts, default=0))
+        if size > limit:
+            said = f"{value:,}" if type(value) is int else shown(value)
+            wrong.append(f"model.{key} is {said}; expected at most {limit:,}")
+        elif len(counts) > MAX_STAGES:
+            wrong.append(f"model.{key} has {len(counts):,} numbers; expected at most {MAX_STAGES}")
+    if grid is not None and not is_pair(grid):
+        wrong.append(f"grid is {shown(grid)}; expected two numbers of patches")
+    elif grid is not None and grid[0] * grid[1] > MAX_PATCHES:
+        wrong.append(f"the grid is of {shown(grid[0])} x {shown(grid[1])} patches; expected at most {MAX_PATCHES:,}")
+    if wrong:
+        raise UserError(f"these sizes are no model's:\n{itemize(wrong)}")
+
+
+def check_against(inferred: Mapping[str, Any], claimed: Mapping[str, Any]) -> None:
+    """Refuses a section of ours that contradicts the tensors it lies beside.
+
+    Args:
+      inferred: the model section as read off the tensors.
+      claimed: the one that `convert.save` wrote.
+
+    Raises:
+      UserError: they differ in a size; all listed.
+    """
+    wrong = [
+        f"{key} is {shown(claimed[key])}, and of the tensors {shown(inferred[key])}"
+        for key in SIZES
+        if key in claimed and key in inferred and claimed[key] != inferred[key]
+    ]
+    if wrong:
+        raise UserError(f"its section {OWN_SECTION!r} is of another model than its tensors:\n{itemize(wrong)}")
+
+
+def undecided(settings: Mapping[str, Any], claimed: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of a model section that neither tensors nor `claimed` determine: a model without position embeddings may have fixed
+    ones, which leave no tensor."""
+    return ("positions",) if settings.get("positions") == "none" and "positions" not in claimed else ()
 
 
 def fields_of(name: Any) -> dict[str, Any]:
     """{option: type} of a model's class; UserError if there is no such model."""
     if not isinstance(name, str) or name not in build.MODELS:
-        raise UserError(f"there is no model {name!r}; expected one of {', '.join(build.MODELS)}")
+        raise UserError(f"there is no model {shown(name)}; expected one of {', '.join(build.MODELS)}")
     hints = typing.get_type_hints(build.MODELS[name])
     return {key: hint for key, hint in hints.items() if key not in ("parent", "name")}
 
@@ -168,7 +236,8 @@ def fits(value: Any, hint: Any) -> bool:
         same_length = args[-1] is Ellipsis or (isinstance(value, tuple | list) and len(value) == len(args))
         return isinstance(value, tuple | list) and same_length and all(fits(x, int) for x in value)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        # An int of 400 digits is no float: compared, and not converted.
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return type(value) is hint
 
 
@@ -192,7 +261,7 @@ def _model_args(config: Mapping[str, Any]) -> dict[str, Any]:
 def _known(value: Any, table: Mapping[str, str], key: str) -> str:
     if not isinstance(value, str) or value not in table:
         expected = ", ".join(name or "''" for name in table)
-        raise UserError(f"{key} {value!r} is not known here; expected one of {expected}")
+        raise UserError(f"{key} {shown(value)} is not known here; expected one of {expected}")
     return table[value]
 
 
@@ -200,7 +269,7 @@ def _heads(config: Mapping[str, Any], key: str) -> dict[str, int]:
     if key not in config:
         return {}
     if not fits(config[key], int) or config[key] < 1:
-        raise UserError(f"config.json says {key} {config[key]!r}; expected 1 or more")
+        raise UserError(f"config.json says {key} {shown(config[key])}; expected 1 or more")
     return {"num_heads": config[key]}
 
 

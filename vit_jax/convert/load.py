@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,19 +18,30 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.convert import architecture, claims
 from vit_jax.convert.adapt import FIRST_KERNELS, Fate, fit_params, fold_pixels
-from vit_jax.convert.source import Source, Weights, open_source
+from vit_jax.convert.checkpoint import Source, Weights
+from vit_jax.convert.classes import match_classes, reorder_head
+from vit_jax.convert.source import open_source, without_positions
 from vit_jax.models import build
 from vit_jax.models.positions import Method
-from vit_jax.types import UserError
+from vit_jax.types import UserError, nearest
 
 
-def load_model(path: str, **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
+def load_model(path: str | os.PathLike[str], **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
     """Loads a checkpoint of any format, its architecture read from the file itself.
 
         module, params = load_model("ViT-B_16.npz")
-        logits = module.apply({"params": params}, images).logits
+        images = read_images(["photo.jpg"], (224, 224))
+        outputs = module.apply({"params": params}, images)
+        probabilities = jax.nn.softmax(outputs.logits)
 
-    Images are float (b, h, w, channels) in the source's own value range, [-1, 1] for all released weights.
+    Images are float (b, h, w, channels), RGB, in the source's own value range: [-1, 1], as `vit_jax.read_images` prepares them,
+    for all released weights and for whatever says nothing else. With `stored_pixels=True` it is [-1, 1] in any case (another
+    mean and std of a Hugging Face or timm folder go into the first layer). The size is the one that the positions were trained
+    at, images squashed to it; `resolution` loads the model for another.
+
+    The outputs (`vit_jax.types.Outputs`) are `logits` (b, classes); `pre_logits` (b, r), the features that the head reads;
+    `pooled` (b, d); `tokens` (b, n, d), class token first; and where `module.apply` is given
+    `capture=("layers", "attention")`, of each block `layers` (b, n, d) and `attention` (b, heads, n, n).
 
     Args:
       path: npz or safetensors file, Hugging Face or timm folder, workdir of ours, or a released model's name
@@ -42,7 +55,7 @@ def load_model(path: str, **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
       (linen module, parameter tree of float32 numpy arrays).
 
     Raises:
-      UserError: it cannot be read, does not fit, or an override is unknown.
+      UserError: it cannot be read, does not fit, holds NaN, or an override is unknown.
     """
     loaded = load(path, **overrides)
     return loaded.module, loaded.params
@@ -70,7 +83,7 @@ class Loaded:
 
 
 def load(
-    path: str,
+    path: str | os.PathLike[str],
     *,
     grid: tuple[int, int] | None = None,
     resolution: tuple[int, int] | None = None,
@@ -87,6 +100,8 @@ def load(
     """
     _check_options(grid, resolution, resize, channels, weights, fields.get("num_heads"))
     source = open_source(str(path), num_heads=fields.get("num_heads", 0), weights=weights, grid=grid)
+    if "positions" in source.undecided and "positions" not in fields:
+        raise UserError(f"{without_positions(source.path)}; load it with positions=none or positions=sincos_2d")
     settings = _override(source, fields)
     source = dataclasses.replace(source, settings=settings)
     source, folded = fold_pixels(source) if stored_pixels else (source, [])
@@ -118,8 +133,10 @@ def _stand_in(source: Source, settings: dict[str, Any]) -> tuple[int, int] | Non
         return None
     count = architecture.count_positions(source.tensors, settings)
     if settings["name"] == "mixer" or count < 1:
-        what = "patches" if settings["name"] == "mixer" else "positions"
-        raise UserError(f"{source.path} has {count} {what}, which is no square grid; give grid=(gh, gw)")
+        has = (
+            f"has {count} patches, which is no square grid" if count else "does not say the grid of its fixed positions"
+        )
+        raise UserError(f"{source.path} {has}; give grid=(gh, gw)")
     return 1, count
 
 
@@ -133,7 +150,11 @@ class _Start:
 def _check_options(grid: Any, resolution: Any, resize: Any, channels: Any, weights: Any, num_heads: Any) -> None:
     """Raises UserError for overrides, other than the model's own, that make no sense; lists all."""
     pairs = {"grid": grid, "resolution": resolution}
-    wrong = [f"{key}={x!r}; expected (h, w)" for key, x in pairs.items() if x is not None and not claims.is_pair(x)]
+    wrong = [
+        f"{key}={x!r}; expected (h, w), 1 or more each"
+        for key, x in pairs.items()
+        if x is not None and not claims.is_pair(x)
+    ]
     counts = {"channels": channels, "num_heads": num_heads}
     wrong += [
         f"{key}={x!r}; expected 1 or more"
@@ -151,13 +172,13 @@ def _override(source: Source, fields: dict[str, Any]) -> dict[str, Any]:
     """The model section with the caller's wishes in it."""
     known = claims.fields_of(source.settings["name"])
     if unknown := sorted(set(fields) - set(known)):
-        others = "grid, resolution, resize, channels, weights"
-        raise UserError(f"load_model has no {', '.join(unknown)}; expected one of {', '.join(sorted(known))}, {others}")
+        others = ("grid", "resolution", "resize", "channels", "weights")
+        raise UserError("\n".join(f"load_model has no {key}; {nearest(key, (*known, *others))}" for key in unknown))
     settings = {key: x for key, x in source.settings.items() if key in known or key == "name"}
     if fields.get("pool") == "unpooled" and "class_token" not in fields:
         settings["class_token"] = "yes" if "cls" in source.tensors else "no"
     claims.check_settings(settings | fields)
-    return settings | fields
+    return claims.as_fields(settings | fields)
 
 
 def pixels_of(settings: dict[str, Any], grid: tuple[int, int] | None) -> tuple[int, int]:
@@ -201,6 +222,26 @@ def fingerprint(checkpoint: str) -> list[Any]:
     path = Path(checkpoint).expanduser()
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []
     return [[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+
+
+def fit_head(loaded: Loaded, classes: Sequence[str], dataset: str) -> tuple[dict[str, Any], str]:
+    """Parameters whose head scores a data set's classes in the data's order, and a note for the user, or "".
+
+    Args:
+      loaded: a model with a head of as many outputs as there are classes.
+      classes: the data's names of them, in order.
+      dataset: the data's name, for messages.
+
+    Raises:
+      UserError: they are other classes.
+    """
+    path, names = loaded.source.path, loaded.source.meta.get("class_names")
+    advice = "score it on data of its own classes, or fine-tune it to these first (configs/finetune.py)"
+    order, note = match_classes(names, classes, path=path, dataset=dataset, advice=advice)
+    if order is None:
+        return loaded.params, note
+    tensors = flatten_dict(loaded.params, sep="/")
+    return unflatten_dict(tensors | reorder_head(tensors, order), sep="/"), note
 
 
 def check_head(loaded: Loaded) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from vit_jax.models.build import unstack_layers
-from vit_jax.types import UserError
+from vit_jax.types import UserError, itemize
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 
@@ -94,10 +94,10 @@ def rename(tensors: Mapping[str, np.ndarray], new_name: Callable[[str], str]) ->
     for name, x in tensors.items():
         new = new_name(name)
         if new in out:
-            errors.append(f"  {origin[new]} and {name}")
+            errors.append(f"{origin[new]} and {name}")
         out[new], origin[new] = x, name
     if errors:
-        raise UserError("these tensors stand for one and the same:\n" + "\n".join(errors))
+        raise UserError(f"these tensors stand for one and the same:\n{itemize(errors)}")
     return out
 
 

@@ -17,7 +17,8 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from vit_jax.types import UserError
+from vit_jax.files import open_regular
+from vit_jax.types import UserError, itemize
 
 # Trained weights hardly compress. A small file that unpacks to far more is an attack on the reader's memory.
 MAX_EXPANSION = 100
@@ -41,19 +42,19 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     refused: list[str] = []
     try:
-        with place.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_regular(place) as file, zipfile.ZipFile(file) as archive:
             _check_expansion(archive, place)
             _check_count(archive, file)
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 if name in tensors:
-                    refused.append(f"  {name}: stands twice in the file")
+                    refused.append(f"{name}: stands twice in the file")
                     continue
                 try:
                     with archive.open(member) as data:
                         tensors[name] = _read_array(data, member.file_size)
                 except ValueError as error:
-                    refused.append(f"  {name}: {error}")
+                    refused.append(f"{name}: {error}")
     except UserError:
         raise
     except Exception as error:  # a damaged zip raises a dozen types, struct.error and UnicodeDecodeError among them
@@ -64,7 +65,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
     if refused:
         raise UserError(
             f"{path} holds Python objects or damaged arrays, which are refused (a pickle can run any program):\n"
-            + "\n".join(refused)
+            f"{itemize(refused)}"
         )
     return tensors
 

@@ -12,14 +12,14 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from vit_jax.convert.download import describe, download_npz
 from vit_jax.types import UserError
 
 BUCKETS = "https://storage.googleapis.com"
 # Another place that holds the same buckets: a mirror's address, or a folder.
 MIRROR_VARIABLE = "VIT_JAX_WEIGHTS"
-CHUNK_BYTES = 2**22
 
 
 class Released(NamedTuple):
@@ -206,48 +206,20 @@ def fetch(row: Released, folder: Path | None = None) -> Path:
     """
     place = (folder or cache_folder()) / row.path
     url = f"{os.environ.get(MIRROR_VARIABLE) or BUCKETS}/{row.path}"
+    sizes = int(0.99 * row.mib * 2**20), int(1.02 * row.mib * 2**20)
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _download(url, place, f"{row.name} ({row.mib:,.0f} MiB)")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            download_npz(url, place, sizes=sizes, title=f"{row.name} ({row.mib:,.0f} MiB)")
         except Exception as error:  # whatever the transport raises: the remedy is the same
-            cause = error.__cause__ or error
-            reason = f"{type(cause).__name__}: {cause}"
             raise UserError(
-                f"{row.name} could not be fetched from {url}: {reason}\nStart the same command again to go on where it "
-                f"stopped; or download the file elsewhere and put it at {place}"
+                f"{row.name} could not be fetched from {url}: {describe(error)}\nStart the same command again to "
+                f"resume; or download the file elsewhere and put it at {place}"
             ) from error
     size = place.stat().st_size
-    if not 0.99 <= size / (row.mib * 2**20) <= 1.02:
+    if not sizes[0] <= size <= sizes[1]:
         raise UserError(
             f"{place} has {size:,} bytes; expected about {row.mib:,.1f} MiB. It is not the file of {url}: remove it and "
             f"start again"
         )
     return place
-
-
-def _download(url: str, place: Path, title: str) -> None:
-    import fsspec
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    system, remote = fsspec.core.url_to_fs(url)
-    size = system.size(remote)
-    partial = place.with_name(place.name + ".part")
-    done = partial.stat().st_size if partial.exists() else 0
-    options: dict[str, Any] = {"block_size": CHUNK_BYTES}
-    if size is None:
-        raise OSError("the server does not say how large the file is")
-    if done > size:
-        done = 0
-    columns = (TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with system.open(remote, "rb", **options) as source, partial.open("ab" if done else "wb") as target:
-        source.seek(done)
-        with Progress(*columns, transient=True) as progress:
-            task = progress.add_task("", total=size, completed=done)
-            while chunk := source.read(CHUNK_BYTES):
-                target.write(chunk)
-                progress.advance(task, len(chunk))
-    written = partial.stat().st_size
-    if written != size:
-        raise OSError(f"it ended after {written:,} of {size:,} bytes")
-    partial.replace(place)

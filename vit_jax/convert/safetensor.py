@@ -5,10 +5,9 @@ Called by: convert.source, convert.save.
 
 from __future__ import annotations
 
-import json
+import functools
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -16,7 +15,8 @@ import safetensors
 from etils import epath
 from safetensors.numpy import save_file
 
-from vit_jax.types import UserError
+from vit_jax.files import open_regular, read_json
+from vit_jax.types import UserError, itemize, shown
 
 INDEX = "model.safetensors.index.json"
 DTYPES = {
@@ -50,7 +50,7 @@ def read_safetensors(path: str) -> dict[str, np.ndarray]:
         raise UserError(f"{place / INDEX} is no index of shards: it has no weight_map; download it again")
     files = sorted(set(weight_map.values()))
     if outside := [name for name in files if not re.fullmatch(r"[\w-][\w.-]*", name)]:
-        raise UserError(f"{place / INDEX} points outside its folder, at {outside[0]!r}; nothing was read")
+        raise UserError(f"{place / INDEX} points outside its folder, at {shown(outside[0])}; nothing was read")
     tensors: dict[str, np.ndarray] = {}
     for name in files:
         shard = _read_file(place / name)
@@ -65,41 +65,40 @@ def read_safetensors(path: str) -> dict[str, np.ndarray]:
 def _read_file(place: epath.Path) -> dict[str, np.ndarray]:
     if not place.exists():
         raise UserError(f"{place} does not exist; expected a safetensors file or a folder that holds one")
+    tensors: dict[str, np.ndarray] = {}
+    refused = []
     try:
-        # Checked by the library: offsets in range and in order, sizes as dtype and shape say, header below 100 MB.
-        entries = safetensors.deserialize(place.read_bytes())
+        for name, dtype, shape, read in _entries(place):
+            if dtype not in DTYPES:
+                refused.append(f"{name}: {dtype}")
+            elif 0 in shape:
+                refused.append(f"{name}: shape {shape}, which holds no values")
+            else:
+                tensors[name] = read().reshape(shape)
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"{place} cannot be read as safetensors ({error}); download or copy it again") from error
-    tensors, refused = {}, []
-    for name, entry in entries:
-        if entry["dtype"] not in DTYPES:
-            refused.append(f"  {name}: {entry['dtype']}")
-            continue
-        if 0 in entry["shape"]:
-            refused.append(f"  {name}: shape {entry['shape']}, which holds no values")
-            continue
-        tensors[name] = np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
     if refused:
         known = ", ".join(DTYPES)
-        raise UserError(f"{place} holds tensors that are not read here (known types: {known}):\n" + "\n".join(refused))
+        raise UserError(f"{place} holds tensors that are not read here (known types: {known}):\n{itemize(refused)}")
     return tensors
+
+
+def _entries(place: epath.Path) -> Iterator[tuple[str, str, list[int], Callable[[], np.ndarray]]]:
+    """(name, type, shape, what reads it) of each tensor. The library checks the header first: offsets in range and in order,
+    sizes as type and shape say, less than 100 MB of it."""
+    with open_regular(place) as file:
+        if "://" in str(place):
+            for name, entry in safetensors.deserialize(file.read()):
+                read = functools.partial(np.frombuffer, entry["data"], DTYPES.get(entry["dtype"]))
+                yield name, entry["dtype"], entry["shape"], read
+            return
+    # Mapped: half the time of reading the whole file and copying each tensor out of it, and no second copy in memory.
+    with safetensors.safe_open(place, framework="np") as mapped:
+        for name in mapped.keys():  # noqa: SIM118  (no dict, and not iterable)
+            kind = mapped.get_slice(name)
+            yield name, kind.get_dtype(), kind.get_shape(), functools.partial(mapped.get_tensor, name)
 
 
 def write_safetensors(path: epath.Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes tensors under their names, marked as PyTorch's, which is what its readers ask for."""
     save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path, metadata={"format": "pt"})
-
-
-def read_json(path: epath.Path) -> dict[str, Any]:
-    """A folder's JSON object.
-
-    Raises:
-      UserError: it is none.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{path} is not JSON ({error}); download or copy it again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds {type(value).__name__}; expected a JSON object")
-    return value

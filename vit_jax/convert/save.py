@@ -24,7 +24,7 @@ from vit_jax.convert.npz import write_npz
 from vit_jax.convert.safetensor import write_safetensors
 from vit_jax.models.build import unstack_layers
 from vit_jax.train.checkpoint import write_params
-from vit_jax.types import UserError
+from vit_jax.types import UserError, counted, itemize
 
 Format = Literal["npz", "hf", "timm", "orbax"]
 FORMATS = ("npz", "hf", "timm", "orbax")
@@ -234,7 +234,7 @@ def _check_can(form: str, loaded: Loaded, can: Mapping[str, tuple]) -> None:
 def _check_left(form: str, left: list[str]) -> None:
     if left:
         raise UserError(
-            f"--format={form} has no place for {len(left)} tensors; use npz or orbax:\n  " + "\n  ".join(left)
+            f"--format={form} has no place for {counted(len(left), 'tensor')}; use npz or orbax:\n{itemize(left)}"
         )
 
 

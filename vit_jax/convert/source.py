@@ -12,47 +12,20 @@ import dataclasses
 import json
 import zipfile
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from etils import epath
 
-from vit_jax.convert import architecture, claims, released, torch_names
-from vit_jax.convert.names import POSITIONS, native_names, rename, with_class_position
+from vit_jax.convert import architecture, claims, released
+from vit_jax.convert.absent import explain_absent
+from vit_jax.convert.checkpoint import Source, Weights
+from vit_jax.convert.names import native_names
 from vit_jax.convert.npz import read_npz
-from vit_jax.convert.safetensor import INDEX, read_json, read_safetensors
-from vit_jax.train.checkpoint import read_params, run_folder
-from vit_jax.types import UserError
-
-Weights = Literal["raw", "average"]
-
-
-@dataclasses.dataclass
-class Source:
-    """A checkpoint in our terms.
-
-    Args:
-      path: as the user named it.
-      format: `npz`, `hf`, `timm` or `run`.
-      tensors: {our name: array as stored}, layers apart.
-      settings: the model section, as far as the checkpoint tells: sizes, options, `gelu`, `norm_eps`.
-      grid: (gh, gw) that the positions were trained at; None if nothing tells.
-      origin: {our name: name in the file}, where they differ.
-      aside: {name in the file: why no model of images has it}.
-      meta: class names and preprocessing, where the checkpoint keeps them; `pixel_mean` and `pixel_std` where its images
-        are normalised by others than 0.5 and 0.5.
-      assumed: what nothing told and was taken for granted, a sentence each.
-    """
-
-    path: str
-    format: str
-    tensors: dict[str, np.ndarray]
-    settings: dict[str, Any]
-    grid: tuple[int, int] | None = None
-    origin: dict[str, str] = dataclasses.field(default_factory=dict)
-    aside: dict[str, str] = dataclasses.field(default_factory=dict)
-    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
-    assumed: list[str] = dataclasses.field(default_factory=list)
+from vit_jax.convert.safetensor import INDEX, read_safetensors
+from vit_jax.convert.torch_source import open_torch
+from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, open_regular, read_json, read_regular
+from vit_jax.train.checkpoint import FOLDER, read_params, run_folder
+from vit_jax.types import UserError, printable
 
 
 def open_source(
@@ -62,7 +35,7 @@ def open_source(
 
     Args:
       path: file, folder, or the name of a released model such as `augreg:B/16`.
-      num_heads: attention heads, for a PyTorch file without a config, whose shapes do not tell.
+      num_heads: attention heads, for a PyTorch file without a config that says so, whose shapes do not tell.
       weights: of our own runs, the raw parameters or their Polyak average.
       grid: (gh, gw) that the positions were trained at, for a file that does not tell.
 
@@ -77,11 +50,14 @@ def open_source(
         source = _open(path, num_heads, weights, grid)
         if source.format != "run":
             claims.check_settings(source.settings)
+        claims.check_sizes(source.settings, source.grid)
     except UserError as error:
-        if path in str(error):
+        if printable(path) in str(error):
             raise
         raise UserError(f"{path}: {error}") from error
-    except (OSError, ImportError, KeyError) as error:
+    except UnreadableFile as error:
+        raise UserError(f"{error}; give the checkpoint itself") from error
+    except (OSError, ImportError, KeyError, RuntimeError) as error:  # the last of them of a home that is not there
         if isinstance(error, KeyError) and "://" not in path:
             raise
         reason = f"{type(error).__name__}: {error}"
@@ -96,15 +72,12 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
     if folder := run_folder(path):
         return _open_run(path, folder, weights)
     if weights == "average":
-        raise UserError(f"{path} is no run of ours, so it holds no averaged weights; use init.weights=raw")
+        raise UserError(f"{path} is no run of ours, so it holds no averaged weights; leave weights=average out")
     if place.is_dir():
         return _open_folder(path, place, num_heads, grid)
-    if not place.is_file():
-        raise UserError(
-            f"{path} is neither a file nor a folder; expected an npz or safetensors file, a Hugging Face or timm folder, "
-            f"a workdir of ours, or a released model ({released.examples()})"
-        )
-    with place.open("rb") as file:
+    if not place.exists():
+        raise UserError(explain_absent(path))
+    with open_regular(place) as file:
         start = file.read(9)
     if start.startswith(b"PK"):
         return _open_zip(path, place)
@@ -116,7 +89,7 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
     if start[8:9] == b"{":
         # Under the name it has in a folder of its library's, the file stands for that folder.
         folder = place.parent if place.name == "model.safetensors" else None
-        return _open_torch(path, read_safetensors(path), folder, num_heads, grid)
+        return open_torch(path, read_safetensors(path), folder, num_heads, grid)
     raise UserError(
         f"{path} begins with {start[:8]!r}, which is neither npz (PK) nor safetensors; if it was downloaded, it may be an "
         f"error page: look into it and download it again"
@@ -140,7 +113,7 @@ def _open_run(path: str, folder: epath.Path, weights: Weights) -> Source:
 
 
 def _open_zip(path: str, place: epath.Path) -> Source:
-    with place.open("rb") as file:
+    with open_regular(place) as file:
         try:
             members = zipfile.ZipFile(file).namelist()
         except Exception:  # whatever a damaged zip raises: read_npz says what is wrong
@@ -153,21 +126,24 @@ def _open_zip(path: str, place: epath.Path) -> Source:
     stored = read_npz(path)
     native, aside = native_names(stored)
     own = _read_sidecar(place)
-    settings = {"gelu": "tanh", "norm_eps": 1e-6} | architecture.infer_settings(native) | own.get("model", {})
+    inferred = architecture.infer_settings(native)
+    claims.check_against(inferred, own.get("model", {}))
+    settings = {"gelu": "tanh", "norm_eps": 1e-6} | inferred | own.get("model", {})
     if settings["name"] == "resnet":
         del settings["gelu"], settings["norm_eps"]
     elif settings["name"] == "mixer":
         del settings["norm_eps"]
     grid = tuple(own["grid"]) if own.get("grid") else architecture.infer_grid(native, settings)
     meta = {key: value for key, value in own.items() if key not in ("model", "grid")}
-    return Source(path, "npz", native, settings, grid, aside=aside, meta=meta)
+    undecided = claims.undecided(settings, own.get("model", {}))
+    return Source(path, "npz", native, settings, grid, aside=aside, meta=meta, undecided=undecided)
 
 
 def _read_sidecar(place: epath.Path) -> dict[str, Any]:
     """What `convert.save` wrote beside an npz of ours, which has no place for a config."""
     beside = place.with_suffix(".json")
     ours = f'"{claims.OWN_SECTION}"'.encode()
-    if beside == place or not beside.exists() or ours not in beside.read_bytes():
+    if beside == place or not beside.exists() or ours not in read_regular(beside, limit=MAX_JSON_BYTES):
         return {}
     return claims.own_section(read_json(beside))
 
@@ -175,122 +151,21 @@ def _read_sidecar(place: epath.Path) -> dict[str, Any]:
 def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, int] | None) -> Source:
     if not any((place / name).exists() for name in ("model.safetensors", INDEX)):
         there = ", ".join(sorted(p.name for p in place.iterdir())[:8]) or "nothing"
+        if place.name == FOLDER and run_folder(str(place.parent)):
+            raise UserError(f"{path} is the folder of a run's checkpoints; give the run's own, {place.parent}")
         pickled = "; pytorch_model.bin is a pickle, which is not read here" if "pytorch_model" in there else ""
         raise UserError(
             f"{path} holds {there}{pickled}; expected checkpoints/ (a run of ours) or model.safetensors (Hugging Face, timm)"
         )
-    return _open_torch(path, read_safetensors(path), place, num_heads, grid)
+    return open_torch(path, read_safetensors(path), place, num_heads, grid)
 
 
-def _open_torch(
-    path: str,
-    stored: dict[str, np.ndarray],
-    folder: epath.Path | None,
-    num_heads: int,
-    grid: tuple[int, int] | None,
-) -> Source:
-    config, processor = (
-        read_json(folder / name) if folder and (folder / name).exists() else {}
-        for name in ("config.json", "preprocessor_config.json")
+def without_positions(path: str) -> str:
+    """The choice that the caller has about a checkpoint without position embeddings, for a message that says how to make it."""
+    return (
+        f"{path} has no position embeddings: its model was trained without any (none) or with fixed ones (sincos_2d), and no "
+        "tensor tells which"
     )
-    hub = rename(stored, torch_names.hub_name)
-    is_timm = "patch_embed.proj.weight" in stored
-    if not is_timm and "embeddings.patch_embeddings.projection.weight" not in hub:
-        some = ", ".join(sorted(stored)[:4]) or "none"
-        raise UserError(
-            f"{path} is neither transformers' ViT (vit.embeddings.patch_embeddings.projection.weight) nor timm's "
-            f"(patch_embed.proj.weight): {len(stored)} tensors, {some}, ..."
-        )
-    found = claims.timm_settings(config) if is_timm else claims.hugging_face_settings(config)
-    kernel = stored["patch_embed.proj.weight"] if is_timm else hub["embeddings.patch_embeddings.projection.weight"]
-    width = kernel.shape[0] if kernel.ndim else 0
-    told = num_heads or found.pop("num_heads", 0)
-    heads = told or architecture.HEADS_OF_WIDTH.get(width, 0)
-    if not heads or width % heads:
-        raise UserError(
-            f"{path} does not tell its attention heads, and {heads or 'no'} heads divide its width {width}; "
-            f"give num_heads, or a folder whose config.json says so"
-        )
-    rules = torch_names.TIMM if is_timm else torch_names.HUGGING_FACE
-    native, origin = torch_names.to_native(stored if is_timm else hub, rules, heads)
-    if not is_timm:
-        whole = {torch_names.hub_name(name): name for name in stored}
-        origin = {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
-    found.pop("num_heads", None)
-    aside = {}
-    for name in ("embeddings.mask_token", "decoder.0.weight", "decoder.0.bias"):
-        if native.pop(name, None) is not None:
-            aside[origin.pop(name)] = "of the masked image model, not of the encoder"
-    _add_absent_biases(native, origin)
-    own = claims.own_section(config)
-    inferred = architecture.infer_settings(native)
-    if inferred["name"] != "vit":
-        raise UserError(
-            f"{path} names its tensors as PyTorch does, and holds those of a {inferred['name']} of ours beside them"
-        )
-    settings = inferred | found | own["model"]
-    grid = grid or (tuple(own["grid"]) if own.get("grid") else claims.grid_of_config(config, inferred["patch_size"]))
-    grid = _place_positions(path, native, settings, grid) if is_timm else grid
-    grid = grid or architecture.infer_grid(native, settings)
-    meta = {"class_names": claims.class_names(config)} | {k: v for k, v in own.items() if k not in ("model", "grid")}
-    meta |= claims.pixel_statistics(config, processor)
-    assumed = [] if told else [f"{heads} attention heads, as models of width {width} have"]
-    if is_timm and "pool" not in found and "pool" not in own["model"] and settings["class_token"] == "yes":
-        assumed.append(f"pool={settings['pool']}, which no tensor tells")
-    return Source(path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta, assumed)
-
-
-def _add_absent_biases(native: dict[str, np.ndarray], origin: dict[str, str]) -> None:
-    """A model without qkv biases computes what one with zero biases does."""
-    for name in [name for name in native if name.endswith(("/query/kernel", "/key/kernel", "/value/kernel"))]:
-        bias = name.removesuffix("kernel") + "bias"
-        if bias not in native and native[name].ndim == 3:
-            native[bias] = np.zeros(native[name].shape[1:], native[name].dtype)
-            origin[bias] = "nothing: zeros, as the source has no qkv bias"
-
-
-def _place_positions(
-    path: str, native: dict[str, np.ndarray], settings: Mapping[str, Any], grid: tuple[int, int] | None
-) -> tuple[int, int] | None:
-    """Brings timm's positions to ours, where entries go to the class token, if any, and the patches; returns the grid.
-
-    timm gives an entry to every prefix token (class token, registers) or to none. Which it was is told by the grid, or by
-    which of the two counts is square.
-    """
-    positions, table = native.get(POSITIONS), native.get("Transformer/registers")
-    if positions is None:
-        return grid
-    has_class = architecture.has_class_token(settings)
-    registers = 0 if table is None else table.shape[1]
-    if table is not None and (positions.shape[0], positions.shape[2]) != (table.shape[0], table.shape[2]):
-        return grid  # refused where they are fitted
-    entries, prefix = positions.shape[1], has_class + registers
-
-    def square(n: int) -> tuple[int, int] | None:
-        side = round(max(n, 0) ** 0.5)
-        return (side, side) if side * side == n and n > 0 else None
-
-    without, with_prefix = square(entries), square(entries - prefix)
-    if grid is not None:
-        patches = grid[0] * grid[1]
-        if patches not in (entries, entries - prefix):
-            return grid  # refused where it is fitted, with both numbers
-        is_prefixed = patches == entries - prefix
-    elif prefix and with_prefix and without:
-        raise UserError(
-            f"{path}: {entries} positions fit a square grid with and without prefix tokens; give grid=(gh, gw)"
-        )
-    else:
-        is_prefixed = with_prefix is not None or without is None
-        grid = with_prefix if is_prefixed else without
-    if not is_prefixed:
-        native[POSITIONS] = with_class_position(positions, has_class)
-    elif table is not None:
-        first = int(has_class)
-        own = positions[:, first : first + registers]
-        native["Transformer/registers"] = table + own if own.any() else table  # a sum with 0 would turn -0 into 0
-        native[POSITIONS] = np.concatenate([positions[:, :first], positions[:, first + registers :]], axis=1)
-    return grid
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:

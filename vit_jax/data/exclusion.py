@@ -19,8 +19,8 @@ import numpy as np
 from vit_jax.data.sources import Source, open_source
 from vit_jax.data.splits import Slice, parse_split, split_names
 from vit_jax.data.subset import SubsetSource
-from vit_jax.files import printable, read_regular
-from vit_jax.types import UserError
+from vit_jax.files import read_regular
+from vit_jax.types import UserError, printable
 
 HEADER = "# vit_jax exclusion list: "
 PROBES = 8  # examples whose bytes stand for a data set

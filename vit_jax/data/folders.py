@@ -13,8 +13,8 @@ from etils import epath
 from vit_jax.data.encoded import MAX_BYTES
 from vit_jax.data.listing import PATTERNS, count_images, holds_images, join, list_folders, list_images, sort_by_hash
 from vit_jax.data.splits import parse_split, split_names
-from vit_jax.files import printable, read_regular
-from vit_jax.types import DatasetSpec, UserError
+from vit_jax.files import read_regular
+from vit_jax.types import DatasetSpec, UserError, printable
 
 LAYOUT = f"FOLDER/train/<class>/ or FOLDER/<class>/ with images ({PATTERNS})"
 SPLIT_WORDS = ("train", "val", "valid", "validation", "dev", "test")

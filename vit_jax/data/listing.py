@@ -1,6 +1,6 @@
 """Which image files there are: below a folder, or of those that a list names; and the order they are read in.
 
-Names are kept as the file system has them, UTF-8 or not. `files.printable` makes them fit for messages.
+Names are kept as the file system has them, UTF-8 or not. `types.printable` makes them fit for messages.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from etils import epath
 from vit_jax.data.folders import FolderSource, describe_split
 from vit_jax.data.listing import find_missing, sort_by_hash
 from vit_jax.data.splits import parse_split
-from vit_jax.files import printable, read_regular
-from vit_jax.types import UserError
+from vit_jax.files import read_regular
+from vit_jax.types import UserError, printable
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 LAYOUT = "lines of `path,label`, or of `path,label,split`; a header `path,label` is allowed"

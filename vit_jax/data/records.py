@@ -16,8 +16,8 @@ from vit_jax.data.descriptions import ADVICE, check_prepared, check_shards, open
 from vit_jax.data.imagenet import competing_classes
 from vit_jax.data.reading_order import reading_order
 from vit_jax.data.splits import parse_split, split_names
-from vit_jax.files import open_regular, printable
-from vit_jax.types import DatasetSpec, Label, UserError
+from vit_jax.files import open_regular
+from vit_jax.types import DatasetSpec, Label, UserError, printable
 
 LABELS = "vit_jax_labels.{split}.npy"  # of a packed split, so that none of its records is read for them
 CHUNK = 256  # records read at a time

@@ -20,8 +20,8 @@ from vit_jax.data.tar import TarFile
 from vit_jax.data.tarindex import Rows, Shard, join
 from vit_jax.data.tarnames import LAYOUT, find_shards, find_split
 from vit_jax.data.tarstore import build_index
-from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, printable, read_regular
-from vit_jax.types import DatasetSpec, UserError
+from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, read_regular
+from vit_jax.types import DatasetSpec, UserError, printable
 
 CLASSES = "classes.txt"
 MAX_OPEN = 256  # shards kept open by a process; the usual limit of open files is 1,024

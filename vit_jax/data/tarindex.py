@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vit_jax.data.tar import LINK, REGULAR, DamagedTar, Member, TarFile, iter_members
-from vit_jax.files import MAX_JSON_BYTES, printable
+from vit_jax.files import MAX_JSON_BYTES
+from vit_jax.types import printable
 
 # Of several in one sample the first in this order is the image.
 IMAGES = (b"jpg", b"jpeg", b"png", b"webp", b"bmp", b"tif", b"tiff", b"gif")

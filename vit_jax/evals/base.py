@@ -36,6 +36,11 @@ class Evaluator(Protocol):
         """Returns {metric: value}, fractions in [0, 1] for accuracies."""
 
 
+def has_top5(spec: DatasetSpec) -> bool:
+    """Whether top-5 means anything: of five classes or fewer, the right one is always among the five."""
+    return (len(spec.competing) or spec.num_classes) > 5
+
+
 def read_split(
     source: Source,
     *,

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
-from vit_jax.evals.base import Exif, read_split
+from vit_jax.evals.base import Exif, has_top5, read_split
 from vit_jax.evals.scoring import keep_competing
 from vit_jax.metrics import Mean
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
@@ -83,7 +83,7 @@ class Classification:
     def __call__(
         self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
     ) -> dict[str, float]:
-        """Returns top1 and top5 (fractions), loss (the training objective's) and num_examples."""
+        """Returns top1 and, of more than five classes, top5 (fractions), loss (the training objective's) and num_examples."""
         assert self._source is not None, "open() comes first"
         competing = self._source.spec.competing
         if self._step is None:
@@ -109,6 +109,8 @@ class Classification:
                 sums.setdefault(name, []).append(float(value))
         totals = {name: math.fsum(values) for name, values in sums.items()}
         count = totals.pop("count")
+        if not has_top5(self._source.spec):
+            del totals["top5"]
         if not 0 <= len(self._source) - count <= self.max_corrupt:
             raise UserError(f"{self.dataset} {self.split}: scored {count:.0f} examples of {len(self._source)}")
         return {name: Mean(total, count).value for name, total in totals.items()} | {"num_examples": int(count)}

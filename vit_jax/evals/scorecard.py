@@ -16,9 +16,9 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.sources import Source, open_source
-from vit_jax.evals.base import Exif, read_split
+from vit_jax.evals.base import Exif, has_top5, read_split
 from vit_jax.evals.scoring import score_rows, summarize
-from vit_jax.types import Batch, DatasetSpec, Duration, UserError
+from vit_jax.types import Batch, DatasetSpec, Duration, UserError, counted
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -76,7 +76,8 @@ class Scorecard:
     def __call__(
         self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
     ) -> dict[str, float]:
-        """Returns top1, top5, nll, ece, each with _low and _high, and num_examples; of label sets also num_unlabelled."""
+        """Returns top1, top5 (of more than five classes), nll, ece, each with _low and _high, and num_examples; also
+        num_unlabelled of label sets, and num_corrupt where images did not decode."""
         assert self._source is not None, "open() comes first"
         if self._step is None:
             # Replicated: each process holds every row, and draws the same resamples of them.
@@ -95,15 +96,24 @@ class Scorecard:
         parts = jax.device_get([self._step(params, batch) for batch, _ in batches])
         rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         seen = rows.pop("mask") > 0
-        if not 0 <= len(self._source) - seen.sum() <= self.max_corrupt:
+        corrupt = len(self._source) - int(seen.sum())
+        if not 0 <= corrupt <= self.max_corrupt:
             raise UserError(f"{self.dataset} {self.split}: scored {seen.sum()} examples of {len(self._source)}")
         labelled = seen & rows["labelled"]
         self._check_labels(rows, labelled)
         scores = summarize({name: values[labelled] for name, values in rows.items()}, self.bootstrap)
+        if not has_top5(self._source.spec):
+            scores = {name: value for name, value in scores.items() if not name.startswith("top5")}
         scores["num_examples"] = int(labelled.sum())
         if self._source.spec.multi_label:
             scores["num_unlabelled"] = int((seen & ~labelled).sum())
-        return scores
+        return scores | ({"num_corrupt": corrupt} if corrupt else {})
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Of the opened split."""
+        assert self._source is not None, "open() comes first"
+        return self._source.spec
 
     def _score(self, forward: Callable[..., Any], params: Any, batch: Batch) -> dict[str, jax.Array]:
         """Values of each row of a batch, padding included; runs while the step is traced, once."""
@@ -125,6 +135,6 @@ class Scorecard:
         strange = int((labelled & ~rows["possible"]).sum())
         if strange:
             raise UserError(
-                f"{self.dataset} {self.split}: {strange} images are labelled with classes that are not among the "
+                f"{self.dataset} {self.split}: {counted(strange, 'image')} labelled with classes that are not among the "
                 f"{len(self._source.spec.competing)} that compete there; expected the published data set: prepare it again"
             )

@@ -41,8 +41,8 @@ class PatchEmbedding(nn.Module):
             what = f"image of {h}x{w} pixels" if self.stride == 1 else f"feature map of {h}x{w} positions"
             near = [max(size // side, 1) * side * self.stride for size, side in ((h, ph), (w, pw))]
             raise UserError(
-                f"{what} is not divisible by the patch of {ph}x{pw}; set data.resolution to a multiple, for example "
-                f"{near[0]}x{near[1]}"
+                f"{what} is not divisible by the patch of {ph}x{pw}; choose a resolution (data.resolution) that is, for "
+                f"example {near[0]}x{near[1]}"
             )
         kernel = self.param("kernel", initializers.lecun_normal(), (ph, pw, channels, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)

@@ -12,12 +12,14 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
 
 from vit_jax.models import heads
 from vit_jax.models.dropout import DropPath
 from vit_jax.models.embedding import PatchEmbedding
 from vit_jax.models.encoder import Gelu, MlpBlock
+from vit_jax.models.inputs import check_grid, check_images
 from vit_jax.types import Outputs, UserError
 
 
@@ -74,13 +76,15 @@ class MlpMixer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "b h w channels"], *, train: bool = False, capture: tuple[str, ...] = ()
+        self, images: Shaped[ArrayLike, ...], *, train: bool = False, capture: tuple[str, ...] = ()
     ) -> Outputs:
-        """Runs the model; of `capture`, it has `layers`."""
+        """Runs the model on float (b, h, w, channels); of `capture`, it has `layers`."""
         if set(capture) - {"layers"}:
             raise UserError(f"capture={capture}: a Mixer has layers to capture, and no attention")
+        check_images(images, self.variables, "stem")
         dtype = jnp.dtype(self.dtype)
-        x = PatchEmbedding(self.width, self.patch_size, dtype, name="stem")(images)
+        x = PatchEmbedding(self.width, self.patch_size, dtype, name="stem")(jnp.asarray(images))
+        check_grid((x.shape[1], x.shape[2]), self.variables, has_class_token=False, patch=self.patch_size)
         x = x.reshape(x.shape[0], -1, self.width)  # b n d
         layers = []
         for layer in range(self.depth):

@@ -13,9 +13,11 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
 
 from vit_jax.models import heads, initializers
+from vit_jax.models.inputs import check_images
 from vit_jax.types import Outputs, UserError
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
@@ -177,9 +179,9 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "b h w channels"], *, train: bool = False, capture: tuple[str, ...] = ()
+        self, images: Shaped[ArrayLike, ...], *, train: bool = False, capture: tuple[str, ...] = ()
     ) -> Outputs:
-        """Returns features as `tokens`, row by row, and their mean as `pooled`; `capture` has nothing to ask for."""
+        """Runs the model on float (b, h, w, channels): its features are the `tokens`, row by row, and their mean is `pooled`."""
         del train  # neither dropout nor batch statistics
         if capture:
             raise UserError(f"a ResNet has no {' or '.join(capture)} to capture")
@@ -187,8 +189,9 @@ class ResNet(nn.Module):
             raise UserError(
                 f"model.depths is {self.depths} and model.width_factor {self.width_factor}; expected 1 or more"
             )
+        check_images(images, self.variables, "conv_root")
         dtype, width = jnp.dtype(self.dtype), 64 * self.width_factor
-        x = StdConv(width, 7, 2, ((3, 3), (3, 3)), 1e-10, True, dtype, name="conv_root")(images)
+        x = StdConv(width, 7, 2, ((3, 3), (3, 3)), 1e-10, True, dtype, name="conv_root")(jnp.asarray(images))
         # Zeros and not minus infinity, as released: at the border a negative maximum becomes 0.
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x = nn.max_pool(x, (3, 3), strides=(2, 2))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from vit_jax.types import UserError
 
@@ -138,6 +140,26 @@ def any_variant(variant: str) -> dict:
     if "+" in variant:
         return hybrid_variant(variant)
     return resnet_variant(variant) if re.fullmatch(r"R\d+x\d+", variant) else vit_variant(variant)
+
+
+def describe_sizes(settings: Mapping[str, Any]) -> str:
+    """A model section's sizes on one line, by its variant's name where it has one: `Ti/16 (width 192, depth 12, ...)`."""
+    if settings["name"] == "resnet":
+        return f"a ResNet of {'-'.join(map(str, settings['depths']))} units, width x{settings['width_factor']}"
+    patch = "x".join(map(str, settings["patch_size"]))
+    sizes: dict[str, tuple] = {**VIT_SIZES}
+    keys, kind = {"width": "width", "depth": "depth", "mlp_dim": "MLP", "num_heads": "heads"}, "a ViT"
+    if settings["name"] == "mixer":
+        keys = {"width": "width", "depth": "depth", "tokens_mlp_dim": "token MLP", "channels_mlp_dim": "channel MLP"}
+        sizes, kind = {f"Mixer-{size}": row for size, row in MIXER_SIZES.items()}, "a Mixer"
+    listed = [f"{name} {settings.get(key)}" for key, name in keys.items()] + [f"patches of {patch}"]
+    if settings.get("stem", "none") != "none":
+        listed.append(f"of the features of a ResNet of {'-'.join(map(str, settings['stem_depths'])) or 'no'} units")
+        kind, sizes = "a hybrid", {}
+    found = [size for size, row in sizes.items() if row == tuple(settings.get(key) for key in keys)]
+    square = len(set(settings["patch_size"])) == 1
+    title = f"{found[0]}/{settings['patch_size'][0] if square else patch}" if found else kind
+    return f"{title} ({', '.join(listed)})"
 
 
 def _choices(word: str, known: dict) -> str:

@@ -9,12 +9,14 @@ from typing import Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
 
 from vit_jax.models import heads, initializers
 from vit_jax.models.dropout import Dropout
 from vit_jax.models.embedding import PatchEmbedding
 from vit_jax.models.encoder import AxialBlock, BlockSettings, EncoderBlock, Gelu
+from vit_jax.models.inputs import check_grid, check_images
 from vit_jax.models.positions import Kind, Place, PositionEmbedding
 from vit_jax.models.resnet import resnet_stem
 from vit_jax.types import Outputs, UserError
@@ -199,16 +201,19 @@ class VisionTransformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "b h w channels"], *, train: bool = False, capture: tuple[str, ...] = ()
+        self, images: Shaped[ArrayLike, ...], *, train: bool = False, capture: tuple[str, ...] = ()
     ) -> Outputs:
-        """Runs the model; `capture` asks for `layers` or `attention` in the outputs, which cost nothing otherwise."""
+        """Runs the model on float (b, h, w, channels); `capture` asks for `layers` or `attention`, free if not asked."""
         self._check(capture)
-        settings, x = self._settings(), images
+        check_images(images, self.variables, "conv_root" if self.stem == "resnet" else "embedding")
+        settings, x = self._settings(), jnp.asarray(images)
         dtype = settings.dtype
         if self.stem == "resnet":
             x = resnet_stem(x, self.stem_depths, self.stem_width, dtype)
         x = PatchEmbedding(self.width, self.patch_size, dtype, self.stem_stride, name="embedding")(x)
         b, gh, gw, d = x.shape
+        pixels = self.patch_size[0] * self.stem_stride, self.patch_size[1] * self.stem_stride
+        check_grid((gh, gw), self.variables, has_class_token=self.has_class_token, patch=pixels)
         x = x.reshape(b, gh * gw, d)  # b n d
         if self.has_class_token:
             token = self.param("cls", nn.initializers.zeros_init(), (1, 1, d), jnp.float32)

@@ -1,0 +1,123 @@
+"""scripts/evaluate.py: the classes by name, and what it says beside the figures."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "convert"))
+
+from checkpoints import copy_golden, golden_tensors, save_safetensors
+
+from vit_jax import load_model, read_images
+from vit_jax.convert.load import fit_head, load
+from vit_jax.types import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = [f"class{i}" for i in range(7)]  # of the folder
+WORDS = ("--split=test", "--bootstrap=20")
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("evaluate", ROOT / "scripts" / "evaluate.py")
+    module = sys.modules["evaluate"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.prepare_process = lambda: None  # the process is the tests'
+    return module
+
+
+def run(script, monkeypatch, capsys, *words):
+    """(exit code, standard output, standard error)."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, words)])
+    code = script.main()
+    return code, *capsys.readouterr()
+
+
+def named(tmp_path, names):
+    """A golden checkpoint whose outputs have these names."""
+    return copy_golden(
+        "hf_classifier",
+        tmp_path / f"hf{len(list(tmp_path.glob('hf*')))}",
+        config={
+            "id2label": {str(i): name for i, name in enumerate(names)},
+        },
+    )
+
+
+def top1_by_name(model, folder, names):
+    """Share of the test images whose likeliest class has the name of their folder."""
+    module, params = load_model(model)
+    files = sorted((folder / "test").glob("*/*.png"))
+    best = np.asarray(module.apply({"params": params}, read_images(files, (16, 16))).logits).argmax(axis=1)
+    return np.mean([names[i] == file.parent.name for i, file in zip(best, files, strict=True)])
+
+
+@pytest.mark.parametrize("order", [range(7), [3, 6, 0, 1, 5, 2, 4]], ids=["the data's", "another"])
+def test_a_prediction_is_right_by_its_name_whatever_the_heads_order(
+    script, folder, tmp_path, monkeypatch, capsys, order
+):
+    names = [CLASSES[i] for i in order]
+    model = named(tmp_path, names)
+    code, out, err = run(script, monkeypatch, capsys, f"--model={model}", f"--dataset={folder[0]}", "--json", *WORDS)
+    assert code == 0
+    assert json.loads(out)["top1"] == pytest.approx(top1_by_name(model, folder[0], names))
+    assert ("in another order; its head's outputs are put in the data's" in err) == (names != CLASSES)
+
+
+def test_other_classes_are_refused_and_no_names_are_told(script, folder, tmp_path, monkeypatch, capsys):
+    other = named(tmp_path, [*CLASSES[:6], "emu"])
+    code, _, err = run(script, monkeypatch, capsys, f"--model={other}", f"--dataset={folder[0]}", *WORDS)
+    assert code == 2
+    assert "have other classes: only the checkpoint has 'emu'; only the data has 'class6'; score it on" in err
+    nameless = ROOT / "tests" / "golden" / "timm_token"
+    code, _, err = run(script, monkeypatch, capsys, f"--model={nameless}", f"--dataset={folder[0]}", *WORDS)
+    assert code == 0
+    assert err.count("note: ") == 2  # its pooling is assumed too
+    assert "has no names of its classes" in err
+
+
+def test_figures_say_what_their_brackets_are_and_corrupt_images_are_counted_once(
+    script, folder, monkeypatch, capsys, tmp_path
+):
+    path = folder[0]
+    (path / "test" / "class0" / "00.png").write_bytes(b"no image")
+    words = (f"--model={named(tmp_path, CLASSES)}", f"--dataset={path}", *WORDS)
+    _, out, _ = run(script, monkeypatch, capsys, *words)
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    for figure in ("top1", "top5", "ece"):
+        assert lines[figure].count("% (95% interval ") == 1
+    assert "(95% interval " in lines["nll"]
+    assert (lines["num_examples"], lines["num_corrupt"]) == ("12", "1")
+    assert "0x" not in out
+
+
+def test_what_the_checkpoint_was_changed_by_is_told(script, folder, tmp_path, monkeypatch, capsys):
+    tensors = golden_tensors("hf_classifier")
+    name = "vit.embeddings.patch_embeddings.projection.weight"
+    model = named(tmp_path, CLASSES)
+    save_safetensors(Path(model) / "model.safetensors", tensors | {name: tensors[name][:, :1]})
+    words = (f"--model={model}", f"--dataset={folder[0]}", *WORDS)
+    code, _, err = run(script, monkeypatch, capsys, *words, "--resolution=24")
+    assert code == 0
+    assert "note: first layer: 1 -> 3 channels\n" in err
+    assert "note: positions: 4x4 -> 6x6, bilinear_corners\n" in err
+    code, _, err = run(script, monkeypatch, capsys, *words, "--resolution=30")
+    assert code == 2
+    assert "error: image of 30x30 pixels is not divisible by the patch of 4x4; choose a resolution" in err
+    code, _, err = run(script, monkeypatch, capsys, *words, "--set", "channels=1")
+    assert code == 2
+    assert "have 3 channels, and this model takes 1" in err
+
+
+def test_a_head_is_fitted_by_name_and_the_rest_is_left(folder, tmp_path):
+    loaded = load(named(tmp_path, CLASSES[::-1]))
+    params, note = fit_head(loaded, CLASSES, "DATA")
+    assert np.array_equal(params["head"]["kernel"], loaded.params["head"]["kernel"][:, ::-1])
+    assert params["Transformer"] is not None
+    assert "in another order" in note
+    with pytest.raises(UserError, match="other classes"):
+        fit_head(loaded, [*CLASSES[:6], "x"], "DATA")

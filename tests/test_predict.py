@@ -1,0 +1,105 @@
+"""From image files to classes: what the model is fed, which files are found, and what becomes of those that cannot be read."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from vit_jax import classify, load_model, read_images
+from vit_jax.predict import find_images
+from vit_jax.types import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Five images in a folder and below it, hidden ones besides, a file that is no image and one that is not an image's."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    names = ("a.png", "b.JPG", "sub/c.png", "sub/deep/d.jpeg", "z.png", ".hidden.png", "sub/.git/e.png")
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(root / name)
+    (root / "broken.png").write_bytes(b"no image")
+    (root / "notes.txt").write_text("no image either")
+    return root
+
+
+def test_images_are_read_as_the_released_models_want_them(photos):
+    found = read_images([photos / "a.png", str(photos / "z.png")], (16, 16))
+    stored = np.stack([np.asarray(PIL.Image.open(photos / name)) for name in ("a.png", "z.png")])
+    assert (found.dtype, found.shape) == (np.float32, (2, 16, 16, 3))
+    np.testing.assert_allclose(found, (stored.astype(np.float64) - 127.5) / 127.5, atol=1e-6)
+    assert read_images([photos / "a.png"], (8, 24)).shape == (1, 8, 24, 3)
+
+
+def test_files_that_are_no_images_are_named_all_at_once(photos):
+    with pytest.raises(UserError) as told:
+        read_images([photos / "a.png", photos / "broken.png", "nowhere.jpg", photos / "sub"], (16, 16))
+    first, *lines = str(told.value).splitlines()
+    assert first == "these files cannot be read as images:"
+    assert [line.split(":")[0] for line in lines] == [
+        f"  {photos / 'broken.png'}",
+        "  nowhere.jpg",
+        f"  {photos / 'sub'}",
+    ]
+    assert "object at 0x" not in str(told.value)
+    with pytest.raises(UserError, match="none was given"):
+        read_images([], (16, 16))
+
+
+def test_a_folder_is_all_images_in_it_and_below(photos):
+    below = [str(photos / name) for name in ("a.png", "b.JPG", "broken.png", "sub/c.png", "sub/deep/d.jpeg", "z.png")]
+    assert find_images([str(photos)]) == below
+    assert find_images(["nowhere.gif", str(photos / "sub")]) == ["nowhere.gif", *below[3:5]]
+    with pytest.raises(UserError, match=r"no file in it or below ends in \.jpg"):
+        find_images([str(ROOT / "scripts")])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_each_file_gets_the_models_classes_whatever_the_batch(photos, batch_size):
+    model = str(GOLDEN / "timm_token")
+    module, params = load_model(model)
+    found = list(classify(model, [str(photos)], batch_size=batch_size, top=3))
+    assert [entry.file for entry in found] == find_images([str(photos)])
+    for entry in found:
+        if entry.file.endswith("broken.png"):
+            assert entry.classes == ()
+            assert "cannot identify image file" in entry.error
+            continue
+        logits = np.asarray(module.apply({"params": params}, read_images([entry.file], (16, 16))).logits, np.float64)[0]
+        shares = np.exp(logits) / np.exp(logits).sum()
+        best = np.argsort(-shares)[:3]
+        assert [name for name, _ in entry.classes] == [f"class {i}" for i in best]
+        assert [share for _, share in entry.classes] == pytest.approx(shares[best].tolist(), rel=1e-3)
+
+
+def test_a_pipe_among_the_files_is_told_and_not_waited_for(photos, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (entry,) = classify(str(GOLDEN / "timm_token"), [str(tmp_path)])
+    assert "is a named pipe; expected a regular file" in entry.error
+
+
+def call(*words):
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "scripts/predict.py", f"--model={GOLDEN / 'timm_token'}", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_the_program_classifies_what_it_can_and_names_the_rest(photos):
+    done = call(photos, photos / "a.png", "nowhere.png", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [Path(json.loads(line)["file"]).name for line in done.stdout.splitlines()] == [
+        *("a.png", "b.JPG", "c.png", "d.jpeg", "z.png", "a.png")
+    ]
+    assert done.stderr.startswith("2 of 8 files cannot be read as images:\n")
+    none = call(photos / "broken.png", "nowhere.png")
+    assert none.returncode == 2
+    assert none.stderr.startswith("error: 2 of 2 files cannot be read as images:\n")

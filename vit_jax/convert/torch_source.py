@@ -1,0 +1,128 @@
+"""Opens the tensors of PyTorch's two ViT libraries, Hugging Face transformers and timm, with the config beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from vit_jax.convert import architecture, claims, torch_names
+from vit_jax.convert.checkpoint import Source
+from vit_jax.convert.names import POSITIONS, rename, with_class_position
+from vit_jax.files import read_json
+from vit_jax.types import UserError
+
+
+def open_torch(
+    path: str,
+    stored: dict[str, np.ndarray],
+    folder: epath.Path | None,
+    num_heads: int,
+    grid: tuple[int, int] | None,
+) -> Source:
+    config, processor = (
+        read_json(folder / name) if folder and (folder / name).exists() else {}
+        for name in ("config.json", "preprocessor_config.json")
+    )
+    hub = rename(stored, torch_names.hub_name)
+    is_timm = "patch_embed.proj.weight" in stored
+    if not is_timm and "embeddings.patch_embeddings.projection.weight" not in hub:
+        some = ", ".join(sorted(stored)[:4]) or "none"
+        raise UserError(
+            f"{path} is neither transformers' ViT (vit.embeddings.patch_embeddings.projection.weight) nor timm's "
+            f"(patch_embed.proj.weight): {len(stored)} tensors, {some}, ..."
+        )
+    found = claims.timm_settings(config) if is_timm else claims.hugging_face_settings(config)
+    kernel = stored["patch_embed.proj.weight"] if is_timm else hub["embeddings.patch_embeddings.projection.weight"]
+    width = kernel.shape[0] if kernel.ndim else 0
+    told = found.pop("num_heads", 0) or num_heads
+    heads = told or architecture.HEADS_OF_WIDTH.get(width, 0)
+    if not heads or width % heads:
+        wrong = f", and {heads} do not divide its width {width}" if heads else ""
+        raise UserError(
+            f"{path} does not say how many attention heads it has{wrong}; "
+            "give num_heads (--config.model.num_heads, --set num_heads=), or the folder with its config.json"
+        )
+    rules = torch_names.TIMM if is_timm else torch_names.HUGGING_FACE
+    native, origin = torch_names.to_native(stored if is_timm else hub, rules, heads)
+    if not is_timm:
+        whole = {torch_names.hub_name(name): name for name in stored}
+        origin = {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
+    aside = {}
+    for name in ("embeddings.mask_token", "decoder.0.weight", "decoder.0.bias"):
+        if native.pop(name, None) is not None:
+            aside[origin.pop(name)] = "of the masked image model, not of the encoder"
+    _add_absent_biases(native, origin)
+    own = claims.own_section(config)
+    inferred = architecture.infer_settings(native)
+    if inferred["name"] != "vit":
+        raise UserError(
+            f"{path} names its tensors as PyTorch does, and holds those of a {inferred['name']} of ours beside them"
+        )
+    claims.check_against(inferred, own["model"])
+    settings = inferred | found | own["model"]
+    grid = grid or (tuple(own["grid"]) if own.get("grid") else claims.grid_of_config(config, inferred["patch_size"]))
+    grid = _place_positions(path, native, settings, grid) if is_timm else grid
+    grid = grid or architecture.infer_grid(native, settings)
+    meta = {"class_names": claims.class_names(config)} | {k: v for k, v in own.items() if k not in ("model", "grid")}
+    meta |= claims.pixel_statistics(config, processor)
+    assumed = [] if told else [f"{heads} attention heads, as models of width {width} have"]
+    if is_timm and "pool" not in found and "pool" not in own["model"] and settings["class_token"] == "yes":
+        assumed.append(f"pool={settings['pool']}, which no tensor tells")
+    undecided = claims.undecided(settings, own["model"])
+    return Source(path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta, assumed, undecided)
+
+
+def _add_absent_biases(native: dict[str, np.ndarray], origin: dict[str, str]) -> None:
+    """A model without qkv biases computes what one with zero biases does."""
+    for name in [name for name in native if name.endswith(("/query/kernel", "/key/kernel", "/value/kernel"))]:
+        bias = name.removesuffix("kernel") + "bias"
+        if bias not in native and native[name].ndim == 3:
+            native[bias] = np.zeros(native[name].shape[1:], native[name].dtype)
+            origin[bias] = "nothing: zeros, as the source has no qkv bias"
+
+
+def _place_positions(
+    path: str, native: dict[str, np.ndarray], settings: Mapping[str, Any], grid: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """Brings timm's positions to ours, where entries go to the class token, if any, and the patches; returns the grid.
+
+    timm gives an entry to every prefix token (class token, registers) or to none. Which it was is told by the grid, or by
+    which of the two counts is square.
+    """
+    positions, table = native.get(POSITIONS), native.get("Transformer/registers")
+    if positions is None:
+        return grid
+    has_class = architecture.has_class_token(settings)
+    registers = 0 if table is None else table.shape[1]
+    if table is not None and (positions.shape[0], positions.shape[2]) != (table.shape[0], table.shape[2]):
+        return grid  # refused where they are fitted
+    entries, prefix = positions.shape[1], has_class + registers
+
+    def square(n: int) -> tuple[int, int] | None:
+        side = round(max(n, 0) ** 0.5)
+        return (side, side) if side * side == n and n > 0 else None
+
+    without, with_prefix = square(entries), square(entries - prefix)
+    if grid is not None:
+        patches = grid[0] * grid[1]
+        if patches not in (entries, entries - prefix):
+            return grid  # refused where it is fitted, with both numbers
+        is_prefixed = patches == entries - prefix
+    elif prefix and with_prefix and without:
+        raise UserError(
+            f"{path}: {entries} positions fit a square grid with and without prefix tokens; give grid=(gh, gw)"
+        )
+    else:
+        is_prefixed = with_prefix is not None or without is None
+        grid = with_prefix if is_prefixed else without
+    if not is_prefixed:
+        native[POSITIONS] = with_class_position(positions, has_class)
+    elif table is not None:
+        first = int(has_class)
+        own = positions[:, first : first + registers]
+        native["Transformer/registers"] = table + own if own.any() else table  # a sum with 0 would turn -0 into 0
+        native[POSITIONS] = np.concatenate([positions[:, :first], positions[:, first + registers :]], axis=1)
+    return grid
