@@ -58,7 +58,7 @@ def test_a_folder_is_all_images_in_it_and_below(photos):
     below = [str(photos / name) for name in ("a.png", "b.JPG", "broken.png", "sub/c.png", "sub/deep/d.jpeg", "z.png")]
     assert find_images([str(photos)]) == below
     assert find_images(["nowhere.gif", str(photos / "sub")]) == ["nowhere.gif", *below[3:5]]
-    with pytest.raises(UserError, match=r"no file in it or below ends in \.jpg"):
+    with pytest.raises(UserError, match=r"no file in it or below matches \*\.jpg"):
         find_images([str(ROOT / "scripts")])
 
 
@@ -71,7 +71,7 @@ def test_each_file_gets_the_models_classes_whatever_the_batch(photos, batch_size
     for entry in found:
         if entry.file.endswith("broken.png"):
             assert entry.classes == ()
-            assert "cannot identify image file" in entry.error
+            assert entry.error.endswith("it begins with b'no image'")
             continue
         logits = np.asarray(module.apply({"params": params}, read_images([entry.file], (16, 16))).logits, np.float64)[0]
         shares = np.exp(logits) / np.exp(logits).sum()

@@ -142,4 +142,4 @@ def _read(file: str, transform: Transform) -> np.ndarray | str:
         return transform(image, np.random.default_rng(0))
     except (OSError, ValueError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return reason.partition(" <_io.")[0] or type(error).__name__
+        return reason or type(error).__name__
