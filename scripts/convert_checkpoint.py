@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from vit_jax.flags import add_set
 from vit_jax.main import reports_user_errors
 
 
@@ -26,7 +27,7 @@ def main() -> int:
     parser.add_argument("--from", required=True, dest="source", help="what to read")
     parser.add_argument("--to", required=True, help="what to write; must not exist")
     parser.add_argument("--format", required=True, choices=("npz", "hf", "timm", "orbax"))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an override, repeatable")
+    add_set(parser)
     parser.add_argument("--report", action="store_true", help="a line for every tensor")
     flags = parser.parse_args()
     from vit_jax.convert.adapt import format_report

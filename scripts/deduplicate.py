@@ -38,6 +38,7 @@ from vit_jax.data import duplicates, hashing, ops
 from vit_jax.data.exclusion import example_ids, probe, stored_splits, write_exclusion
 from vit_jax.data.sources import Source, open_source
 from vit_jax.data.subset import SubsetSource
+from vit_jax.flags import add_set
 from vit_jax.main import prepare_process, reports_user_errors
 from vit_jax.tools.pairs_page import Shown, write_page
 from vit_jax.types import UserError
@@ -248,7 +249,7 @@ def deduplicate(flags: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__.replace("%", "%%"), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--train", required=True, metavar="DATASET[@SPLIT]", help="to remove copies from")
     parser.add_argument("--against", required=True, action="append", metavar="DATASET[@SPLIT]", help="test set; repeat")
@@ -281,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
         help="least cosine of a copy (default %(default)s; what is right depends on the model: look at the page)",
     )
     parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as convert_checkpoint's")
+    add_set(parser)
     parser.add_argument("--batch", type=int, default=64, help="images the model sees at once")
     flags = parser.parse_args(argv)
     prepare_process()

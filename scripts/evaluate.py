@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from vit_jax.flags import add_set
 from vit_jax.main import EXIT_USER_ERROR, prepare_process, reports_user_errors
 from vit_jax.types import UserError, nearest, printable
 
@@ -144,7 +145,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--likelihood", choices=("softmax", "sigmoid"), default="softmax", help="what scores mean")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0 for none")
     parser.add_argument("--batch", type=int, default=64, help="global batch size")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as convert_checkpoint's")
+    add_set(parser)
     parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
     flags = parser.parse_args(argv)
     if bool(flags.pack) == bool(flags.dataset) or bool(flags.dataset) != bool(flags.split):

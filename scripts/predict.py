@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from vit_jax.flags import add_set
 from vit_jax.main import prepare_process, reports_user_errors
 from vit_jax.types import UserError, itemize, printable
 
@@ -26,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--model", required=True, help="checkpoint: file, folder, workdir or released name")
     parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as convert_checkpoint's")
+    add_set(parser)
     parser.add_argument("--json", action="store_true", help="one line of JSON per image")
     parser.add_argument("paths", nargs="+", help="images, and folders of images")
     flags = parser.parse_args()

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "types": set(),
     "files": {"types"},
     "values": {"types"},
+    "flags": {"types"},
     "config": {"types", "files", "values"},
     "console": {"types"},
     "metrics": {"types", "files", "console"},
