@@ -64,6 +64,7 @@ def evaluate(flags: argparse.Namespace) -> dict[str, Any]:
         "batch_size": flags.batch,
         "bootstrap": flags.bootstrap,
         "likelihood": flags.likelihood,
+        "exif": flags.exif,
     }
     num_classes = loaded.settings["num_classes"]
     missing: dict[str, str] = {}
@@ -72,7 +73,7 @@ def evaluate(flags: argparse.Namespace) -> dict[str, Any]:
         for name in missing:
             print(f"{name} is missing; why is said at the end", file=sys.stderr)
     else:
-        evaluators = {"": Scorecard(dataset=flags.dataset, split=flags.split, **options)}
+        evaluators = {"": Scorecard(dataset=flags.dataset, split=flags.split, recipe=flags.recipe, **options)}
         evaluators[""].open()
         evaluators[""].check_head(num_classes)
     heads = {
@@ -142,6 +143,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pack", default="", help="imagenet: the validation set and the six test sets beside it")
     parser.add_argument("--data-dir", default="", help="where TFDS data sets are")
     parser.add_argument("--resolution", type=int, default=0, help="pixels per side; default: the checkpoint's own")
+    parser.add_argument(
+        "--recipe",
+        choices=("eval", "eval_crop"),
+        default="eval",
+        help="eval squashes images, as the release evaluates fine-tuned models; eval_crop resizes the shorter side to 8/7 of "
+        "the resolution and crops the middle, as it evaluates while pre-training",
+    )
+    parser.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="ignore leaves photographs as stored, as published numbers do",
+    )
     parser.add_argument("--likelihood", choices=("softmax", "sigmoid"), default="softmax", help="what scores mean")
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals; 0 for none")
     parser.add_argument("--batch", type=int, default=64, help="global batch size")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "convert"))
@@ -14,6 +15,8 @@ from checkpoints import copy_golden, golden_tensors, save_safetensors
 
 from vit_jax import load_model, read_images
 from vit_jax.convert.load import fit_head, load
+from vit_jax.data import ops
+from vit_jax.data.preprocess import make_transform
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,3 +124,30 @@ def test_a_head_is_fitted_by_name_and_the_rest_is_left(folder, tmp_path):
     assert "in another order" in note
     with pytest.raises(UserError, match="other classes"):
         fit_head(loaded, [*CLASSES[:6], "x"], "DATA")
+
+
+def test_images_are_cropped_and_left_unturned_where_that_is_asked_for(script, folder, tmp_path, monkeypatch, capsys):
+    model, place = named(tmp_path, CLASSES), tmp_path / "photos"
+    rng, exif = np.random.default_rng(0), PIL.Image.Exif()
+    exif[0x0112] = 3  # upside down
+    for split in ("train", "test"):
+        for name in CLASSES:
+            (place / split / name).mkdir(parents=True)
+            pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+            PIL.Image.fromarray(pixels).save(place / split / name / "0.png", exif=exif)
+    module, params = load_model(model)
+    labels, likelihood = np.arange(7), {}
+    for recipe in ("eval", "eval_crop"):
+        for turned in ("apply", "ignore"):
+            images = [ops.decode(f.read_bytes(), upright=turned == "apply") for f in sorted(place.glob("test/*/*.png"))]
+            transform = make_transform(recipe, (16, 16))
+            batch = np.stack([transform(image, rng) for image in images]).astype(np.float32) / 127.5 - 1
+            logits = np.asarray(module.apply({"params": params}, batch).logits, np.float64)
+            chosen = np.log(np.exp(logits).sum(axis=1)) - logits[labels, labels]
+            likelihood[recipe, turned] = chosen.mean()
+    assert len({round(value, 6) for value in likelihood.values()}) == 4
+    for (recipe, turned), expected in likelihood.items():
+        words = (f"--model={model}", f"--dataset={place}", *WORDS, "--json", f"--recipe={recipe}", f"--exif={turned}")
+        code, out, _ = run(script, monkeypatch, capsys, *words)
+        assert code == 0
+        assert json.loads(out)["nll"] == pytest.approx(expected, rel=1e-4)
