@@ -9,8 +9,8 @@ pixels, 8x8 patches, interpolated position embeddings, new head, Polyak averagin
 `smoke` a few steps of either.
 
 Both train on 718 digits and score the other 1,079, so that the accuracy says something: the 95% interval is 1 point to either
-side. Expected, over seeds 0 to 2: 95% top-1 pre-trained, 2 to 3 points more after fine-tuning at the higher resolution; see the
-README for a measured run.
+side. Measured, raw weights, seeds 0, 1 and 2: top-1 95.2, 94.7 and 96.8 pre-trained (mean 95.6); 97.4, 97.5 and 97.3 after
+fine-tuning at the higher resolution (mean 97.4).
 """
 
 from ml_collections import ConfigDict
