@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import parse_command_line, prepare_process, reports_user_errors
+from vit_jax.main import parse_command_line
+from vit_jax.process import prepare_process, reports_user_errors
 from vit_jax.tools import benchmark, peers, throughput
 from vit_jax.types import Batch, UserError
 

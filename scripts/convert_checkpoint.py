@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import reports_user_errors
+from vit_jax.process import reports_user_errors
 
 
 @reports_user_errors

@@ -37,7 +37,7 @@ import numpy as np
 from vit_jax.data import duplicates, hashing, ops
 from vit_jax.data.exclusion import SubsetSource, example_ids, probe, stored_splits, write_exclusion
 from vit_jax.data.sources import Source, open_source
-from vit_jax.main import prepare_process, reports_user_errors
+from vit_jax.process import prepare_process, reports_user_errors
 from vit_jax.tools.pairs_page import Shown, write_page
 from vit_jax.types import UserError
 

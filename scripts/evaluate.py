@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import EXIT_USER_ERROR, prepare_process, reports_user_errors
+from vit_jax.process import EXIT_USER_ERROR, prepare_process, reports_user_errors
 from vit_jax.types import UserError, nearest
 
 FIGURES = ("top1", "top5", "nll", "ece")

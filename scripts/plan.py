@@ -20,7 +20,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import parse_command_line, reports_user_errors
+from vit_jax.main import parse_command_line
+from vit_jax.process import reports_user_errors
 
 
 def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:

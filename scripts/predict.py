@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import prepare_process, reports_user_errors
+from vit_jax.process import prepare_process, reports_user_errors
 from vit_jax.types import UserError
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_INTERRUPTED, parse_command_line, prepare_process, reports_user_errors
+from vit_jax.main import parse_command_line
+from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_errors
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
 

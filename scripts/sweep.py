@@ -25,7 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import EXIT_INTERRUPTED, parse_command_line, reports_user_errors
+from vit_jax.main import parse_command_line
+from vit_jax.process import EXIT_INTERRUPTED, reports_user_errors
 from vit_jax.sweeps.cost import check_tasks, cost_of, describe_state
 from vit_jax.sweeps.drive import Progress, claim, collect, drive, hold, without_data
 from vit_jax.sweeps.executors import Executor, LocalExecutor, visible_gpus

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "types": set(),
     "files": {"types"},
     "config": {"types", "files"},
+    "process": {"types"},
     "console": {"types"},
     "metrics": {"types", "files", "console"},
     "partition": {"types"},
@@ -31,9 +32,9 @@ MAY_IMPORT = {
     # The composition root, with `run`: the two that know every room.
     "assemble": {"types", "files", "config", "initial", *ROOMS},
     "run": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
-    "main": {"types", "config", "partition", "run", "train.loop"},
-    # Many runs: each is started as main would start it.
-    "sweeps": {"types", "files", "config", "record", "initial", "assemble", "run", "main", *ROOMS},
+    "main": {"types", "config", "process", "partition", "run", "train.loop"},
+    # Many runs, each a process of its own.
+    "sweeps": {"types", "files", "config", "record", "initial", "assemble", "run", "process", *ROOMS},
     # Their page, drawn from files alone.
     "report": {"types", "files", "record", "sweeps.results", "metrics", "tools.curves"},
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from made import leave_result, result_of
 
-from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vit_jax.sweeps import drive as driving
 from vit_jax.sweeps.drive import claim, collect, drive, hold, without_data
 from vit_jax.sweeps.grid import Grid, _described, load_grid

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vit_jax.sweeps.executors import Executor
 from vit_jax.sweeps.grid import Grid, Run, identity_of
 from vit_jax.sweeps.job import LOG_FILE, Keep, read_outcome, write_job

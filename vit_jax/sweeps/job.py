@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, prepare_process
+from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR, prepare_process
 from vit_jax.record import surroundings, write_json
 from vit_jax.sweeps.grid import Run, identity_of, probe_config
 from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_result, write_result
