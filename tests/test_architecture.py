@@ -23,18 +23,19 @@ MAY_IMPORT = {
     "models": {"types"},
     "data": {"types", "files"},
     # Hands out modules with their parameters, and reads our own runs' like any other format.
-    "convert": {"types", "files", "models", "train.checkpoint"},
+    "convert": {"types", "files", "models", "train.checkpoint", "train.folders"},
     "train": {"types", "metrics", "partition"},
     "evals": {"types", "files", "metrics", "partition", "data"},
     "tools": {"types", "files", "config", "metrics", "partition", "models", "convert"},
     "record": {"types", "files", "config", "metrics"},  # what a run leaves in its folder
     "initial": {"types", "files", "config", "convert", "models"},  # where parameters start: the `init` section
-    # The composition root, with `run`: the two that know every room.
+    # The composition root, with `job` and `run`: those that know every room.
     "assemble": {"types", "files", "config", "initial", *ROOMS},
-    "run": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
+    "job": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
+    "run": {"types", "files", "config", "record", "initial", "assemble", "job", *ROOMS},
     "main": {"types", "config", "process", "partition", "run", "train.loop"},
     # Many runs, each a process of its own.
-    "sweeps": {"types", "files", "config", "record", "initial", "assemble", "run", "process", *ROOMS},
+    "sweeps": {"types", "files", "config", "record", "initial", "assemble", "job", "run", "process", *ROOMS},
     # Their page, drawn from files alone.
     "report": {"types", "files", "record", "sweeps.results", "metrics", "tools.curves"},
 }

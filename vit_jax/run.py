@@ -14,7 +14,7 @@ import dataclasses
 import errno
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,15 @@ from clu import parameter_overview
 from etils import epath
 
 from vit_jax import config as configs
-from vit_jax import metrics, partition, record
-from vit_jax.assemble import Parts, build_parts, complete, describe_plan, follow_init, grid_of, open_data, resolve
+from vit_jax import metrics, record
+from vit_jax.assemble import describe_plan, grid_of
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.initial import initial_params
+from vit_jax.job import Job, prepare, saved_config
 from vit_jax.models.build import count_params
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import NonFinite, fit
-from vit_jax.types import DatasetSpec, TrainState, UserError
+from vit_jax.types import TrainState, UserError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -51,70 +52,6 @@ class RunResult:
     step: int
     scores: dict[str, float]
     seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A run whose config, data and lengths have been checked; nothing is written or computed yet."""
-
-    config: ml_collections.ConfigDict
-    data: Any
-    source: Any
-    evaluators: dict[str, Any]
-    specs: list[DatasetSpec]
-    parts: Parts
-    total_steps: int
-    steps_per_epoch: float
-    to_steps: Callable[[int | str], int]
-    init_source: Any = None
-
-    @property
-    def batch_size(self) -> int:
-        """Examples per optimizer step."""
-        return self.config.data.batch_size
-
-
-def prepare(
-    config: ml_collections.ConfigDict,
-    overrides: list[tuple[str, str]] | None = None,
-    resumed: dict[str, Any] | None = None,
-) -> Job:
-    """Checks everything that can be checked before a run starts; `resumed` is the config of the run that goes on.
-
-    Raises:
-      UserError: mistakes in the config, missing data, sizes that do not divide.
-    """
-    resolve(config, overrides)
-    init_source = follow_init(config, overrides, resumed)
-    data, source, evaluators, specs = open_data(config)
-    steps_per_epoch = specs[0].num_examples / config.data.batch_size
-    total_steps = configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")
-    if total_steps < 1:
-        raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
-    to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
-    parts = build_parts(config, total_steps, to_steps)
-    for name, section in config.evals.items():
-        partition.check_batch_size(section.batch_size, parts.mesh, path=f"evals.{name}.batch_size")
-    best = config.checkpoint.best_metric
-    known = tuple(f"{kind}/{name}/" for name in config.evals for kind in ("eval", "eval_average"))
-    if best and not best.startswith(known):
-        raise UserError(f"checkpoint.best_metric is {best!r}; expected METRIC after one of {', '.join(known)}")
-    if config.init.path and config.init.head == "keep" and config.model.num_classes != specs[0].num_classes:
-        raise UserError(
-            f"config.init.head=keep keeps a head of {config.model.num_classes} classes, and {specs[0].name} has "
-            f"{specs[0].num_classes}; use zeros for a new head"
-        )
-    return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps, init_source)
-
-
-def _saved_config(folder: epath.Path) -> dict[str, Any] | None:
-    """The config of the run that goes on. Keys that it could not know have their defaults: what was done without them."""
-    saved = record.saved_config(folder)
-    if saved is None or set(saved) != set(configs.SECTIONS):
-        return saved
-    config = ml_collections.ConfigDict(saved)
-    complete(config)  # a mistake is a difference to the config of today, and told as that
-    return configs.to_dict(config)
 
 
 def run(
@@ -138,7 +75,7 @@ def run(
     """
     began = time.perf_counter()
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
-    job = prepare(config, overrides, old := _saved_config(folder))
+    job = prepare(config, overrides, old := saved_config(folder))
     record.check_workdir(folder, configs.to_dict(config), old)
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):

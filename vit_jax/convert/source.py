@@ -21,7 +21,8 @@ from vit_jax.convert import architecture, claims, released, torch_names
 from vit_jax.convert.names import POSITIONS, native_names, rename, with_class_position
 from vit_jax.convert.npz import read_npz
 from vit_jax.convert.safetensor import INDEX, read_json, read_safetensors
-from vit_jax.train.checkpoint import read_params, run_folder
+from vit_jax.train.checkpoint import read_params
+from vit_jax.train.folders import run_folder
 from vit_jax.types import UserError
 
 Weights = Literal["raw", "average"]

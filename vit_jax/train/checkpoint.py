@@ -20,10 +20,10 @@ import jax
 import numpy as np
 from etils import epath
 
+from vit_jax.train.folders import FOLDER, committed_steps
 from vit_jax.types import Duration, TrainState, UserError
 
 FORMAT = 1
-FOLDER = "checkpoints"
 
 
 class Checkpointer:
@@ -180,21 +180,6 @@ class Checkpointer:
         self._failed = True
         again = "free disk space (or fix the cause) and start the same command again: it resumes from there"
         return UserError(f"{what} could not be written: {_first_line(error)}\n{self.last_good()}; {again}")
-
-
-def committed_steps(folder: epath.Path | Path) -> list[int]:
-    """Steps of the complete checkpoints in a `checkpoints` folder, in order, read from disk."""
-    folder = epath.Path(folder)
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
-
-
-def run_folder(path: str) -> epath.Path | None:
-    """The checkpoint folder that a path names: a workdir (its newest step) or a step in it; None for anything else."""
-    place = epath.Path(path).expanduser().absolute()  # Orbax reads no relative paths
-    if (place / "meta").exists() and (place / "params").exists():
-        return place
-    steps = committed_steps(place / FOLDER)
-    return place / FOLDER / str(steps[-1]) if steps else None
 
 
 def read_params(folder: epath.Path, *, average: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
