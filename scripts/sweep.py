@@ -33,6 +33,7 @@ from vit_jax.sweeps.executors import Executor, LocalExecutor, visible_gpus
 from vit_jax.sweeps.grid import Grid, load_grid
 from vit_jax.sweeps.slurm import SlurmExecutor, parse_options
 from vit_jax.sweeps.view import View
+from vit_jax.train.folders import check_folder
 from vit_jax.types import UserError
 
 EXIT_FAILED = 1
@@ -101,6 +102,7 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     # The driver only checks and counts: it must not claim the accelerator that its runs need. Nothing of this is inherited.
     jax.config.update("jax_platforms", "cpu")
     folder = Path(flags.workdir).expanduser()
+    check_folder(folder)
     grid = load_grid(flags.config, overrides)
     logging.getLogger("vit_jax.data.tasks").addFilter(Once())
     missing, weights = check_tasks(grid)

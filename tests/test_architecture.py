@@ -90,7 +90,7 @@ def test_the_walk_finds_the_house():
     found = {room_of(path) for path in modules()}
     assert found - {"__init__"} == set(MAY_IMPORT)
     assert "vit_jax.models.positions" in imports(PACKAGE / "convert" / "adapt.py")
-    assert {"vit_jax.metrics", "vit_jax.partition"} <= imports(PACKAGE / "run.py")
+    assert {"vit_jax.metrics", "vit_jax.record"} <= imports(PACKAGE / "run.py")
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

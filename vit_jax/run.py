@@ -31,6 +31,7 @@ from vit_jax.initial import initial_params
 from vit_jax.job import Job, prepare, saved_config
 from vit_jax.models.build import count_params
 from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.folders import check_folder
 from vit_jax.train.loop import NonFinite, fit
 from vit_jax.types import TrainState, UserError
 
@@ -75,6 +76,7 @@ def run(
     """
     began = time.perf_counter()
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
+    check_folder(folder)
     job = prepare(config, overrides, old := saved_config(folder))
     record.check_workdir(folder, configs.to_dict(config), old)
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vit_jax.train.folders import FOLDER, committed_steps
+from vit_jax.train.folders import FOLDER, check_folder, committed_steps
 from vit_jax.types import Duration, TrainState, UserError
 
 FORMAT = 1
@@ -218,9 +218,13 @@ def write_params(workdir: epath.Path, params: Any, meta: dict[str, Any]) -> epat
       workdir: new; the checkpoint is its step 0.
       params: tree of arrays.
       meta: JSON types; `grid` and `config.model` at least.
+
+    Raises:
+      UserError: `check_folder` refuses the folder.
     """
     import orbax.checkpoint as ocp
 
+    check_folder(workdir, "the folder")
     _quiet()
     folder = workdir.absolute() / FOLDER / "0"
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:

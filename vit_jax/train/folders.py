@@ -1,12 +1,44 @@
-"""Where a run's checkpoints lie, found by looking at folders alone."""
+"""Where a run's checkpoints lie, found by looking at folders alone, and where they cannot lie."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from etils import epath
 
+from vit_jax.types import UserError
+
 FOLDER = "checkpoints"
+
+
+def check_folder(path: str | os.PathLike[str], what: str = "workdir") -> None:
+    """Refuses a folder in which a checkpoint could be written but not read back.
+
+    Orbax finds the parts of what it has just written by a glob over the whole path: with brackets in it the merged index is
+    never written, and no error says so. A path that is not UTF-8 fails in TensorStore, at the first save.
+
+    Args:
+      path: need not exist; the folders above it count too.
+      what: how to name it in the message.
+
+    Raises:
+      UserError: its absolute path has one of * ? [ ] \\ or a control character, or is not UTF-8.
+    """
+    name = str(epath.Path(path).expanduser().absolute())
+    wrong = sorted({letter for letter in name if letter in "*?[]\\" or not 32 <= ord(letter) != 127})
+    if wrong:
+        raise UserError(
+            f"{what} {name!r} has {' and '.join(map(repr, wrong))} in its path: checkpoints there cannot be read back; choose a "
+            "path without * ? [ ] \\ and control characters, or rename the folder"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{what} {name!r} is not UTF-8: checkpoints cannot be written there; choose another path, or set LC_ALL=C.UTF-8 "
+            "if your shell shows the name as it should be"
+        ) from error
 
 
 def committed_steps(folder: epath.Path | Path) -> list[int]:
