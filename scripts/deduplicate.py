@@ -247,7 +247,7 @@ def deduplicate(flags: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__.replace("%", "%%"), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--train", required=True, metavar="DATASET[@SPLIT]", help="to remove copies from")
     parser.add_argument("--against", required=True, action="append", metavar="DATASET[@SPLIT]", help="test set; repeat")

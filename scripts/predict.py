@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.process import prepare_process, reports_user_errors
+from vit_jax.process import first_paragraph, prepare_process, reports_user_errors
 from vit_jax.types import UserError
 
 
@@ -63,7 +63,7 @@ def predict(
 @reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
     parser.add_argument("--model", required=True, help="checkpoint: file, folder, workdir or released name")
     parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as convert_checkpoint's")

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
 from vit_jax.main import parse_command_line
-from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_errors
+from vit_jax.process import EXIT_INTERRUPTED, begin, first_paragraph, prepare_process, reports_user_errors
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
 
@@ -46,7 +46,7 @@ def table(scores: dict[str, dict[str, float]]) -> str:
 def main() -> int:
     """Runs; returns the exit code."""
     began = time.perf_counter()
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
     parser.add_argument(
         "--workdir", default="runs/quickstart", help="where both runs go; again on the same one resumes"
     )
@@ -77,4 +77,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    begin()
     sys.exit(main())

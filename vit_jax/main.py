@@ -1,20 +1,17 @@
 """`python -m vit_jax.main --config=configs/NAME.py:ARGS --workdir=DIR --config.key=value`: one run, from the shell.
 
 Exit codes: 0 finished, 2 something the user can put right (one message, no traceback), 75 stopped by SIGTERM or Ctrl-C
-(while training, after finishing the step and saving): the same command resumes.
-
-Called by: users, scripts.
+(while training, after finishing the step and saving): the same command resumes. What is imported here is imported before
+signals are heard: nothing heavy.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 
-from vit_jax import config as configs
-from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_errors
-from vit_jax.types import UserError
+from vit_jax.process import EXIT_INTERRUPTED, begin, first_paragraph, prepare_process, reports_user_errors
+from vit_jax.types import UserError, nearest
 
 
 def parse_command_line(
@@ -37,7 +34,7 @@ def parse_command_line(
                 raise UserError(f"argument {item!r} has no value; write {item}=VALUE, in one word")
             known = [option for action in parser._actions for option in action.option_strings]
             raise UserError(
-                f"argument {item!r} is unknown; overrides are --config.section.key=value; {configs.nearest(item, known)}"
+                f"argument {item!r} is unknown; overrides are --config.section.key=value; {nearest(item, known)}"
             )
         overrides.append((key.removeprefix("config."), value))
     missing = [action.option_strings[0] for action in required if getattr(flags, action.dest) is None]
@@ -46,23 +43,11 @@ def parse_command_line(
     return flags, overrides
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
-    # While training, the loop has its own handlers; before and after, there is nothing to save.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _main(sys.argv[1:] if argv is None else argv)
-    except KeyboardInterrupt:
-        print("stopped at once; the same command goes on from the last checkpoint, if there is one", flush=True)
-        return EXIT_INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@reports_user_errors
-def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m vit_jax.main", description=__doc__.split("\n\n")[0], allow_abbrev=False
+        prog="python -m vit_jax.main", description=first_paragraph(__doc__), allow_abbrev=False
     )
     parser.add_argument(
         "--config", required=True, help="config file and its arguments, configs/finetune.py:dataset=cifar10"
@@ -73,9 +58,11 @@ def _main(argv: list[str]) -> int:
     parser.add_argument("--coordinator", default="", help="host:port of process 0, or auto (SLURM, GKE, TPU VM)")
     parser.add_argument("--num_processes", type=int, default=1, help="processes of the run")
     parser.add_argument("--process_id", type=int, default=0, help="this process's number")
-    flags, overrides = parse_command_line(argv, parser)
-    config = configs.load(flags.config)
+    flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, parser)
+    from vit_jax import config as configs
     from vit_jax import partition
+
+    config = configs.load(flags.config)
     from vit_jax.run import run
     from vit_jax.train.loop import Interrupted
 
@@ -92,4 +79,5 @@ def _main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    begin()
     sys.exit(main())

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.metrics import MetricWriters
+from vit_jax.process import Heed
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.step import TrainStep
 from vit_jax.types import Batch, Duration, TrainState, UserError
@@ -63,7 +64,8 @@ class Interrupted(Exception):  # noqa: N818  (not an error: the run is saved and
 
 
 class StopSignal:
-    """Turns SIGTERM and SIGINT into a flag that the loop reads after each step; a second SIGINT acts at once.
+    """Turns SIGTERM and SIGINT into a flag that the loop reads after each step; at a second SIGINT whoever had it before
+    decides.
 
     In a run of several processes every process must stop at the same step: JAX's preemption service agrees on one. It
     listens for SIGTERM, which is left to it, and SIGINT is passed on as one.
@@ -71,21 +73,19 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._previous: dict[int, Any] = {}
         self._alone = jax.process_count() == 1
+        self._heed = Heed(self._receive, (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,))
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,):
-            self._previous[number] = signal.signal(number, self._receive)
+        self._heed.take()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._heed.give_back()
 
-    def _receive(self, number: int, _: object) -> None:
+    def _receive(self, number: int) -> None:
         self.received = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._heed.give_back([signal.SIGINT])
         if not self._alone:
             os.kill(os.getpid(), signal.SIGTERM)
 
