@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
 from vit_jax.main import parse_command_line
-from vit_jax.process import EXIT_INTERRUPTED, begin, first_paragraph, prepare_process, reports_user_errors
+from vit_jax.process import EXIT_INTERRUPTED, begin, finish, first_paragraph, prepare_process, reports_user_errors
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
 
@@ -78,4 +78,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     begin()
-    sys.exit(main())
+    finish(main)

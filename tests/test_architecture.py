@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "files": {"types"},
     "config": {"types", "files"},
     "process": {"types"},
+    "locks": {"types", "process"},
     "console": {"types"},
     "metrics": {"types", "files", "console"},
     "partition": {"types"},
@@ -32,10 +33,10 @@ MAY_IMPORT = {
     # The composition root, with `job` and `run`: those that know every room.
     "assemble": {"types", "files", "config", "initial", *ROOMS},
     "job": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
-    "run": {"types", "files", "config", "record", "initial", "assemble", "job", *ROOMS},
+    "run": {"types", "files", "config", "process", "locks", "record", "initial", "assemble", "job", *ROOMS},
     "main": {"types", "config", "process", "partition", "run", "train.loop"},
     # Many runs, each a process of its own.
-    "sweeps": {"types", "files", "config", "record", "initial", "assemble", "job", "run", "process", *ROOMS},
+    "sweeps": {"types", "files", "config", "record", "initial", "assemble", "job", "run", "process", "locks", *ROOMS},
     # Their page, drawn from files alone.
     "report": {"types", "files", "record", "sweeps.results", "metrics", "tools.curves"},
 }

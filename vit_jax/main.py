@@ -8,9 +8,10 @@ signals are heard: nothing heavy.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
-from vit_jax.process import EXIT_INTERRUPTED, begin, first_paragraph, prepare_process, reports_user_errors
+from vit_jax.process import EXIT_INTERRUPTED, begin, finish, first_paragraph, prepare_process, reports_user_errors
 from vit_jax.types import UserError, nearest
 
 
@@ -69,8 +70,10 @@ def main(argv: list[str] | None = None) -> int:
     if flags.coordinator:
         partition.initialize_processes(flags.coordinator, flags.num_processes, flags.process_id)
     prepare_process()
+    # What a scheduler has started again finds its own first life at its end, where a person's second start is a mistake.
+    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
     try:
-        result = run(config, flags.workdir, overrides=overrides)
+        result = run(config, flags.workdir, overrides=overrides, wait=requeued)
     except Interrupted as stopped:
         print(stopped, flush=True)
         return EXIT_INTERRUPTED
@@ -80,4 +83,4 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     begin()
-    sys.exit(main())
+    finish(main)

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, ParamSpec
 
@@ -136,6 +137,18 @@ def end(code: int, text: str = "") -> NoReturn:
         if text and select.select([], [number], [], PIPE_PATIENCE_S)[1]:
             os.write(number, f"{text}\n".encode(errors="backslashreplace"))
     os._exit(code)
+
+
+def finish(program: Callable[[], int]) -> NoReturn:
+    """Runs a program and ends with its exit code. One that failed does not wait for its threads: Orbax's may wait for ever."""
+    try:
+        code = program()
+    except Exception:
+        traceback.print_exc()
+        end(1)
+    if code:
+        end(code)
+    sys.exit(0)
 
 
 @contextlib.contextmanager

@@ -51,10 +51,8 @@ def check_workdir(workdir: epath.Path, config: dict[str, Any], old: dict[str, An
       old: that of the run that the workdir holds, from `saved_config`.
 
     Raises:
-      UserError: it holds another run, or checkpoints without a config, or is no folder.
+      UserError: it holds another run, or checkpoints without a config.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"workdir {workdir} is a file; give a folder, new or of a run to resume")
     if old is not None:
         changed = [d for d in differences(old, config) if not may_change(d.partition(":")[0])]
         if changed:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import errno
 import functools
 import time
 from collections.abc import Iterable
@@ -29,13 +28,13 @@ from vit_jax.assemble import describe_plan, grid_of
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.initial import initial_params
 from vit_jax.job import Job, prepare, saved_config
+from vit_jax.locks import hold
 from vit_jax.models.build import count_params
+from vit_jax.process import NO_ROOM
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import check_folder
 from vit_jax.train.loop import NonFinite, fit
 from vit_jax.types import TrainState, UserError
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +60,7 @@ def run(
     *,
     overrides: list[tuple[str, str]] | None = None,
     quiet: bool = False,
+    wait: bool = False,
 ) -> RunResult:
     """Trains and evaluates as the config says, or resumes what `workdir` holds; leaves everything in `workdir`.
 
@@ -69,14 +69,29 @@ def run(
       workdir: a new or this run's own folder.
       overrides: (`a.b`, text) from `--config.a.b=text`.
       quiet: leave the console out.
+      wait: for another process that works in `workdir` to end; it is a mistake otherwise.
 
     Raises:
       UserError: anything the user can put right. Nothing is lost: checkpoints that were there stay.
       Interrupted: told to stop, and saved.
     """
-    began = time.perf_counter()
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
     check_folder(folder)
+    # Before anything in it is looked at. Of several processes the first holds it for all.
+    alone = hold(Path(folder), wait=wait) if primary and "://" not in str(folder) else contextlib.nullcontext()
+    with alone:
+        return _run(config, folder, overrides, primary, quiet)
+
+
+def _run(
+    config: ml_collections.ConfigDict,
+    folder: epath.Path,
+    overrides: list[tuple[str, str]] | None,
+    primary: bool,
+    quiet: bool,
+) -> RunResult:
+    """As `run`, in a folder that is this run's alone."""
+    began = time.perf_counter()
     job = prepare(config, overrides, old := saved_config(folder))
     record.check_workdir(folder, configs.to_dict(config), old)
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)

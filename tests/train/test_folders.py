@@ -62,3 +62,9 @@ def test_the_folder_that_the_command_runs_in_counts_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "a[1]")
     with pytest.raises(UserError, match="has '\\[' and '\\]' in its path"):
         check_folder("runs/mine")
+
+
+def test_a_file_is_no_workdir(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(UserError, match=r"/run is a file; give a folder, new or of a run to resume$"):
+        check_folder(tmp_path / "run")

@@ -10,9 +10,7 @@ Called by: sweeps.executors, sweeps.slurm_job.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import fcntl
 import json
 import math
 import os
@@ -22,12 +20,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from vit_jax import config as configs
-from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR, prepare_process
+from vit_jax.locks import hold
+from vit_jax.process import (
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    before_end,
+    begin,
+    finish,
+    first_paragraph,
+    prepare_process,
+)
 from vit_jax.record import surroundings, write_json
 from vit_jax.sweeps.grid import Run, identity_of, probe_config
 from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_result, write_result
@@ -35,7 +42,6 @@ from vit_jax.types import UserError
 
 Keep = Literal["final", "all", "none"]  # runs whose checkpoints stay when they are done
 JOB_FILE, OUTCOME_FILE, LOG_FILE = "job.json", "outcome.json", "log.txt"
-AGAIN_S = 2.0
 
 
 def write_job(folder: Path, run: Run, keep: Keep) -> None:
@@ -63,46 +69,26 @@ def is_over(folder: Path) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cores", default="", help="numbers of the cores to run on, 0,1,2; default all")
     parser.add_argument("--parent", type=int, default=0, help="process without which this one stops, and saves")
     flags = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, stop)  # while training, the loop has its own
     if flags.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in flags.cores.split(",")})
     if flags.parent:
         threading.Thread(target=_stop_without, args=(flags.parent,), daemon=True).start()
-    code, message = EXIT_INTERRUPTED, "stopped; the same command goes on"
-    with contextlib.suppress(KeyboardInterrupt), only_one(flags.folder):
+
+    def write_outcome(code: int, message: str) -> None:
+        write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
+
+    with hold(flags.folder, wait=True):
         (flags.folder / OUTCOME_FILE).unlink(missing_ok=True)  # a requeued job's last start left one
-        try:
+        with before_end(write_outcome):
             code, message = _work(flags.folder)
-        finally:  # before another process may work here
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
+        write_outcome(code, message)  # before another process may work here
     print(message, file=sys.stderr if code == EXIT_USER_ERROR else sys.stdout, flush=True)
     return code
-
-
-def stop(number: int, frame: object) -> None:
-    """Handler of SIGTERM: stops as Ctrl-C does, and asks again until that is heard.
-
-    Python swallows what is raised while its garbage collector calls back, and jax has such a callback: of a run that was told
-    to stop as it compiled, one in a few trained on.
-    """
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
-    raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Waits until no other process works in a folder, and keeps others out."""
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel, however the process ends
-        yield
 
 
 def _stop_without(parent: int) -> None:
@@ -280,4 +266,5 @@ def _command(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    begin("stopped; the same command goes on")
+    finish(main)

@@ -23,7 +23,7 @@ def check_folder(path: str | os.PathLike[str], what: str = "workdir") -> None:
       what: how to name it in the message.
 
     Raises:
-      UserError: its absolute path has one of * ? [ ] \\ or a control character, or is not UTF-8.
+      UserError: its absolute path has one of * ? [ ] \\ or a control character, or is not UTF-8; or it is a file.
     """
     name = str(epath.Path(path).expanduser().absolute())
     wrong = sorted({letter for letter in name if letter in "*?[]\\" or not 32 <= ord(letter) != 127})
@@ -39,6 +39,8 @@ def check_folder(path: str | os.PathLike[str], what: str = "workdir") -> None:
             f"{what} {name!r} is not UTF-8: checkpoints cannot be written there; choose another path, or set LC_ALL=C.UTF-8 "
             "if your shell shows the name as it should be"
         ) from error
+    if os.path.exists(name) and not os.path.isdir(name):
+        raise UserError(f"{what} {name} is a file; give a folder, new or of a run to resume")
 
 
 def committed_steps(folder: epath.Path | Path) -> list[int]:
