@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vit_jax"
 ROOMS = {"metrics", "models", "partition", "data", "convert", "train", "evals", "tools"}
+FLOOR = {"types", "files", "config", "process", "locks", "peers"}
 
 # What a room may import of vit_jax besides itself. One direction: whoever is further down may use what is above.
 MAY_IMPORT = {
@@ -21,11 +22,12 @@ MAY_IMPORT = {
     "console": {"types"},
     "metrics": {"types", "files", "console"},
     "partition": {"types"},
+    "peers": {"types", "process"},
     "models": {"types"},
     "data": {"types", "files"},
     # Hands out modules with their parameters, and reads our own runs' like any other format.
     "convert": {"types", "files", "models", "train.checkpoint", "train.folders"},
-    "train": {"types", "process", "metrics", "partition"},
+    "train": {"types", "process", "metrics", "partition", "peers"},
     "evals": {"types", "files", "metrics", "partition", "data"},
     "tools": {"types", "files", "config", "metrics", "partition", "models", "convert"},
     "record": {"types", "files", "config", "metrics"},  # what a run leaves in its folder
@@ -33,10 +35,11 @@ MAY_IMPORT = {
     # The composition root, with `job` and `run`: those that know every room.
     "assemble": {"types", "files", "config", "initial", *ROOMS},
     "job": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
-    "run": {"types", "files", "config", "process", "locks", "record", "initial", "assemble", "job", *ROOMS},
-    "main": {"types", "config", "process", "partition", "run", "train.loop"},
+    "agreement": {"config", "record", "job", *ROOMS},
+    "run": {*FLOOR, "record", "initial", "assemble", "job", "agreement", *ROOMS},
+    "main": {"types", "config", "process", "peers", "run", "train.loop"},
     # Many runs, each a process of its own.
-    "sweeps": {"types", "files", "config", "record", "initial", "assemble", "job", "run", "process", "locks", *ROOMS},
+    "sweeps": {*FLOOR, "record", "initial", "assemble", "job", "run", *ROOMS},
     # Their page, drawn from files alone.
     "report": {"types", "files", "record", "sweeps.results", "metrics", "tools.curves"},
 }
@@ -122,10 +125,10 @@ def test_configs_import_only_what_loads_in_an_instant(path):
     assert not wrong
 
 
-def test_only_checkpoint_knows_orbax_and_only_partition_joins_processes():
+def test_only_checkpoint_knows_orbax_and_only_peers_joins_processes():
     orbax = {path.name for path in modules() if within("orbax", {n.split(".")[0] for n in imports(path)})}
     assert orbax == {"checkpoint.py"}
-    assert {p.name for p in modules() if "jax.distributed" in p.read_text()} == {"partition.py"}
+    assert {p.name for p in modules() if "jax.distributed" in p.read_text()} == {"peers.py"}
     assert not [p.name for p in modules() if "pmap(" in p.read_text()]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 from vit_jax.process import EXIT_INTERRUPTED, begin, finish, first_paragraph, prepare_process, reports_user_errors
 from vit_jax.types import UserError, nearest
@@ -61,19 +62,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--process_id", type=int, default=0, help="this process's number")
     flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, parser)
     from vit_jax import config as configs
-    from vit_jax import partition
 
     config = configs.load(flags.config)
+    if not flags.coordinator:
+        return _run(config, flags.workdir, overrides)
+    from vit_jax.peers import joined
+
+    with joined(flags.coordinator, flags.num_processes, flags.process_id):
+        return _run(config, flags.workdir, overrides)
+
+
+def _run(config: Any, workdir: str, overrides: list[tuple[str, str]]) -> int:
+    """Runs; returns the exit code."""
     from vit_jax.run import run
     from vit_jax.train.loop import Interrupted
 
-    if flags.coordinator:
-        partition.initialize_processes(flags.coordinator, flags.num_processes, flags.process_id)
     prepare_process()
     # What a scheduler has started again finds its own first life at its end, where a person's second start is a mistake.
     requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
     try:
-        result = run(config, flags.workdir, overrides=overrides, wait=requeued)
+        result = run(config, workdir, overrides=overrides, wait=requeued)
     except Interrupted as stopped:
         print(stopped, flush=True)
         return EXIT_INTERRUPTED

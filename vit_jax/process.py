@@ -33,6 +33,8 @@ _Act = Callable[[int], object]
 _acts: dict[int, _Act] = {}  # what a signal does now, by its number
 _heard: dict[int, float] = {}  # when the main thread last heard of it
 _before_end: list[Callable[[int, str], object]] = []
+_ending = threading.Lock()
+_last: list[Any] = []  # the code and text of the thread that has it
 
 
 def begin(stopped: str = STOPPED) -> None:
@@ -123,11 +125,16 @@ def end(code: int, text: str = "") -> NoReturn:
       code: exit code.
       text: last line: on standard output where the run may go on, else on standard error.
     """
-    for number in _acts:
-        _acts[number] = lambda _: None  # signals change nothing any more
-    for act in reversed(_before_end):
-        with contextlib.suppress(Exception):  # it ends in any case
-            act(code, text)
+    if _ending.acquire(blocking=False):
+        _last[:] = code, text
+        for number in _acts:
+            _acts[number] = lambda _: None  # signals change nothing any more
+        for act in reversed(_before_end):
+            with contextlib.suppress(Exception):  # it ends in any case
+                act(code, text)
+    else:  # another thread is at it, unless it waits for what this one holds
+        time.sleep(2 * PATIENCE_S)
+        code, text = _last
     if threading.current_thread() is threading.main_thread():  # another may wait for what the main thread holds
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
@@ -200,12 +207,13 @@ def keep_streams() -> None:
             continue  # a notebook's, or a test's
         if stream is not None:
             stream.flush()
+        unbuffered = getattr(stream, "write_through", False)  # PYTHONUNBUFFERED
         text = _Stream(
-            open(number, "wb", closefd=False),  # noqa: SIM115  (for the rest of the process)
+            open(number, "wb", 0 if unbuffered else -1, closefd=False),  # noqa: SIM115  (for the rest of the process)
             encoding=getattr(stream, "encoding", "utf-8"),
             errors="backslashreplace",
             line_buffering=getattr(stream, "line_buffering", False),
-            write_through=getattr(stream, "write_through", False),
+            write_through=unbuffered,
         )
         setattr(sys, name, text)
 

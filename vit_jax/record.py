@@ -135,16 +135,21 @@ def surroundings() -> dict[str, Any]:
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "git": _git_state(),
+        "git": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(),
         "devices": [d.device_kind for d in jax.devices()],
         "process_count": jax.process_count(),
     }
 
 
-def _git_state() -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Of the packages that a number depends on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def git_state() -> dict[str, Any]:
     """Commit of the code that runs and whether files differ from it; empty outside a checkout."""
     here = Path(__file__).parent
 

@@ -23,7 +23,8 @@ from clu import parameter_overview
 from etils import epath
 
 from vit_jax import config as configs
-from vit_jax import metrics, record
+from vit_jax import metrics, peers, record
+from vit_jax.agreement import facts
 from vit_jax.assemble import describe_plan, grid_of
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.initial import initial_params
@@ -94,6 +95,8 @@ def _run(
     began = time.perf_counter()
     job = prepare(config, overrides, old := saved_config(folder))
     record.check_workdir(folder, configs.to_dict(config), old)
+    if jax.process_count() > 1:
+        peers.agree("start", facts(job, folder))
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):
         start_step = checkpointer.latest_step() or 0
@@ -147,6 +150,8 @@ def _bring_up(job: Job, checkpointer: Checkpointer, start_step: int) -> Ready:
                 job.init_source.tensors.clear()  # gigabytes, which the run no longer needs
             state = job.parts.draw_state(params)
         train_step, flops = compiling.result()
+    # The first collective gives the others half a minute (Gloo), and compile caches make one process faster than another.
+    peers.wait_for_all("first step")
     return Ready(start_step, state, meta, fates, train_step, flops)
 
 

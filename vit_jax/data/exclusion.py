@@ -60,6 +60,11 @@ class SubsetSource:
         """Indices into the whole source."""
         return [int(i) for i in self._indices[np.asarray(indices, np.int64)]]
 
+    def fingerprint(self) -> bytes:
+        """Of the whole source, where it has one, with the indices."""
+        whole = getattr(self._source, "fingerprint", bytes)()
+        return hashlib.sha256(whole + self._indices.tobytes()).digest()
+
     def read(self, index: int) -> tuple[bytes, Label, str]:
         """Example `index` of the subset."""
         return self._source.read(self.whole([index])[0])

@@ -3,10 +3,13 @@ data.sources."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
 from typing import Any
+
+from etils import epath
 
 from vit_jax.data import prepare
 from vit_jax.data.imagenet import competing_classes
@@ -87,6 +90,11 @@ class TfdsSource:
             (data,) = features[image].bytes_list.value
             found.append((data, tuple(labels) if self.spec.multi_label else labels[0], name))
         return found
+
+    def fingerprint(self) -> bytes:
+        """Hash of the names and sizes of all files."""
+        files = sorted((file.name, file.stat().length) for file in epath.Path(self.folder).iterdir())
+        return hashlib.sha256(repr(files).encode(errors="surrogateescape")).digest()
 
     def _read_record(self, index: int) -> bytes:
         """One record, or nothing if its checksum is wrong."""

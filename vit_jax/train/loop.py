@@ -5,6 +5,7 @@ Called by: run.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from vit_jax import partition
+from vit_jax import partition, peers
 from vit_jax.metrics import MetricWriters
 from vit_jax.process import Heed
 from vit_jax.train.checkpoint import Checkpointer
@@ -68,20 +69,23 @@ class StopSignal:
     decides.
 
     In a run of several processes every process must stop at the same step: JAX's preemption service agrees on one. It
-    listens for SIGTERM, which is left to it, and SIGINT is passed on as one.
+    takes SIGTERM, and SIGINT is passed on as one.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._alone = jax.process_count() == 1
         self._heed = Heed(self._receive, (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,))
+        self._together = contextlib.nullcontext() if self._alone else peers.stopping_together()
 
     def __enter__(self) -> StopSignal:
+        self._together.__enter__()
         self._heed.take()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._heed.give_back()
+        self._together.__exit__(*error)
 
     def _receive(self, number: int) -> None:
         self.received = number
@@ -91,11 +95,7 @@ class StopSignal:
 
     def asked(self, step: int) -> bool:
         """Whether to stop after `step`."""
-        if not self._alone:
-            from jax.experimental import multihost_utils
-
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self.received is not None
+        return self.received is not None if self._alone else peers.reached_stop(step)
 
 
 class Window:
