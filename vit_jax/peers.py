@@ -118,8 +118,11 @@ def _losses_end_this_process() -> Iterator[None]:
 
         _kept.append(handler(terminate))
         before = take_over(_kept[-1])
-    library_of_jax: Any = distributed._jax
-    open_client = library_of_jax.get_distributed_runtime_client
+    library_of_jax: Any = getattr(distributed, "_jax", None)
+    open_client = getattr(library_of_jax, "get_distributed_runtime_client", None)
+    if open_client is None:  # another JAX: it aborts as it does
+        yield
+        return
     library_of_jax.get_distributed_runtime_client = functools.partial(open_client, missed_heartbeat_callback=lost)
     try:
         yield
