@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "data": {"types", "files"},
     # Hands out modules with their parameters, and reads our own runs' like any other format.
     "convert": {"types", "files", "models", "train.checkpoint", "train.folders"},
-    "train": {"types", "process", "metrics", "partition", "peers"},
+    "train": {"types", "files", "process", "metrics", "partition", "peers"},
     "evals": {"types", "files", "metrics", "partition", "data"},
     "tools": {"types", "files", "config", "metrics", "partition", "models", "convert"},
     "record": {"types", "files", "config", "metrics"},  # what a run leaves in its folder

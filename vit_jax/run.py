@@ -116,6 +116,8 @@ def _run(
             with writers:
                 if ready:
                     _train(job, folder, checkpointer, ready, writers)
+                else:  # killed between its last checkpoint and its result, before it removed those it does not keep
+                    checkpointer.tidy()
             flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
             return _finish(job, folder, flops, time.perf_counter() - began, primary)
         except OSError as error:

@@ -1,5 +1,6 @@
 """Whose workdir it is: a finished run is left alone, another run's is refused, and nothing on disk changes."""
 
+import json
 import shutil
 import signal
 
@@ -23,6 +24,20 @@ def test_a_workdir_of_a_different_run_is_refused_with_the_keys_that_differ(progr
     assert lines == ["data.batch_size: 120 -> 60", "model.dropout: 0.1 -> 0.2", "optim.lr: 0.002 -> 1.0"]
     assert "Traceback" not in refused.err
     assert reading.hash_of(undisturbed) == before
+
+
+def test_a_run_killed_after_its_last_save_keeps_no_more_checkpoints_than_one_that_was_not(
+    program, reading, undisturbed, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(undisturbed, workdir)
+    (workdir / "run.json").unlink()
+    kept = reading.steps(workdir)
+    shutil.copytree(workdir / "checkpoints" / str(kept[0]), workdir / "checkpoints" / "1")
+    again = program.run(workdir)
+    assert again.code == 0, again.err
+    assert reading.steps(workdir) == kept
+    assert json.loads((workdir / "run.json").read_text())["steps"] == 16
 
 
 def test_a_second_run_on_a_workdir_ends_at_once_and_disturbs_nothing(program, reading, undisturbed, tmp_path):

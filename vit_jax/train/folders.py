@@ -7,6 +7,7 @@ from pathlib import Path
 
 from etils import epath
 
+from vit_jax.files import read_json
 from vit_jax.types import UserError
 
 FOLDER = "checkpoints"
@@ -56,3 +57,29 @@ def run_folder(path: str) -> epath.Path | None:
         return place
     steps = committed_steps(place / FOLDER)
     return place / FOLDER / str(steps[-1]) if steps else None
+
+
+def how_to_go_on(folder: epath.Path, damaged: int | None = None) -> str:
+    """What to tell the user about a checkpoint that cannot be read.
+
+    Args:
+      folder: of the checkpoints.
+      damaged: its step; None where it is one of those whose scores cannot be read.
+    """
+    steps = committed_steps(folder)
+    if damaged is None:
+        damaged = next(
+            (step for step in steps if not _has_readable_scores(folder / str(step))), steps[-1] if steps else 0
+        )
+    before = [step for step in steps if step != damaged]
+    then = f"resumes from step {before[-1]}" if before else "starts anew"
+    return f"\nIf the folder is damaged, remove {folder / str(damaged)}: the run then {then}"
+
+
+def _has_readable_scores(folder: epath.Path) -> bool:
+    """Whether what a checkpoint scored can be read, or it has no scores."""
+    file = folder / "metrics" / "metrics"
+    try:
+        return not file.exists() or all(isinstance(score, float) for score in read_json(file).values())
+    except UserError:
+        return False

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vit_jax import partition, peers
 from vit_jax.metrics import MetricWriters
 from vit_jax.process import Heed
-from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.checkpoint import Checkpointer, items_of
+from vit_jax.train.checksum import examine
 from vit_jax.train.step import TrainStep
 from vit_jax.types import Batch, Duration, TrainState, UserError
 
@@ -163,16 +163,20 @@ class Clock:
         return rates
 
 
-def check_finite(state: TrainState, mesh: Mesh) -> None:
-    """Checks every number of a state, on the devices (a sync point). The loss of a step does not see what it wrote.
+def examine_state(state: TrainState, mesh: Mesh) -> dict[str, list[int]]:
+    """Checks every number of a state, on the devices (a sync point), and returns the checksums of each item of its checkpoint.
+    The loss of a step does not see what the step wrote.
 
     Raises:
       NonFinite: a parameter, its average or the optimizer state is not finite.
     """
-    is_finite = jax.jit(lambda x: jnp.isfinite(x).all(), out_shardings=partition.replicated(mesh))
-    for name, tree in (("parameters", state.params), ("averages", state.average), ("optimizer state", state.opt_state)):
-        if not all(jax.device_get([is_finite(x) for x in jax.tree.leaves(tree)])):
+    checksums = {}
+    for item, tree in items_of(state).items():
+        finite, checksums[item] = examine(tree, mesh)
+        if not all(finite):
+            name = {"params": "parameters", "average": "averages", "opt_state": "optimizer state"}[item]
             raise NonFinite(f"the {name} are not finite after step {int(state.step)}")
+    return checksums
 
 
 def fit(
@@ -222,8 +226,8 @@ def fit(
     def save(step: int, scores: dict[str, float]) -> int:
         writers.flush()
         values = window.pending()
-        check_finite(state, mesh)
-        checkpointer.save(state, {**describe(step), "pending": values}, scores)
+        checksums = examine_state(state, mesh)
+        checkpointer.save(state, {**describe(step), "pending": values, "checksums": checksums}, scores)
         return step
 
     with StopSignal() as stop:
