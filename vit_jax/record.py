@@ -2,8 +2,6 @@
 
 Files: `config.json` (the resolved config), `run.json` (versions, devices, git, data, result), `init_report.txt`,
 `predictions/<evaluator>.npz` (of each scored example).
-
-Called by: run, scripts.
 """
 
 from __future__ import annotations
@@ -22,7 +20,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vit_jax.config import differences
+from vit_jax.config import SECTIONS, differences
+from vit_jax.files import read_json
 from vit_jax.metrics import read_jsonl
 from vit_jax.types import UserError
 
@@ -39,6 +38,13 @@ MAY_CHANGE = (
     "evals.*.max_corrupt",
     "train.fsdp",
 )
+# What readers of run.json rely on.
+RUN: dict[str, Any] = {
+    **dict.fromkeys(("config", "scores", "versions", "git"), dict),
+    **dict.fromkeys(("steps", "num_params", "train_flops_per_image"), int),
+    **dict.fromkeys(("data", "devices"), list),
+    "seconds": (int, float),
+}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "grain")
 
 
@@ -78,12 +84,37 @@ def saved_config(workdir: epath.Path) -> dict[str, Any] | None:
     file = workdir / "config.json"
     if not file.exists():
         return None
-    try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{file} is not JSON ({error}); it should hold the config of the run in this workdir"
-        ) from error
+    advice = f"put a copy of it back, or give another --workdir: --config.init={workdir} starts from its weights"
+    found = read_json(file, advice=advice)
+    _check_sections(found, f"{file} is damaged", advice)
+    return found
+
+
+def _check_sections(config: Any, what: str, advice: str) -> None:
+    """Raises UserError if what was saved as a config has no such sections."""
+    config = config if isinstance(config, dict) else {}
+    sections = {name: config.get(name) for name in SECTIONS if name != "seed"}
+    evaluators = sections["evals"] if isinstance(sections["evals"], dict) else {}
+    sections |= {f"evals.{name}": section for name, section in evaluators.items()}
+    wrong = [name for name, section in sections.items() if not isinstance(section, dict)]
+    if wrong:
+        raise UserError(f"{what}: {', '.join(wrong)} should be sections of a config; {advice}")
+
+
+def read_run(workdir: epath.Path | Path) -> dict[str, Any]:
+    """What a finished run left in its `run.json`.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    file = workdir / "run.json"
+    advice = "remove it and start the same command again, which writes it anew"
+    found = read_json(file, advice=advice)
+    wrong = [key for key, kind in RUN.items() if not isinstance(found.get(key), kind)]
+    if wrong:
+        raise UserError(f"{file} is damaged: it has no {', '.join(wrong)}; {advice}")
+    _check_sections(found["config"], f"{file} is damaged", advice)
+    return found
 
 
 def claim_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
