@@ -69,6 +69,8 @@ def main() -> int:
             progress = write_report(flags.folders, to)
             left = "" if progress.finished else f" ({progress.done} of {progress.expected} runs are done)"
             print(f"{to / PAGE}{left}")
+            for text in progress.damaged:
+                print(f"left out: {text}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 0

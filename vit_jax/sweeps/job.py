@@ -3,15 +3,12 @@
 FOLDER/job.json says what to run; FOLDER/result.json, written last, what it came to; FOLDER/outcome.json how the process
 ended, with the exit codes of `main`: 0 done, 2 something the user can put right, 75 stopped and saved. Only one process
 works in a folder: a second one waits for the first to end, and then has nothing to do, or goes on where it stopped.
-
-Called by: sweeps.executors, sweeps.slurm_job.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import shlex
@@ -25,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vit_jax import config as configs
+from vit_jax.files import read_json
 from vit_jax.locks import hold
 from vit_jax.process import (
     EXIT_INTERRUPTED,
@@ -35,30 +33,49 @@ from vit_jax.process import (
     first_paragraph,
     prepare_process,
 )
-from vit_jax.record import surroundings, write_json
+from vit_jax.record import read_run, surroundings, write_json
 from vit_jax.sweeps.grid import Run, identity_of, probe_config
-from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_result, write_result
+from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_as, read_result, write_result
 from vit_jax.types import UserError
 
 Keep = Literal["final", "all", "none"]  # runs whose checkpoints stay when they are done
 JOB_FILE, OUTCOME_FILE, LOG_FILE = "job.json", "outcome.json", "log.txt"
 
 
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a process of a sweep is asked for; `job.json`.
+
+    Args:
+      run: which run.
+      identity: of what it was asked to be.
+      keep: whether its checkpoints stay when it is done.
+    """
+
+    run: Run
+    identity: str
+    keep: bool
+
+
 def write_job(folder: Path, run: Run, keep: Keep) -> None:
     """Leaves what `python -m vit_jax.sweeps.job FOLDER` needs, and removes what an earlier process said of its end."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
-    asked = {"run": dataclasses.asdict(run), "identity": identity_of(run), "keep": keep in ("all", run.phase)}
-    write_json(folder / JOB_FILE, asked)
+    write_json(folder / JOB_FILE, dataclasses.asdict(Job(run, identity_of(run), keep in ("all", run.phase))))
 
 
 def read_outcome(folder: Path) -> tuple[int, str] | None:
-    """Exit code and message of the last process that came to an end of its own; None where it was killed, or runs."""
+    """Exit code and message of the last process that came to an end of its own; None where it was killed, or runs, or what it
+    left is damaged."""
     file = folder / OUTCOME_FILE
     if not file.exists():
         return None
-    found = json.loads(file.read_text())
-    return found["code"], found["message"]
+    try:
+        found = read_json(file)
+    except UserError:
+        return None
+    code, message = found.get("code"), found.get("message")
+    return (code, message) if isinstance(code, int) and isinstance(message, str) else None
 
 
 def is_over(folder: Path) -> bool:
@@ -101,11 +118,10 @@ def _stop_without(parent: int) -> None:
 def _work(folder: Path) -> tuple[int, str]:
     from vit_jax.train.loop import Interrupted, NonFinite
 
-    job = json.loads((folder / JOB_FILE).read_text())
-    run = Run(**job["run"] | {"overrides": tuple(tuple(pair) for pair in job["run"]["overrides"])})
     try:
-        identity = identity_of(run)
-        if identity != job["identity"]:
+        job = read_as(Job, folder / JOB_FILE, "start the sweep again, which writes it anew")
+        run, identity = job.run, identity_of(job.run)
+        if identity != job.identity:
             raise UserError(
                 f"{run.config} has changed since the sweep was started; undo the change and start the sweep again, or give "
                 "what it is now a --workdir of its own"
@@ -114,7 +130,7 @@ def _work(folder: Path) -> tuple[int, str]:
         if done is None:
             prepare_process()
             write_result(folder, (_probe if run.kind == "fewshot" else _train)(folder, run, identity))
-        if not job["keep"]:
+        if not job.keep:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return 0, "done"
     except Interrupted as stopped:
@@ -134,7 +150,7 @@ def _train(folder: Path, run: Run, identity: str) -> Result:
 
     config = configs.load(run.config)
     train(config, folder, overrides=list(run.overrides))
-    made = json.loads((folder / "run.json").read_text())
+    made = read_run(folder)
     resolved = made["config"]
     name = evaluator_of(run, resolved["evals"])
     scored = resolved["evals"][name]
@@ -179,7 +195,7 @@ def evaluator_of(run: Run, evaluators: Iterable[str]) -> str:
 
 def _diverged(folder: Path, run: Run, identity: str) -> Result:
     """The result of a run whose loss did not stay finite: scores that are no numbers."""
-    resolved = json.loads((folder / "config.json").read_text())
+    resolved = read_json(folder / "config.json")
     scored = resolved["evals"][evaluator_of(run, resolved["evals"])]
     return _result(
         run,
