@@ -254,7 +254,7 @@ def _parse(text: str, hint: Any, path: str) -> Any:
 def _normalise(value: Any, hint: Any) -> Any:
     if isinstance(value, list):
         value = tuple(value)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 10**300:  # a larger one is no float, and told as such
         return float(value)
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)

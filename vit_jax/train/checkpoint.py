@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import re
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -40,7 +40,7 @@ class Checkpointer:
 
     def __init__(
         self,
-        directory: str | Path,
+        directory: str | os.PathLike[str],
         *,
         every: Duration = "5%",
         keep_last: int = 2,
