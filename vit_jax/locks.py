@@ -16,12 +16,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from vit_jax.process import before_end
+from vit_jax.process import NO_RIGHT, before_end
 from vit_jax.types import UserError
 
 LOCK_FILE = ".lock"
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EBADF, errno.EINVAL)
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _held: set[str] = set()  # real paths of the files that this process has locked
 
 
@@ -116,7 +115,7 @@ def _open(file: Path) -> tuple[int | None, bool]:
     try:
         return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644), True
     except OSError as error:
-        if error.errno not in READ_ONLY:
+        if error.errno not in NO_RIGHT:
             raise
     try:
         return os.open(file, os.O_RDONLY | os.O_NONBLOCK), False

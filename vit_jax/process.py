@@ -24,6 +24,7 @@ EXIT_USER_ERROR = 2
 # BSD's EX_TEMPFAIL: "try again later". A scheduler may restart the same command; it resumes.
 EXIT_INTERRUPTED = 75
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 STOPPED = "stopped at once; the same command resumes from the last checkpoint, if there is one"
 PATIENCE_S = 1.0  # with a main thread that has to hear of a signal
 PIPE_PATIENCE_S = 0.5  # with a reader of the last message

@@ -11,6 +11,7 @@ import fnmatch
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -115,6 +116,24 @@ def read_run(workdir: epath.Path | Path) -> dict[str, Any]:
         raise UserError(f"{file} is damaged: it has no {', '.join(wrong)}; {advice}")
     _check_sections(found["config"], f"{file} is damaged", advice)
     return found
+
+
+def check_writable(workdir: epath.Path) -> None:
+    """Checks, before anything is computed, that a workdir which is there may be written to.
+
+    Raises:
+      UserError: it may not.
+    """
+    if workdir.exists() and "://" not in str(workdir) and not os.access(workdir, os.W_OK):
+        raise no_right(workdir, "it may only be read")
+
+
+def no_right(workdir: epath.Path, reason: object) -> UserError:
+    """What to tell the user of a workdir that belongs to somebody else."""
+    return UserError(
+        f"workdir {workdir} cannot be used: {reason}; give another --workdir, with --config.init={workdir} to start from its "
+        "weights"
+    )
 
 
 def claim_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ from vit_jax.initial import initial_params
 from vit_jax.job import Job, prepare, saved_config
 from vit_jax.locks import hold
 from vit_jax.models.build import count_params
-from vit_jax.process import NO_ROOM
+from vit_jax.process import NO_RIGHT, NO_ROOM
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import check_folder
 from vit_jax.train.loop import NonFinite, fit
@@ -99,31 +99,41 @@ def _run(
         peers.agree("start", facts(job, folder))
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):
-        start_step = checkpointer.latest_step() or 0
-        if start_step >= job.total_steps and (folder / "run.json").exists():
-            if primary and not quiet:
-                print(f"{folder} holds this run already, finished at step {start_step}; nothing to train", flush=True)
-            scores = record.last_scores(folder) if primary else {}
-            return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
         try:
-            # What can fail before training has failed before the workdir is this run's, and another's no more.
-            ready = _bring_up(job, checkpointer, start_step) if start_step < job.total_steps else None
-            if primary:
-                record.claim_workdir(folder, configs.to_dict(config))
-            writers = metrics.make_writers(
-                folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
-            )
-            with writers:
-                if ready:
-                    _train(job, folder, checkpointer, ready, writers)
-                else:  # killed between its last checkpoint and its result, before it removed those it does not keep
-                    checkpointer.tidy()
-            flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
-            return _finish(job, folder, flops, time.perf_counter() - began, primary)
+            return _run_job(job, folder, checkpointer, primary, quiet, began)
         except OSError as error:
+            if error.errno in NO_RIGHT:
+                raise record.no_right(folder, error) from error
             if error.errno not in NO_ROOM:
                 raise
             raise checkpointer.failure(f"a file in {error.filename or folder}", error) from error
+
+
+def _run_job(
+    job: Job, folder: epath.Path, checkpointer: Checkpointer, primary: bool, quiet: bool, began: float
+) -> RunResult:
+    """Trains a checked run from its last checkpoint to its end, if that is not behind it."""
+    start_step = checkpointer.latest_step() or 0
+    if start_step >= job.total_steps and (folder / "run.json").exists():
+        if primary and not quiet:
+            print(f"{folder} holds this run already, finished at step {start_step}; nothing to train", flush=True)
+        scores = record.last_scores(folder) if primary else {}
+        return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
+    record.check_writable(folder)
+    # What can fail before training has failed before the workdir is this run's, and another's no more.
+    ready = _bring_up(job, checkpointer, start_step) if start_step < job.total_steps else None
+    if primary:
+        record.claim_workdir(folder, configs.to_dict(job.config))
+    writers = metrics.make_writers(
+        folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
+    )
+    with writers:
+        if ready:
+            _train(job, folder, checkpointer, ready, writers)
+        else:  # killed between its last checkpoint and its result, before it removed those it does not keep
+            checkpointer.tidy()
+    flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
+    return _finish(job, folder, flops, time.perf_counter() - began, primary)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import os
 import signal
 import textwrap
+import time
 
 EXIT_INTERRUPTED = 75
 
@@ -34,6 +35,21 @@ def test_sigterm_and_ctrl_c_save_and_the_same_command_ends_bit_identical(program
     finished = program.run(workdir, checkpoint=far_apart)
     assert finished.code == 0, finished.err
     reading.assert_same_run(workdir, undisturbed)
+
+
+def test_sigterm_while_it_compiles_ends_within_seconds_and_leaves_nothing(program, tmp_path):
+    workdir = tmp_path / "run"
+    words = ["-m", "vit_jax.main", *program.command(workdir)]
+    run = program.execute(words, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cold"))
+    run.wait_until((workdir / ".lock").exists)
+    time.sleep(1.5)  # it opens data, or compiles
+    sent = time.monotonic()
+    run.process.send_signal(signal.SIGTERM)
+    stopped = run.finish(30)
+    assert time.monotonic() - sent < 20  # on a busy machine; it takes a second
+    assert (stopped.code, stopped.err) == (EXIT_INTERRUPTED, "")
+    assert stopped.out.endswith("stopped at once; the same command resumes from the last checkpoint, if there is one\n")
+    assert not workdir.exists()
 
 
 def test_sigterm_before_training_ends_at_once_with_the_same_code_and_no_traceback(program, tmp_path):
