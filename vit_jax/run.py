@@ -24,7 +24,6 @@ from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import metrics, peers, record
-from vit_jax.agreement import facts
 from vit_jax.assemble import describe_plan, grid_of
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.initial import initial_params
@@ -96,6 +95,8 @@ def _run(
     job = prepare(config, overrides, old := saved_config(folder))
     record.check_workdir(folder, configs.to_dict(config), old)
     if jax.process_count() > 1:
+        from vit_jax.agreement import facts
+
         peers.agree("start", facts(job, folder))
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):
