@@ -139,9 +139,7 @@ time.sleep(50)
 """
 
 
-@pytest.mark.parametrize(
-    ("case", "who"), [(HANG, 0), (HANG, 1), (IN_A_COLLECTIVE.strip(), 1)], ids=["0", "1", "collective"]
-)
+@pytest.mark.parametrize(("case", "who"), [(HANG, 0), (IN_A_COLLECTIVE.strip(), 1)], ids=["0", "in a collective"])
 def test_a_process_that_is_gone_ends_the_others_without_a_word_of_c(pair, case, who):
     processes = pair(case)
     for process in processes:
