@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import parse_command_line, prepare_process, reports_user_errors
+from vit_jax.main import parse_command_line
+from vit_jax.process import first_paragraph, prepare_process, reports_user_errors
 from vit_jax.tools import benchmark, peers, throughput
 from vit_jax.types import Batch, UserError
 
@@ -222,7 +223,7 @@ def compare(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder:
 @reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
     parser.add_argument("--mode", choices=("train", "infer", "data"), required=True)
     parser.add_argument("--config", required=True, help="config file and its arguments")
     parser.add_argument("--batch", type=int, required=True, help="global batch size")

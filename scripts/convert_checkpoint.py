@@ -17,13 +17,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax.flags import add_set
-from vit_jax.main import reports_user_errors
+from vit_jax.process import first_paragraph, reports_user_errors
 
 
 @reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
     parser.add_argument("--from", required=True, dest="source", help="what to read")
     parser.add_argument("--to", required=True, help="what to write; must not exist")
     parser.add_argument("--format", required=True, choices=("npz", "hf", "timm", "orbax"))

@@ -39,7 +39,7 @@ from vit_jax.data.exclusion import example_ids, probe, stored_splits, write_excl
 from vit_jax.data.sources import Source, open_source
 from vit_jax.data.subset import SubsetSource
 from vit_jax.flags import add_set
-from vit_jax.main import prepare_process, reports_user_errors
+from vit_jax.process import prepare_process, reports_user_errors
 from vit_jax.tools.pairs_page import Shown, write_page
 from vit_jax.types import UserError
 

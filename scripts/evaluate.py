@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax.flags import add_set
-from vit_jax.main import EXIT_USER_ERROR, prepare_process, reports_user_errors
+from vit_jax.process import EXIT_USER_ERROR, first_paragraph, prepare_process, reports_user_errors
 from vit_jax.types import UserError, nearest, printable
 
 FIGURES = ("top1", "top5", "nll", "ece")
@@ -135,7 +135,7 @@ def print_pack(result: dict[str, Any]) -> None:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
     parser.add_argument("--model", required=True, help="checkpoint: file, folder, workdir or released name")
     parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
     parser.add_argument("--dataset", default="", help="TFDS name, image folder, or objectnet")

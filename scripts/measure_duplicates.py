@@ -23,7 +23,7 @@ import PIL.Image
 from vit_jax.data import ops
 from vit_jax.data.duplicates import CORRELATION, RADIUS, correlation, find_candidates
 from vit_jax.data.hashing import HASHES, hash_image, thumbnail
-from vit_jax.main import reports_user_errors
+from vit_jax.process import reports_user_errors
 from vit_jax.types import UserError
 
 

@@ -158,7 +158,7 @@ PIPELINES = {"tf.data": tf_batches, "pytorch": torch_batches}
 def main() -> int:
     """Runs; returns the exit code."""
     began = time.perf_counter()
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--pipeline", choices=PIPELINES, required=True)
     parser.add_argument("--folder", default="", help="holds train/LABEL/*.jpg")
     parser.add_argument(

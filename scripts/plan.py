@@ -21,7 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import parse_command_line, reports_user_errors
+from vit_jax.main import parse_command_line
+from vit_jax.process import first_paragraph, reports_user_errors
 from vit_jax.types import UserError
 
 ASSUMED_CLASSES = 1000
@@ -76,7 +77,7 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
 @reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
     parser.add_argument("--config", required=True, help="config file and its arguments")
     parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
     flags, overrides = parse_command_line(sys.argv[1:], parser)

@@ -17,14 +17,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax.flags import add_set
-from vit_jax.main import prepare_process, reports_user_errors
+from vit_jax.process import first_paragraph, prepare_process, reports_user_errors
 from vit_jax.types import UserError, itemize, printable
 
 
 @reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
     parser.add_argument("--model", required=True, help="checkpoint: file, folder, workdir or released name")
     parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
     add_set(parser)

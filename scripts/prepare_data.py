@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed
 
 from vit_jax.data import prepare
-from vit_jax.main import EXIT_USER_ERROR, reports_user_errors
+from vit_jax.process import EXIT_USER_ERROR, reports_user_errors
 from vit_jax.types import UserError
 
 

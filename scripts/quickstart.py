@@ -12,7 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_INTERRUPTED, parse_command_line, prepare_process, reports_user_errors
+from vit_jax.main import parse_command_line
+from vit_jax.process import EXIT_INTERRUPTED, begin, finish, first_paragraph, prepare_process, reports_user_errors
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
 
@@ -52,7 +53,7 @@ def table(scores: dict[str, dict[str, float]]) -> str:
 def main() -> int:
     """Runs; returns the exit code."""
     began = time.perf_counter()
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
     parser.add_argument(
         "--workdir", default="runs/quickstart", help="where both runs go; again on the same one resumes"
     )
@@ -83,4 +84,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    begin()
+    finish(main)

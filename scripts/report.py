@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import reports_user_errors
+from vit_jax.process import first_paragraph, reports_user_errors
 from vit_jax.report.page import PAGE, write_report
 from vit_jax.report.watch import watch
 from vit_jax.types import UserError
@@ -49,7 +49,7 @@ def target(folders: list[Path], to: Path | None) -> Path:
 @reports_user_errors
 def main() -> int:
     """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="--workdir of scripts/sweep.py")
     parser.add_argument("--to", type=Path, help="folder of the page; default: report/ in the sweep's")
     parser.add_argument(
@@ -69,6 +69,8 @@ def main() -> int:
             progress = write_report(flags.folders, to)
             left = "" if progress.finished else f" ({progress.done} of {progress.expected} runs are done)"
             print(f"{to / PAGE}{left}")
+            for text in progress.damaged:
+                print(f"left out: {text}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 0

@@ -19,19 +19,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import signal
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vit_jax.main import EXIT_INTERRUPTED, parse_command_line, reports_user_errors
+from vit_jax.locks import hold
+from vit_jax.main import parse_command_line
+from vit_jax.process import EXIT_INTERRUPTED, Heed, begin, finish, reports_user_errors
 from vit_jax.sweeps.cost import check_tasks, cost_of, describe_state
-from vit_jax.sweeps.drive import Progress, claim, collect, drive, hold, without_data
+from vit_jax.sweeps.drive import Progress, claim, collect, drive, without_data
 from vit_jax.sweeps.executors import Executor, LocalExecutor, visible_gpus
 from vit_jax.sweeps.grid import Grid, load_grid
 from vit_jax.sweeps.slurm import SlurmExecutor, parse_options
 from vit_jax.sweeps.view import View
+from vit_jax.train.folders import check_folder
 from vit_jax.types import UserError
 
 EXIT_FAILED = 1
@@ -93,13 +97,19 @@ class Once(logging.Filter):
         return new
 
 
+def interrupt(_: int) -> NoReturn:
+    """What a signal does while runs are driven: they are told to stop, too."""
+    raise KeyboardInterrupt
+
+
 def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     """Checks, then shows or runs the sweep; returns the exit code."""
     import jax
 
     # The driver only checks and counts: it must not claim the accelerator that its runs need. Nothing of this is inherited.
     jax.config.update("jax_platforms", "cpu")
-    folder = Path(flags.workdir).expanduser()
+    folder = Path(os.path.expanduser(flags.workdir))
+    check_folder(folder)
     grid = load_grid(flags.config, overrides)
     logging.getLogger("vit_jax.data.tasks").addFilter(Once())
     missing, weights = check_tasks(grid)
@@ -115,22 +125,22 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     if flags.dry_run:
         dry_run(grid, folder)
         return 0
-    with hold(folder):
+    with hold(folder, work="being swept"):
         claim(folder, grid)
         executor = make_executor(flags, folder)
         try:
-            with View(grid.sweep, executor.room()) as view:
+            with Heed(interrupt), View(grid.sweep, executor.room()) as view:
                 progress = drive(grid, folder, executor, retries=flags.retries, keep=flags.keep, show=view)
         except KeyboardInterrupt:
             print(f"stopped: {executor.stop()}", flush=True)
             return EXIT_INTERRUPTED
-        except UserError:
+        except (UserError, OSError):
             print(f"stopped: {executor.stop()}", flush=True)
             raise
-    return finish(grid, folder, progress)
+    return conclude(grid, folder, progress)
 
 
-def finish(grid: Grid, folder: Path, progress: Progress) -> int:
+def conclude(grid: Grid, folder: Path, progress: Progress) -> int:
     """Prints how it ended; returns the exit code."""
     done = len(progress.results)
     print(f"{done} of {progress.total} runs are done; the page: python scripts/report.py {folder}")
@@ -163,13 +173,9 @@ def main() -> int:
     parser.add_argument(
         "--slurm", action="append", default=[], metavar="KEY[=VALUE]", help="a further option of sbatch"
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return sweep(*parse_command_line(sys.argv[1:], parser))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", flush=True)
-        return EXIT_INTERRUPTED
+    return sweep(*parse_command_line(sys.argv[1:], parser))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    begin("stopped; the same command goes on")
+    finish(main)

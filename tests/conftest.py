@@ -4,6 +4,8 @@ The devices are asked for in JAX's own settings and not through XLA_FLAGS, so th
 to have eight as well.
 """
 
+import signal
+
 import jax
 import optax
 from flax.linen import normalization
@@ -28,3 +30,7 @@ normalization._normalize = lenient(normalization._normalize)
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As of `bash scripts/test.sh &` without job control. Programs that tests start would inherit that, and programs
+        # respect it: they could not be stopped by Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)

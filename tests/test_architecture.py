@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vit_jax"
 ROOMS = {"metrics", "models", "partition", "data", "convert", "train", "evals", "tools"}
+FLOOR = {"types", "files", "config", "process", "locks", "peers"}
 
 # What a room may import of vit_jax besides itself. One direction: whoever is further down may use what is above.
 MAY_IMPORT = {
@@ -18,26 +19,31 @@ MAY_IMPORT = {
     "values": {"types"},
     "flags": {"types"},
     "config": {"types", "files", "values"},
+    "process": {"types"},
+    "locks": {"types", "process"},
     "console": {"types"},
     "metrics": {"types", "files", "console"},
     "partition": {"types"},
+    "peers": {"types", "process"},
     "models": {"types"},
     "data": {"types", "files"},
     # Hands out modules with their parameters, and reads our own runs' like any other format.
-    "convert": {"types", "files", "models", "train.checkpoint"},
-    "train": {"types", "metrics", "partition"},
+    "convert": {"types", "files", "models", "train.checkpoint", "train.folders"},
+    "train": {"types", "files", "process", "metrics", "partition", "peers"},
     "evals": {"types", "files", "metrics", "partition", "data"},
     "tools": {"types", "files", "config", "metrics", "partition", "models", "convert"},
     "record": {"types", "files", "config", "metrics"},  # what a run leaves in its folder
     "initial": {"types", "files", "config", "convert", "models"},  # where parameters start: the `init` section
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
-    # The composition root, with `run`: the two that know every room.
+    # The composition root, with `job` and `run`: those that know every room.
     "assemble": {"types", "files", "config", "initial", *ROOMS},
     "plan": {"types", "assemble", "partition", "models"},  # what a run will do, in words
-    "run": {"types", "files", "config", "record", "initial", "assemble", "plan", *ROOMS},
-    "main": {"types", "config", "partition", "run", "train.loop"},
-    # Many runs: each is started as main would start it.
-    "sweeps": {"types", "files", "config", "record", "initial", "assemble", "run", "main", *ROOMS},
+    "job": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
+    "agreement": {"config", "record", "job", *ROOMS},
+    "run": {*FLOOR, "record", "initial", "assemble", "plan", "job", "agreement", *ROOMS},
+    "main": {"types", "config", "process", "peers", "run", "train.loop"},
+    # Many runs, each a process of its own.
+    "sweeps": {*FLOOR, "record", "initial", "assemble", "job", "run", *ROOMS},
     # Their page, drawn from files alone.
     "report": {"types", "files", "record", "sweeps.results", "metrics", "tools.curves"},
 }
@@ -93,7 +99,7 @@ def test_the_walk_finds_the_house():
     found = {room_of(path) for path in modules()}
     assert found - {"__init__"} == set(MAY_IMPORT)
     assert "vit_jax.models.positions" in imports(PACKAGE / "convert" / "adapt.py")
-    assert {"vit_jax.metrics", "vit_jax.partition"} <= imports(PACKAGE / "run.py")
+    assert {"vit_jax.metrics", "vit_jax.record"} <= imports(PACKAGE / "run.py")
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -127,10 +133,10 @@ def test_configs_import_only_what_loads_in_an_instant(path):
     assert not wrong
 
 
-def test_only_checkpoint_knows_orbax_and_only_partition_joins_processes():
+def test_only_checkpoint_knows_orbax_and_only_peers_joins_processes():
     orbax = {path.name for path in modules() if within("orbax", {n.split(".")[0] for n in imports(path)})}
     assert orbax == {"checkpoint.py"}
-    assert {p.name for p in modules() if "jax.distributed" in p.read_text()} == {"partition.py"}
+    assert {p.name for p in modules() if "jax.distributed" in p.read_text()} == {"peers.py"}
     assert not [p.name for p in modules() if "pmap(" in p.read_text()]
 
 

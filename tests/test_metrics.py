@@ -181,6 +181,47 @@ def test_jsonl_damaged_before_its_end_is_an_error_that_names_the_line(tmp_path):
             JsonlWriter(tmp_path / "m.jsonl", 5)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"3",
+        b"[]",
+        b"null",
+        b'{"loss": 1}',
+        b'{"step": "5"}',
+        b'{"step": 1.5}',
+        b'{"step": true}',
+        b'{"step": 1e999}',
+        b'{"step": 1, "a": []}',
+        b'{"step": 1, "a": "x"}',
+        b'{"step": 1, "a": null}',
+        b'{"step": 1, "a": 1' + b"0" * 400 + b"}",
+        b"\xff",
+        b'{"step": 1, "\xff": 2}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+    ],
+    ids=range(16),
+)
+def test_jsonl_line_that_is_no_record_of_numbers_is_one_message(tmp_path, line):
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b'{"step": 1, "loss": "nan"}\n' + line + b'\n{"step": 2}\n')
+    for read in (read_jsonl, lambda path: JsonlWriter(path, 5)):
+        with pytest.raises(UserError, match=r"expected a record with a step in line 2 of .*metrics\.jsonl, found b"):
+            read(file)
+    file.write_bytes(b'{"step": 1, "loss": "nan"}\n' + line)  # a last line may be torn
+    assert [record["step"] for record in read_jsonl(file)] == [1]
+
+
+def test_jsonl_that_is_no_regular_file_is_one_message(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")  # would block for ever
+    for read in (read_jsonl, lambda path: JsonlWriter(path, 5)):
+        with pytest.raises(
+            UserError, match=r"metrics\.jsonl is a named pipe; expected a regular file; .* move it away"
+        ):
+            read(tmp_path / "metrics.jsonl")
+
+
 def test_jsonl_refuses_a_bucket_it_cannot_append_to():
     with pytest.raises(UserError, match=r"gs://bucket/run/metrics\.jsonl"):
         JsonlWriter("gs://bucket/run/metrics.jsonl", -1)

@@ -41,11 +41,10 @@ def complete(config: ml_collections.ConfigDict) -> list[str]:
         errors.extend(configs.complete(section, fn, path, injected))
 
     def named(section: Any, table: dict[str, Any], path: str) -> Any:
-        if section.get("name") in table:
-            return table[section.name]
-        errors.append(
-            f"config.{path}.name is {section.get('name')!r}; {configs.nearest(str(section.get('name')), table)}"
-        )
+        name = section.get("name")
+        if isinstance(name, str) and name in table:
+            return table[name]
+        errors.append(f"config.{path}.name is {name!r}; {configs.nearest(str(name), table)}")
         return None
 
     if fn := named(config.model, models.MODELS, "model"):

@@ -33,7 +33,9 @@ class ConsoleWriter:
     """
 
     def __init__(self, total_steps: int, start_step: int = 0, *, stream: TextIO | None = None):
-        self._total, self._stream, self._progress = total_steps, stream or sys.stdout, None
+        # There is no standard output where the caller closed it.
+        self._stream: TextIO = stream or sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+        self._total, self._progress = total_steps, None
         if self._stream.isatty() and os.environ.get("TERM") != "dumb":
             from rich import console, progress
 
@@ -67,7 +69,7 @@ class ConsoleWriter:
         else:
             try:
                 print(text, file=self._stream, flush=True)
-            except BrokenPipeError:  # whoever read it is gone; the run is worth more than its lines
+            except OSError:  # whoever read it is gone, or its disk is full; the run is worth more than its lines
                 self._stream = open(os.devnull, "w")  # noqa: SIM115  (for the rest of the process)
 
     def _line(self, step: int, name: str, text: str) -> None:

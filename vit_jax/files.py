@@ -96,21 +96,30 @@ def read_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> b
         os.close(descriptor)
 
 
-def read_json(path: str | os.PathLike[str], *, advice: str = "download or copy it again") -> dict[str, Any]:
-    """The JSON object that a file holds.
+def read_json_value(path: str | os.PathLike[str], *, advice: str = "download or copy it again") -> Any:
+    """The JSON value that a file holds, of whatever kind.
 
     Args:
       path: as for `open_regular`; UTF-8.
       advice: what the user should do about a damaged file, for the message.
 
     Raises:
-      UserError: it cannot be read, is larger than MAX_JSON_BYTES, or holds no JSON object.
+      UserError: it cannot be read, is larger than MAX_JSON_BYTES, or holds no JSON.
     """
     try:
-        value = json.loads(read_regular(path, limit=MAX_JSON_BYTES))
+        return json.loads(read_regular(path, limit=MAX_JSON_BYTES))
     except (ValueError, RecursionError, OSError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise UserError(f"{path} cannot be read as JSON ({reason}); {advice}") from error
+
+
+def read_json(path: str | os.PathLike[str], *, advice: str = "download or copy it again") -> dict[str, Any]:
+    """The JSON object that a file holds; arguments and errors as `read_json_value` has them.
+
+    Raises:
+      UserError: also where it holds another kind of value.
+    """
+    value = read_json_value(path, advice=advice)
     if not isinstance(value, Mapping):
         raise UserError(f"{path} holds {type(value).__name__}; expected a JSON object; {advice}")
     return dict(value)

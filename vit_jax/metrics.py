@@ -1,7 +1,6 @@
 """Numbers on their way out of a run: exact averages, and the writers of metrics.jsonl and TensorBoard files.
 
-Called by: train and evals (`Mean`); run (`make_writers`); train.loop (`MetricWriters.write` every `log_every` steps);
-tools.curves and whoever reads results (`read_jsonl`). rich and tensorboardX are imported by the writer that needs them.
+rich and tensorboardX are imported by the writer that needs them.
 """
 
 from __future__ import annotations
@@ -18,9 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vit_jax.console import ConsoleWriter
+from vit_jax.files import UnreadableFile, read_regular
 from vit_jax.types import UserError
 
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # JSON has no such numbers: written as strings
+NON_FINITE_NAMES = tuple(NON_FINITE)
 
 
 class Mean(NamedTuple):
@@ -80,7 +81,7 @@ class JsonlWriter(Writer):
             raise UserError(f"expected a folder on a local or mounted disk for metrics, found {path}; mount the bucket")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_bytes() if path.exists() else b""
+        before = _read(path) if path.exists() else b""
         kept = b"".join(line + b"\n" for step, line, _ in _parse_jsonl(before, path) if step <= resume_step)
         if kept != before:  # Replaced whole or not at all: a kill in between leaves the old file.
             scratch = path.with_name(path.name + ".tmp")
@@ -116,10 +117,17 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Returns the records of a metrics.jsonl in the order of writing, without a last line torn by a kill.
 
     Raises:
-      UserError: a line that is no record before the last one.
+      UserError: a line that is no record before the last one; or no file that can be read.
     """
-    records = [record for _, _, record in _parse_jsonl(Path(path).read_bytes(), Path(path))]
+    records = [record for _, _, record in _parse_jsonl(_read(path), Path(path))]
     return [{k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in r.items()} for r in records]
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return read_regular(path)
+    except UnreadableFile as error:
+        raise UserError(f"{error}; it should hold the metrics of a run: move it away") from error
 
 
 def _parse_jsonl(data: bytes, path: Path) -> list[tuple[int, bytes, dict[str, Any]]]:
@@ -127,15 +135,27 @@ def _parse_jsonl(data: bytes, path: Path) -> list[tuple[int, bytes, dict[str, An
     found = []
     lines = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            found.append((int(record["step"]), line, record))
-        except (ValueError, TypeError, LookupError):
-            if number == len(lines):
-                break  # Nothing after the last newline, or what a killed process could still write.
+        record = _record(line)
+        if record is not None:
+            found.append((record["step"], line, record))
+        elif number < len(lines):  # else nothing after the last newline, or what a killed process could still write
             what = f"expected a record with a step in line {number} of {path}, found {line[:60]!r}"
-            raise UserError(f"{what}; remove the line, or move the file away") from None
+            raise UserError(f"{what}; remove the line, or move the file away")
     return found
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record that a line holds, if it holds one: a step, and numbers."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    numbers = all(
+        type(v) is float or (type(v) is int and abs(v) < 2**63) or v in NON_FINITE_NAMES for v in record.values()
+    )
+    return record if numbers else None
 
 
 @contextlib.contextmanager

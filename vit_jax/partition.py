@@ -1,10 +1,7 @@
-"""Processes, devices and shards: the mesh, which axis of which array is split, and batches onto devices.
+"""Devices and shards: the mesh, which axis of which array is split, and batches onto devices.
 
 One code path from a laptop's CPU to a pod: `jax.jit` with NamedShardings over a mesh of two axes, `data` and `fsdp`. A
-batch is split over both; with fsdp > 1, parameters, optimizer state and average are split over `fsdp` as well. The only
-file that knows about processes.
-
-Called by: run, train.step, train.checkpoint, evals, tools.benchmark.
+batch is split over both; with fsdp > 1, parameters, optimizer state and average are split over `fsdp` as well.
 """
 
 from __future__ import annotations
@@ -21,20 +18,6 @@ from vit_jax.types import Batch, UserError
 BATCH_AXES = ("data", "fsdp")
 # Below this many elements a parameter is copied to every device: splitting it costs more than it saves.
 MIN_SHARDED_SIZE = 2**14
-
-
-def initialize_processes(coordinator: str, num_processes: int, process_id: int) -> None:
-    """Joins a run of several processes; one process needs no call.
-
-    Args:
-      coordinator: `host:port` of process 0, or `auto` to detect SLURM, GKE or a TPU VM.
-      num_processes: processes of the run.
-      process_id: this one's, in [0, num_processes).
-    """
-    if coordinator == "auto":
-        jax.distributed.initialize()
-    else:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
 def make_mesh(fsdp: int = 1, devices: Any = None) -> Mesh:

@@ -2,8 +2,6 @@
 
 Files: `config.json` (the resolved config), `run.json` (versions, devices, git, data, result), `init_report.txt`,
 `predictions/<evaluator>.npz` (of each scored example).
-
-Called by: run, scripts.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ import fnmatch
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -22,7 +21,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vit_jax.config import differences
+from vit_jax.config import SECTIONS, differences
+from vit_jax.files import read_json
 from vit_jax.metrics import read_jsonl
 from vit_jax.types import UserError
 
@@ -39,6 +39,13 @@ MAY_CHANGE = (
     "evals.*.max_corrupt",
     "train.fsdp",
 )
+# What readers of run.json rely on.
+RUN: dict[str, Any] = {
+    **dict.fromkeys(("config", "scores", "versions", "git"), dict),
+    **dict.fromkeys(("steps", "num_params", "train_flops_per_image"), int),
+    **dict.fromkeys(("data", "devices"), list),
+    "seconds": (int, float),
+}
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "grain")
 
 
@@ -51,10 +58,8 @@ def check_workdir(workdir: epath.Path, config: dict[str, Any], old: dict[str, An
       old: that of the run that the workdir holds, from `saved_config`.
 
     Raises:
-      UserError: it holds another run, or checkpoints without a config, or is no folder.
+      UserError: it holds another run, or checkpoints without a config.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"workdir {workdir} is a file; give a folder, new or of a run to resume")
     if old is not None:
         changed = [d for d in differences(old, config) if not may_change(d.partition(":")[0])]
         if changed:
@@ -80,12 +85,55 @@ def saved_config(workdir: epath.Path) -> dict[str, Any] | None:
     file = workdir / "config.json"
     if not file.exists():
         return None
-    try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{file} is not JSON ({error}); it should hold the config of the run in this workdir"
-        ) from error
+    advice = f"put a copy of it back, or give another --workdir: --config.init={workdir} starts from its weights"
+    found = read_json(file, advice=advice)
+    _check_sections(found, f"{file} is damaged", advice)
+    return found
+
+
+def _check_sections(config: Any, what: str, advice: str) -> None:
+    """Raises UserError if what was saved as a config has no such sections."""
+    config = config if isinstance(config, dict) else {}
+    sections = {name: config.get(name) for name in SECTIONS if name != "seed"}
+    evaluators = sections["evals"] if isinstance(sections["evals"], dict) else {}
+    sections |= {f"evals.{name}": section for name, section in evaluators.items()}
+    wrong = [name for name, section in sections.items() if not isinstance(section, dict)]
+    if wrong:
+        raise UserError(f"{what}: {', '.join(wrong)} should be sections of a config; {advice}")
+
+
+def read_run(workdir: epath.Path | Path) -> dict[str, Any]:
+    """What a finished run left in its `run.json`.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    file = workdir / "run.json"
+    advice = "remove it and start the same command again, which writes it anew"
+    found = read_json(file, advice=advice)
+    wrong = [key for key, kind in RUN.items() if not isinstance(found.get(key), kind)]
+    if wrong:
+        raise UserError(f"{file} is damaged: it has no {', '.join(wrong)}; {advice}")
+    _check_sections(found["config"], f"{file} is damaged", advice)
+    return found
+
+
+def check_writable(workdir: epath.Path) -> None:
+    """Checks, before anything is computed, that a workdir which is there may be written to.
+
+    Raises:
+      UserError: it may not.
+    """
+    if workdir.exists() and "://" not in str(workdir) and not os.access(workdir, os.W_OK):
+        raise no_right(workdir, "it may only be read")
+
+
+def no_right(workdir: epath.Path, reason: object) -> UserError:
+    """What to tell the user of a workdir that belongs to somebody else."""
+    return UserError(
+        f"workdir {workdir} cannot be used: {reason}; give another --workdir, with --config.init={workdir} to start from its "
+        "weights"
+    )
 
 
 def claim_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
@@ -137,16 +185,21 @@ def surroundings() -> dict[str, Any]:
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "git": _git_state(),
+        "git": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(),
         "devices": [d.device_kind for d in jax.devices()],
         "process_count": jax.process_count(),
     }
 
 
-def _git_state() -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Of the packages that a number depends on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def git_state() -> dict[str, Any]:
     """Commit of the code that runs and whether files differ from it; empty outside a checkout."""
     here = Path(__file__).parent
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import errno
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,19 @@ from clu import parameter_overview
 from etils import epath
 
 from vit_jax import config as configs
-from vit_jax import metrics, partition, record
-from vit_jax.assemble import Parts, build_parts, complete_saved, follow_init, grid_of, open_data, resolve
+from vit_jax import metrics, peers, record
+from vit_jax.assemble import grid_of
 from vit_jax.convert.adapt import Fate, format_report
-from vit_jax.initial import initial_params, keep_head
+from vit_jax.initial import initial_params
+from vit_jax.job import Job, prepare, saved_config
+from vit_jax.locks import hold
 from vit_jax.models.build import count_params
 from vit_jax.plan import describe_plan
+from vit_jax.process import NO_RIGHT, NO_ROOM
 from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.folders import check_folder
 from vit_jax.train.loop import NonFinite, fit
-from vit_jax.types import DatasetSpec, TrainState, UserError, counted
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from vit_jax.types import TrainState, UserError, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,69 +55,13 @@ class RunResult:
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A run whose config, data and lengths have been checked; nothing is written or computed yet."""
-
-    config: ml_collections.ConfigDict
-    data: Any
-    source: Any
-    evaluators: dict[str, Any]
-    specs: list[DatasetSpec]
-    parts: Parts
-    total_steps: int
-    steps_per_epoch: float
-    to_steps: Callable[[int | str], int]
-    init_source: Any = None
-
-    @property
-    def batch_size(self) -> int:
-        """Examples per optimizer step."""
-        return self.config.data.batch_size
-
-
-def prepare(
-    config: ml_collections.ConfigDict,
-    overrides: list[tuple[str, str]] | None = None,
-    resumed: dict[str, Any] | None = None,
-) -> Job:
-    """Checks everything that can be checked before a run starts; `resumed` is the config of the run that goes on.
-
-    Raises:
-      UserError: mistakes in the config, missing data, sizes that do not divide.
-    """
-    resolve(config, overrides)
-    init_source = follow_init(config, overrides, resumed)
-    data, source, evaluators, specs = open_data(config)
-    steps_per_epoch = specs[0].num_examples / config.data.batch_size
-    total_steps = configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")
-    if total_steps < 1:
-        raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
-    to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
-    parts = build_parts(config, total_steps, to_steps)
-    for name, section in config.evals.items():
-        partition.check_batch_size(section.batch_size, parts.mesh, path=f"evals.{name}.batch_size")
-    best = config.checkpoint.best_metric
-    known = tuple(f"{kind}/{name}/" for name in config.evals for kind in ("eval", "eval_average"))
-    if best and not best.startswith(known):
-        raise UserError(f"checkpoint.best_metric is {best!r}; expected METRIC after one of {', '.join(known)}")
-    if config.init.path and config.init.head == "keep":
-        keep_head(config, init_source, specs[0])
-    return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps, init_source)
-
-
-def _saved_config(folder: epath.Path) -> dict[str, Any] | None:
-    """The config of the run that goes on. Keys that it could not know have their defaults: what was done without them."""
-    saved = record.saved_config(folder)
-    return saved if saved is None or set(saved) != set(configs.SECTIONS) else complete_saved(saved)
-
-
 def run(
     config: ml_collections.ConfigDict,
     workdir: str | Path,
     *,
     overrides: list[tuple[str, str]] | None = None,
     quiet: bool = False,
+    wait: bool = False,
 ) -> RunResult:
     """Trains and evaluates as the config says, or resumes what `workdir` holds; leaves everything in `workdir`.
 
@@ -125,40 +70,72 @@ def run(
       workdir: a new or this run's own folder.
       overrides: (`a.b`, text) from `--config.a.b=text`.
       quiet: leave the console out.
+      wait: for another process that works in `workdir` to end; it is a mistake otherwise.
 
     Raises:
       UserError: anything the user can put right. Nothing is lost: checkpoints that were there stay.
       Interrupted: told to stop, and saved.
     """
-    began = time.perf_counter()
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
-    job = prepare(config, overrides, old := _saved_config(folder))
+    check_folder(folder)
+    # Before anything in it is looked at. Of several processes the first holds it for all.
+    alone = hold(Path(folder), wait=wait) if primary and "://" not in str(folder) else contextlib.nullcontext()
+    with alone:
+        return _run(config, folder, overrides, primary, quiet)
+
+
+def _run(
+    config: ml_collections.ConfigDict,
+    folder: epath.Path,
+    overrides: list[tuple[str, str]] | None,
+    primary: bool,
+    quiet: bool,
+) -> RunResult:
+    """As `run`, in a folder that is this run's alone."""
+    began = time.perf_counter()
+    job = prepare(config, overrides, old := saved_config(folder))
     record.check_workdir(folder, configs.to_dict(config), old)
+    if jax.process_count() > 1:
+        from vit_jax.agreement import facts
+
+        peers.agree("start", facts(job, folder))
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):
-        start_step = checkpointer.latest_step() or 0
-        if start_step >= job.total_steps and (folder / "run.json").exists():
-            if primary and not quiet:
-                print(f"{folder} holds this run already, finished at step {start_step}; nothing to train", flush=True)
-            scores = record.last_scores(folder) if primary else {}
-            return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
         try:
-            # What can fail before training has failed before the workdir is this run's, and another's no more.
-            ready = _bring_up(job, checkpointer, start_step) if start_step < job.total_steps else None
-            if primary:
-                record.claim_workdir(folder, configs.to_dict(config))
-            writers = metrics.make_writers(
-                folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
-            )
-            with writers:
-                if ready:
-                    _train(job, folder, checkpointer, ready, writers)
-            flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
-            return _finish(job, folder, flops, time.perf_counter() - began, primary)
+            return _run_job(job, folder, checkpointer, primary, quiet, began)
         except OSError as error:
+            if error.errno in NO_RIGHT:
+                raise record.no_right(folder, error) from error
             if error.errno not in NO_ROOM:
                 raise
             raise checkpointer.failure(f"a file in {error.filename or folder}", error) from error
+
+
+def _run_job(
+    job: Job, folder: epath.Path, checkpointer: Checkpointer, primary: bool, quiet: bool, began: float
+) -> RunResult:
+    """Trains a checked run from its last checkpoint to its end, if that is not behind it."""
+    start_step = checkpointer.latest_step() or 0
+    if start_step >= job.total_steps and (folder / "run.json").exists():
+        if primary and not quiet:
+            print(f"{folder} holds this run already, finished at step {start_step}; nothing to train", flush=True)
+        scores = record.last_scores(folder) if primary else {}
+        return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
+    record.check_writable(folder)
+    # What can fail before training has failed before the workdir is this run's, and another's no more.
+    ready = _bring_up(job, checkpointer, start_step) if start_step < job.total_steps else None
+    if primary:
+        record.claim_workdir(folder, configs.to_dict(job.config))
+    writers = metrics.make_writers(
+        folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
+    )
+    with writers:
+        if ready:
+            _train(job, folder, checkpointer, ready, writers)
+        else:  # killed between its last checkpoint and its result, before it removed those it does not keep
+            checkpointer.tidy()
+    flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
+    return _finish(job, folder, flops, time.perf_counter() - began, primary)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +164,8 @@ def _bring_up(job: Job, checkpointer: Checkpointer, start_step: int) -> Ready:
                 job.init_source.tensors.clear()  # gigabytes, which the run no longer needs
             state = job.parts.draw_state(params)
         train_step, flops = compiling.result()
+    # The first collective gives the others half a minute (Gloo), and compile caches make one process faster than another.
+    peers.wait_for_all("first step")
     return Ready(start_step, state, meta, fates, train_step, flops)
 
 

@@ -40,7 +40,7 @@ def normalise(value: Any, hint: Any) -> Any:
     """Brings a value to the form that a hint asks for: lists are tuples, 224 is (224, 224) where a pair belongs."""
     if isinstance(value, list):
         value = tuple(value)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 10**300:  # a larger one is no float, and told as such
         return float(value)
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)

@@ -158,11 +158,11 @@ class Program:
         config = ["--config=configs/quickstart.py:pretrain,smoke", f"--workdir={workdir}"]
         return config + [f"--config.{key}={value}" for key, value in values.items()]
 
-    def execute(self, words: list[str], *, devices: int = 1) -> Running:
-        """Starts Python with these arguments."""
+    def execute(self, words: list[str], *, devices: int = 1, **environment: str) -> Running:
+        """Starts Python with these arguments and, besides the caller's, these environment variables."""
         # Models this small compile for longer than they run.
         flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
-        env = self.env | {"XLA_FLAGS": flags}
+        env = self.env | {"XLA_FLAGS": flags} | environment
         self._started.append(Running([sys.executable, *words], env))
         return self._started[-1]
 

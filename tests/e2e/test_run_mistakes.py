@@ -61,6 +61,10 @@ OVERRIDES = {
         "checkpoint.best_metric is 'eval/tset/top1'; expected METRIC after one of eval/digits/",
     ),
     "no such weights": (["--config.init=missing.npz"], "missing.npz"),
+    "data folder that cannot be": (
+        ["--config.data.data_dir=/proc/none"],
+        "the data folder /proc/none cannot be made: ",
+    ),
     "negative seed": (["--config.seed=-1"], "config.seed is -1; expected int, 0 or more"),
 }
 CONFIGS = {

@@ -1,8 +1,11 @@
 """SIGTERM and Ctrl-C: the step is finished, the state saved, and the exit code says that the same command resumes."""
 
 import os
+import shlex
 import signal
+import sys
 import textwrap
+import time
 
 EXIT_INTERRUPTED = 75
 
@@ -31,9 +34,29 @@ def test_sigterm_and_ctrl_c_save_and_the_same_command_ends_bit_identical(program
     assert step < reading.steps(workdir)[-1] < 16
     assert "Traceback" not in stopped.err
 
-    finished = program.run(workdir, checkpoint=far_apart)
-    assert finished.code == 0, finished.err
+    # Its lines are worth nothing: one reader leaves after the first, the other's disk is full.
+    words = [sys.executable, "-m", "vit_jax.main", *program.command(workdir, checkpoint=far_apart)]
+    piped = f"{shlex.join(words)} 2>/dev/full <&- | head -1; exit ${{PIPESTATUS[0]}}"
+    bash = "import os, sys; os.execvp('bash', ['bash', '-c', sys.argv[1]])"
+    finished = program.execute(["-c", bash, piped]).finish()
+    assert finished.code == 0
+    assert (finished.out[:8], finished.out.count("\n")) == ("resuming", 1)
     reading.assert_same_run(workdir, undisturbed)
+
+
+def test_sigterm_while_it_compiles_ends_within_seconds_and_leaves_nothing(program, tmp_path):
+    workdir = tmp_path / "run"
+    words = ["-m", "vit_jax.main", *program.command(workdir)]
+    run = program.execute(words, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cold"))
+    run.wait_until((workdir / ".lock").exists)
+    time.sleep(1.5)  # it opens data, or compiles
+    sent = time.monotonic()
+    run.process.send_signal(signal.SIGTERM)
+    stopped = run.finish(30)
+    assert time.monotonic() - sent < 20  # on a busy machine; it takes a second
+    assert (stopped.code, stopped.err) == (EXIT_INTERRUPTED, "")
+    assert stopped.out.endswith("stopped at once; the same command resumes from the last checkpoint, if there is one\n")
+    assert not workdir.exists()
 
 
 def test_sigterm_before_training_ends_at_once_with_the_same_code_and_no_traceback(program, tmp_path):

@@ -1,6 +1,8 @@
 """Whose workdir it is: a finished run is left alone, another run's is refused, and nothing on disk changes."""
 
+import json
 import shutil
+import signal
 
 
 def test_a_finished_run_started_again_trains_nothing_and_changes_nothing(program, reading, undisturbed, tmp_path):
@@ -22,3 +24,42 @@ def test_a_workdir_of_a_different_run_is_refused_with_the_keys_that_differ(progr
     assert lines == ["data.batch_size: 120 -> 60", "model.dropout: 0.1 -> 0.2", "optim.lr: 0.002 -> 1.0"]
     assert "Traceback" not in refused.err
     assert reading.hash_of(undisturbed) == before
+
+
+def test_a_run_killed_after_its_last_save_keeps_no_more_checkpoints_than_one_that_was_not(
+    program, reading, undisturbed, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(undisturbed, workdir)
+    (workdir / "run.json").unlink()
+    kept = reading.steps(workdir)
+    shutil.copytree(workdir / "checkpoints" / str(kept[0]), workdir / "checkpoints" / "1")
+    again = program.run(workdir)
+    assert again.code == 0, again.err
+    assert reading.steps(workdir) == kept
+    assert json.loads((workdir / "run.json").read_text())["steps"] == 16
+
+
+def test_a_second_run_on_a_workdir_ends_at_once_and_disturbs_nothing(program, reading, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    first = program.start(workdir)
+    first.wait_until((workdir / ".lock").exists)
+    first.process.send_signal(signal.SIGSTOP)  # so that the others find it at work, however slow they are
+    before = reading.hash_of(workdir)
+    words = ["-m", "vit_jax.main", *program.command(workdir)]
+    others = [program.execute([*words, *more]) for more in ([], ["--config.seed=7"])]
+    requeued = program.execute(words, SLURM_RESTART_COUNT="1")
+    for refused in [other.finish(90) for other in others]:
+        assert refused.code == 2
+        assert refused.err.startswith(f"error: workdir {workdir} is used by process {first.process.pid} on ")
+        assert refused.err.count("\n") == 1
+    requeued.wait_until(lambda: "waiting for its end" in requeued.printed())
+    assert reading.hash_of(workdir) == before
+    first.process.send_signal(signal.SIGCONT)
+    finished = first.finish()
+    assert finished.code == 0, finished.err
+    reading.assert_same_run(workdir, undisturbed)
+    waited = requeued.finish()
+    assert waited.code == 0, waited.err
+    assert "finished at step 16; nothing to train" in waited.out
+    assert not (workdir / ".lock").exists()

@@ -211,6 +211,28 @@ def test_a_rate_that_diverges_is_not_chosen_and_blocks_nothing(program, digits_d
     assert made.code == 0, made.printed
 
 
+FULL = """
+import errno, os, runpy, sys
+from vit_jax.sweeps import drive
+def full(folder, *_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "job.json"))
+drive.write_job = full
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_full_disk_ends_the_driver_with_one_message(program, digits_dir, tmp_path):
+    config = "configs/finetune.py:dataset=cifar10,variant=B/16,smoke,lr=0.01,seeds=1"
+    command = words(config, tmp_path / "s", **tiny(data__data_dir=digits_dir, train__duration=4))
+    stopped = program.execute(["-c", FULL, *command]).finish()
+    assert stopped.code == 2
+    (line,) = stopped.err.splitlines()
+    assert line.startswith(f"error: {tmp_path}/s/runs/")
+    assert line.endswith("/job.json could not be written: No space left on device; make room and try again")
+    assert "stopped: what ran has saved; the same command goes on" in stopped.out
+
+
 def test_few_shot_probes_of_a_run_make_a_table(program, undisturbed, digits_dir, tmp_path):
     config = f"configs/fewshot.py:init={undisturbed},sets=digits,shots=1+5+1000,seeds=2"
     command = [

@@ -226,17 +226,18 @@ sys.path[:0] = [{root!r}, {here!r}]
 import jax
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
-from vit_jax import partition
-partition.initialize_processes({address!r}, 2, int(sys.argv[1]))
+from vit_jax import partition, peers
 import numpy as np
 from conftest import forward
 from vit_jax.evals.scorecard import Scorecard
-mesh = partition.make_mesh()
-assert mesh.size == 4
-evaluator = Scorecard(split="test", dataset={folder!r}, resolution=(8, 8), batch_size=8)
-evaluator.open()
-params = {{"kernel": np.load({kernel!r})}}
-print(json.dumps(evaluator(partition.put_tree(params, partition.param_sharding(params, mesh)), forward, None, mesh)))
+with peers.joined({address!r}, 2, int(sys.argv[1])):
+    mesh = partition.make_mesh()
+    assert mesh.size == 4
+    evaluator = Scorecard(split="test", dataset={folder!r}, resolution=(8, 8), batch_size=8)
+    evaluator.open()
+    params = {{"kernel": np.load({kernel!r})}}
+    params = partition.put_tree(params, partition.param_sharding(params, mesh))
+    print(json.dumps(evaluator(params, forward, None, mesh)))
 """
 
 

@@ -47,21 +47,46 @@ def test_a_sweep_given_twice_is_no_comparison(tmp_path):
 def test_every_result_that_cannot_be_used_is_named_at_once(tmp_path):
     sweep_in(tmp_path)
     write_run(tmp_path, result("cifar10", 0.9))
-    torn = write_run(tmp_path, result("cifar10", 0.9, seed=1)) / "result.json"
-    torn.write_text(torn.read_text()[:100])
     write_run(tmp_path, result("digitz", 0.9))
     write_run(tmp_path, result("digits", 0.9, lr=0.02))
     write_run(tmp_path, result("digits", 0.9, seed=7))
     write_run(tmp_path, result("oxford_iiit_pet", 0.9, metric="top5"))
     said = refused(tmp_path).splitlines()
-    assert said[0].startswith("5 result files cannot be used")
+    assert said[0].startswith("4 result files cannot be used")
     found = "\n".join(said[1:])
-    assert f"{torn} is damaged" in found
     assert "task 'digitz' is not in the sweep; did you mean 'digits'?" in found
     assert "candidate optim.lr=0.02 is not in the sweep, which tries [0.001, 0.003, 0.01, 0.03]" in found
     assert "seed 7 is not in the sweep, which runs [0, 1, 2]" in found
     assert "no number for the sweep's metric 'top1'; it has top5" in found
-    assert len(said) == 6
+    assert len(said) == 5
+
+
+DEEP = "[" * 100_000
+DAMAGES = ("", "3", "[]", '"x"', "null", "{", DEEP, '{"task": "cifar10"}', "\udcff{}", '{"a": 1e999, "b": NaN}')
+
+
+@pytest.mark.parametrize("text", DAMAGES, ids=range(len(DAMAGES)))
+def test_a_damaged_result_is_named_on_the_page_and_left_out(tmp_path, text):
+    sweep_in(tmp_path)
+    for seed in (0, 1):
+        write_run(tmp_path, result("cifar10", 0.9, seed=seed))
+    torn = write_run(tmp_path, result("cifar10", 0.1, seed=2)) / "result.json"
+    torn.write_text(text, errors="surrogateescape")
+    (entry,) = collect([tmp_path])
+    assert entry.tasks[0].by_seed() == {0: 0.9, 1: 0.9}
+    (said,) = entry.damaged
+    assert str(torn) in said
+    assert said.endswith("; remove it, and the run is done again")
+    progress = write_report([tmp_path], tmp_path / "page")
+    assert progress.damaged == (said,)
+    assert f"Left out: {torn}" in (tmp_path / "page" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("text", DAMAGES, ids=range(len(DAMAGES)))
+def test_a_damaged_sweep_is_one_message(tmp_path, text):
+    sweep_in(tmp_path)
+    (tmp_path / "sweep.json").write_text(text, errors="surrogateescape")
+    assert refused(tmp_path).startswith(f"{tmp_path}/sweep.json ")
 
 
 def test_a_run_is_never_counted_twice(tmp_path):
@@ -80,11 +105,30 @@ def test_a_result_of_another_tasks_folder_is_refused(tmp_path):
     assert "of task 'digits' and lies in the folder of 'cifar10'" in refused(tmp_path)
 
 
-def test_a_result_with_fields_of_another_type_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"scores": [0.9]},
+        {"scores": {"top1": "0.9"}},
+        {"scores": {"top1": True}},
+        {"seed": 1.5},
+        {"num_examples": 10**400},
+        {"resolution": [384]},
+        {"class_names": "cat"},
+        {"phase": "test"},
+        {"splits": None},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_result_with_other_fields_or_types_is_left_out(tmp_path, changed):
     sweep_in(tmp_path)
     file = write_run(tmp_path, result("cifar10", 0.9)) / "result.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"scores": [0.9]}))
-    assert "scores is [0.9]; expected dict" in refused(tmp_path)
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    (entry,) = collect([tmp_path])
+    assert entry.runs == []
+    assert f"{file} is damaged or of another version" in entry.damaged[0]
+    assert next(iter(changed)) in entry.damaged[0]
 
 
 def test_final_runs_must_have_one_candidate(tmp_path):
@@ -182,6 +226,16 @@ def test_missing_and_damaged_predictions_and_mistakes_are_notes_on_the_page(tmp_
     write_mistakes(outside)
     listed = json.loads((outside / "mistakes" / "mistakes.json").read_text())
     (outside / "mistakes" / "mistakes.json").write_text(json.dumps([listed[0] | {"file": "../../secret.png"}]))
+    for lr, text in (
+        (0.001, DEEP),
+        (0.003, "3"),
+        (0.01, '[{"file": "00.png", "label": 0, "predicted": 1, "confidence": []}]'),
+    ):
+        dev = write_run(tmp_path, result("digits", 0.5, phase="dev", lr=lr))
+        write_mistakes(dev)
+        (dev / "mistakes" / "mistakes.json").write_text(text)
+        (entry,) = collect([tmp_path])
+        assert "mistakes.json cannot be read" in outcomes([entry.tasks[2].dev[-1]], "top1").notes[-1]
     write_report([tmp_path], tmp_path / "page")
     page = (tmp_path / "page" / "index.html").read_text()
     assert "seed 0: no predictions.npz, so no accuracy by class" in page

@@ -21,7 +21,7 @@ from vit_jax.report import paper
 from vit_jax.report.collect import collect
 from vit_jax.report.formats import to_csv, to_latex, to_markdown
 from vit_jax.report.layouts import make_tables
-from vit_jax.report.table import Cell, percent
+from vit_jax.report.table import Cell, Head, Table, percent
 
 
 def tables(*folders):
@@ -267,3 +267,23 @@ def test_the_best_number_is_bold_in_both(tmp_path):
     assert "**95.4**" in to_markdown(table)
     assert r"\textbf{95.4}" in to_latex(table)
     assert "**90.8**" not in to_markdown(table)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r@", " \n-"])
+def test_names_that_a_spreadsheet_would_run_are_texts_in_csv_and_stay_on_their_line(start):
+    odd = f'{start}HYPERLINK("a",1)\r\n2'
+    head = Head(odd, "sweep", group=odd)
+    table = Table(
+        "t", odd, odd, (head,), (head,), ((Cell(-1.25, unfinished=""),),), notes=(f"{odd}\r\\input{{x}}\x85y",)
+    )
+    text = to_csv(table)
+    assert text.count("\n") == 2
+    assert "\r" not in text
+    header, row = csv.reader(io.StringIO(text))
+    safe = "'" + start.strip() + 'HYPERLINK("a",1) 2'
+    assert header == ["group", safe, "kind", safe, f"{safe} std", f"{safe} seeds", "unfinished"]
+    assert row == [safe, safe, "sweep", "-1.25", "", "", ""]  # a number is a number
+    lines = to_latex(table).split("\n")
+    assert [line for line in lines if "input" in line] == [lines[0]]
+    assert lines[0].startswith("% ")
+    assert not {"\r", "\x85", "\x0b", "\x0c"} & set(to_latex(table))

@@ -2,17 +2,13 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from made import leave_result, result_of
 
-from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vit_jax.sweeps import drive as driving
-from vit_jax.sweeps.drive import claim, collect, drive, hold, without_data
+from vit_jax.sweeps.drive import claim, collect, drive, without_data
 from vit_jax.sweeps.grid import Grid, _described, load_grid
 from vit_jax.sweeps.job import OUTCOME_FILE, read_outcome, write_job
 from vit_jax.sweeps.job import main as job_main
@@ -195,24 +191,6 @@ def test_a_damaged_result_is_named(grid, tmp_path):
         file.write_text(text)
         with pytest.raises(UserError, match=r"result\.json .*remove it"):
             collect(grid, tmp_path, {})
-
-
-def test_two_drivers_cannot_share_a_folder(tmp_path):
-    attempt = f"""
-from pathlib import Path
-from vit_jax.sweeps.drive import hold
-with hold(Path({str(tmp_path / "s")!r})):
-    print("held")
-"""
-
-    def other():
-        root = Path(__file__).parents[2]
-        return subprocess.run([sys.executable, "-c", attempt], cwd=root, capture_output=True, text=True, check=False)
-
-    with hold(tmp_path / "s"):
-        refused = other()
-    assert f"is being swept by process {os.getpid()} on " in refused.stderr
-    assert other().stdout == "held\n"
 
 
 def test_another_sweep_on_the_same_folder_is_refused(grid, tmp_path):

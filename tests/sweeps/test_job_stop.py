@@ -1,30 +1,50 @@
-"""A run that is told to stop stops."""
+"""How a run of a sweep ends before it trains: told to stop, it says so; crashed, it says nothing and is counted as crashed."""
 
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
-PROGRAM = """
-import signal, time
-from vit_jax.sweeps.job import stop
-signal.signal(signal.SIGTERM, stop)
-try:
-    print("ready", flush=True)
-    time.sleep(60)
-except KeyboardInterrupt:
-    print("swallowed", flush=True)
-try:
-    time.sleep(60)
-except KeyboardInterrupt:
-    print("heard", flush=True)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-"""
+import pytest
+
+from vit_jax.process import EXIT_INTERRUPTED
+from vit_jax.sweeps import job
+from vit_jax.sweeps.job import read_outcome, write_job
+
+ROOT = Path(__file__).parents[2]
 
 
-def test_one_sigterm_is_heard_though_the_first_exception_is_swallowed():
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=30)
-    assert out == "swallowed\nheard\n"
-    assert process.returncode == 0
+@pytest.mark.slow
+def test_a_run_that_is_told_to_stop_before_it_trains_leaves_that_as_its_outcome(
+    grid, config_file, tmp_path, monkeypatch
+):
+    run = grid.dev_runs("a")[0]
+    place = run.folder(tmp_path)
+    config_file.write_text(config_file.read_text() + "\nimport os, time\ntime.sleep(60 * ('SLOW' in os.environ))\n")
+    write_job(place, run, "final")
+    monkeypatch.setenv("SLOW", "1")
+    command = [sys.executable, "-m", "vit_jax.sweeps.job", str(place)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+        while not (place / ".lock").exists():
+            assert running.poll() is None
+        time.sleep(0.5)  # it now sleeps in its config
+        running.send_signal(signal.SIGTERM)
+        assert running.stdout.read() == "stopped; the same command goes on\n"
+    assert running.returncode == EXIT_INTERRUPTED
+    assert read_outcome(place) == (EXIT_INTERRUPTED, "stopped; the same command goes on")
+    assert not (place / ".lock").exists()
+
+
+def test_a_run_that_crashes_leaves_no_outcome(grid, tmp_path, monkeypatch):
+    run = grid.dev_runs("a")[0]
+    place = run.folder(tmp_path)
+    write_job(place, run, "final")
+
+    def crash(_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(job, "_work", crash)
+    with pytest.raises(RuntimeError):
+        job.main([str(place)])
+    assert read_outcome(place) is None  # as an interrupted run it would be started again for ever

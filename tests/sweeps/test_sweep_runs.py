@@ -90,6 +90,17 @@ def test_several_keys_make_every_combination(grid):
     ]
 
 
+def test_a_value_with_letters_that_no_workdir_can_have_is_spelt_in_the_folder_s_name(grid):
+    splits = dataclasses.replace(grid.sweep, candidates={"data.split": ("train[:50%]", "a/b", "train")})
+    runs = Grid(splits, grid.configs, (), "train").dev_runs("a")
+    assert [run.name for run in runs] == [
+        "dev-splittrain%5B:50%%5D-seed0",
+        "dev-splita%2Fb-seed0",
+        "dev-splittrain-seed0",
+    ]
+    assert runs[0].overrides[-2] == ("data.split", "train[:50%]")
+
+
 def test_a_task_without_data_has_no_runs(grid):
     tasks = (dataclasses.replace(grid.sweep.tasks[0], missing="not prepared"), grid.sweep.tasks[1])
     without = Grid(dataclasses.replace(grid.sweep, tasks=tasks), grid.configs, (), "train")

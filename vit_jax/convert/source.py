@@ -24,7 +24,8 @@ from vit_jax.convert.npz import read_npz
 from vit_jax.convert.safetensor import INDEX, read_safetensors
 from vit_jax.convert.torch_source import open_torch
 from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, open_regular, read_json, read_regular
-from vit_jax.train.checkpoint import FOLDER, read_params, run_folder
+from vit_jax.train.checkpoint import read_params
+from vit_jax.train.folders import FOLDER, run_folder
 from vit_jax.types import UserError, printable
 
 

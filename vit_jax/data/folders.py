@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -68,6 +69,10 @@ class FolderSource:
         """Examples `start` to `stop` (excluded) alone."""
         spec = self.spec._replace(num_examples=len(self._paths[start:stop]), class_counts=())
         return FolderSource(spec, self.folder, self._paths[start:stop], self._labels[start:stop])
+
+    def fingerprint(self) -> bytes:
+        """Hash of all paths and labels."""
+        return hashlib.sha256("\0".join(self._paths).encode(errors="surrogateescape") + self._labels.tobytes()).digest()
 
     def num_bytes(self) -> int:
         """Bytes of all files; one that is not there has none."""

@@ -19,6 +19,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from etils import epath
+
 from vit_jax.data import fingerprints, idx, tensorflow_free
 from vit_jax.data.descriptions import check_prepared
 from vit_jax.files import is_full
@@ -68,8 +70,15 @@ def prepare(name: str, source: str = "", data_dir: str = "") -> Prepared:
     Raises:
       UserError: an unknown name, bad idx files, no room, or TensorFlow, network or manual download missing.
     """
-    builder = _make_builder(name, find_data_dir(data_dir))
+    builder = _make_builder(name, folder := find_data_dir(data_dir))
     existed = _is_prepared(builder)
+    try:
+        if not existed:
+            epath.Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the data folder {folder} cannot be made: {error}; name another one with data_dir, or in TFDS_DATA_DIR"
+        ) from error
     notes: list[str] = []
     if existed and builder.info.file_format and builder.info.file_format.value != "array_record":
         raise UserError(tfrecord_message(builder.info.full_name, builder.data_dir))

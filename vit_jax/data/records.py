@@ -3,6 +3,7 @@ data.sources."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -127,6 +128,11 @@ class TfdsSource:
             logging.getLogger(__name__).debug("no labels beside the shards of %s: %s", self.folder, error)
         chunks = [range(i, min(i + CHUNK, len(self))) for i in range(0, len(self), CHUNK)]
         return np.array([label for chunk in chunks for _, label, _ in self.read_many(chunk)], np.int32)
+
+    def fingerprint(self) -> bytes:
+        """Hash of the names and sizes of all files."""
+        files = sorted((file.name, file.stat().length) for file in epath.Path(self.folder).iterdir())
+        return hashlib.sha256(repr(files).encode(errors="surrogateescape")).digest()
 
     def _read_record(self, index: int) -> bytes:
         """One record, or nothing if its checksum is wrong."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,11 @@ class SubsetSource:
     def whole(self, indices: Sequence[int]) -> list[int]:
         """Indices into the whole source."""
         return [int(i) for i in self.indices[np.asarray(indices, np.int64)]]
+
+    def fingerprint(self) -> bytes:
+        """Of the whole source, where it has one, with the indices."""
+        whole = getattr(self.source, "fingerprint", bytes)()
+        return hashlib.sha256(whole + self.indices.tobytes()).digest()
 
     def read(self, index: int) -> tuple[bytes, Label, str]:
         """Example `index` of the subset."""

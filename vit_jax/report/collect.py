@@ -29,19 +29,6 @@ from vit_jax.sweeps.results import (
 from vit_jax.types import UserError, nearest
 
 Candidate = Mapping[str, Any]
-# What the page relies on; a result may be of another version, or edited.
-FIELDS = {
-    "task": str,
-    "candidate": dict,
-    "seed": int,
-    "scores": dict,
-    "average_scores": dict,
-    "splits": dict,
-    "preprocessing": dict,
-    "surroundings": dict,
-    "num_examples": int,
-    "train_flops": int,
-}
 
 
 class Run(NamedTuple):
@@ -117,12 +104,14 @@ class Entry:
       label: its row's name, told apart from the other sweeps'.
       sweep: what was asked for.
       tasks: in the sweep's order.
+      damaged: what is wrong with the result files that cannot be read; their runs are left out.
     """
 
     folder: Path
     label: str
     sweep: Sweep
     tasks: tuple[TaskRuns, ...]
+    damaged: tuple[str, ...] = ()
 
     @property
     def runs(self) -> list[Run]:
@@ -159,7 +148,7 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
     """Reads sweeps in the order given.
 
     Raises:
-      UserError: no sweep, the same one twice, or results that are damaged or another sweep's: all of them are named.
+      UserError: no sweep, the same one twice, or results that are another sweep's: all of them are named.
     """
     twice = [str(folder) for folder, times in Counter(f.resolve() for f in folders).items() if times > 1]
     if twice:
@@ -180,18 +169,23 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
     times = Counter(sweep.label for _, sweep in sweeps)
     labels = [s.label if times[s.label] == 1 else f"{s.label} ({f.resolve().name})" for f, s in sweeps]
     labels = [label if labels.count(label) == 1 else f"{label} #{n}" for n, label in enumerate(labels, start=1)]
-    return [Entry(folder, label, sweep, tasks) for label, (folder, sweep, tasks) in zip(labels, read, strict=True)]
+    return [
+        Entry(folder, label, sweep, tasks, damaged)
+        for label, (folder, sweep, (tasks, damaged)) in zip(labels, read, strict=True)
+    ]
 
 
-def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[TaskRuns, ...]:
+def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[tuple[TaskRuns, ...], tuple[str, ...]]:
+    """The runs of every task, and what is wrong with the files that cannot be read; what contradicts goes to `mistakes`."""
     dev: dict[str, list[Run]] = {task.name: [] for task in sweep.tasks}
     final: dict[str, list[Run]] = {task.name: [] for task in sweep.tasks}
     seen: dict[tuple[str, str, str, int], Path] = {}
+    damaged: list[str] = []
     for file in sorted((folder / "runs").glob(f"*/*/{RESULT_FILE}")):
         try:
             result = read_result(file.parent)
-        except (UserError, OSError, UnicodeDecodeError) as error:
-            mistakes.append(str(error))
+        except UserError as error:
+            damaged.append(str(error))
             continue
         if result is None:
             continue
@@ -215,26 +209,22 @@ def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[TaskRu
         for task in sweep.tasks
     ]
     # What was finished before its data went away stands.
-    return tuple(
+    tasks = tuple(
         dataclasses.replace(runs, task=dataclasses.replace(runs.task, missing=""))
         if {run.result.seed for run in runs.final} == set(sweep.seeds)
         else runs
         for runs in found
     )
+    return tasks, tuple(damaged)
 
 
 def _what_is_wrong(result: Result, sweep: Sweep, file: Path) -> str:
     """Why a result is not this sweep's, "" where it is."""
-    for field, kind in FIELDS.items():
-        if not isinstance(getattr(result, field), kind):
-            return f"{field} is {getattr(result, field)!r}; expected {kind.__name__}; another version wrote it"
     names = [task.name for task in sweep.tasks]
     if result.task not in names:
         return f"task {result.task!r} is not in the sweep; {nearest(str(result.task), names)}"
     if result.task != file.parent.parent.name:
         return f"it is of task {result.task!r} and lies in the folder of {file.parent.parent.name!r}"
-    if result.phase not in ("dev", "final"):
-        return f"phase {result.phase!r} is neither dev nor final"
     for key, value in result.candidate.items():
         tried = sweep.candidates.get(key, ())
         if value not in tried:

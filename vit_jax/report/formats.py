@@ -39,16 +39,16 @@ def to_csv(table: Table) -> str:
     header += [f"{name} std" for name in names] + [f"{name} seeds" for name in names] + ["unfinished"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(map(_plain, header))
     for head, line in zip(table.rows, table.cells, strict=True):
         kind = head.kind
         whole = [cell if not cell.unfinished else Cell() for cell in line]
         lacking = [f"{n}: {cell.unfinished}" for n, cell in zip(names, line, strict=True) if cell.unfinished]
-        row = [head.group, head.title, kind]
+        row = [_plain(head.group), _plain(head.title), kind]
         row += [_digits(cell.value) for cell in whole]
         row += [_digits(cell.std) for cell in whole]
         row += [str(cell.num) if cell.num else "" for cell in whole]
-        writer.writerow([*row, "; ".join(lacking)])
+        writer.writerow([*row, _plain("; ".join(lacking))])
     return out.getvalue()
 
 
@@ -71,7 +71,8 @@ def to_latex(table: Table) -> str:
     """A `table*` with booktabs' rules (packages: booktabs, graphicx), the best numbers bold, notes as comments."""
     upright = len(table.columns) >= MANY_COLUMNS
     head = [rf"\rotatebox{{90}}{{{_tex(c.title)}}}" if upright else _tex(c.title) for c in table.columns]
-    lines = [*(f"% {note}".replace("\n", " ") for note in table.notes), r"\begin{table*}", r"\centering"]
+    # TeX ends a comment at other characters than a newline, too.
+    lines = [*(f"% {' '.join(note.split())}" for note in table.notes), r"\begin{table*}", r"\centering"]
     lines += [rf"\caption{{{_tex(table.caption)}}}", rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
     if any(group for group, _ in table.column_groups):
         spans = (rf"\multicolumn{{{span}}}{{c}}{{{_tex(group)}}}" for group, span in table.column_groups)
@@ -98,6 +99,12 @@ FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 def _full(head: Head) -> str:
     """A column's name on one line: a mean says that it is one."""
     return f"{head.group}: {head.title}" if head.kind == "mean" and head.group else head.title
+
+
+def _plain(text: str) -> str:
+    """A name on one line, which spreadsheets take for a text: what begins like a formula gets an apostrophe before it."""
+    text = " ".join(text.split())
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _digits(value: float | None) -> str:

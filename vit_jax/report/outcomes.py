@@ -8,14 +8,13 @@ Called by: report.tasks.
 from __future__ import annotations
 
 import dataclasses
-import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from vit_jax.files import open_regular, read_json_value
 from vit_jax.report.collect import Run
 from vit_jax.sweeps.results import MISTAKES_DIR, PREDICTIONS_FILE
 
@@ -145,9 +144,9 @@ def _count(run: Run, num_classes: int, metric: str) -> np.ndarray | str:
     if not file.exists():
         return f"no {PREDICTIONS_FILE}, so no accuracy by class"
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as saved:
+        with open_regular(file) as opened, np.load(opened, allow_pickle=False) as saved:
             label, predicted = (np.asarray(saved[key]) for key in ("label", "predicted"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of zipfile, zlib and numpy, whatever a damaged file makes them raise
         return f"{PREDICTIONS_FILE} cannot be read ({type(error).__name__})"
     if label.ndim != 1 or label.shape != predicted.shape or not {label.dtype.kind, predicted.dtype.kind} <= set("iu"):
         return f"{PREDICTIONS_FILE} holds no pairs of labels"
@@ -170,9 +169,9 @@ def _mistakes(run: Run) -> tuple[Mistake, ...] | str:
     if not file.exists():
         return ()
     try:
-        listed = json.loads(file.read_text())
+        listed = read_json_value(file)
         found = [_mistake(folder, item, run.result.class_names) for item in listed[:NUM_MISTAKES]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         return f"mistakes.json cannot be read ({type(error).__name__})"
     missing = [mistake.file.name for mistake in found if not mistake.file.is_file()]
     if missing:
@@ -186,7 +185,8 @@ def _mistake(folder: Path, item: dict[str, Any], names: Sequence[str]) -> Mistak
         raise ValueError("an image outside its folder")
     label, predicted = (_name(item[key], names) for key in ("label", "predicted"))
     place = folder / file
-    return Mistake(place, label, predicted, float(item["confidence"]), str(item.get("name", "")), _is_small(place))
+    small = place.is_file() and _is_small(place)
+    return Mistake(place, label, predicted, float(item["confidence"]), str(item.get("name", "")), small)
 
 
 def _name(label: int | str, names: Sequence[str]) -> str:
@@ -195,5 +195,6 @@ def _name(label: int | str, names: Sequence[str]) -> str:
 
 def _is_small(file: Path) -> bool:
     """By the width in a PNG's header."""
-    head = file.read_bytes()[:24] if file.is_file() else b""
+    with open_regular(file) as opened:
+        head = opened.read(24)
     return head[1:4] == b"PNG" and int.from_bytes(head[16:20], "big") <= SMALL_PX

@@ -38,10 +38,11 @@ class Section(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Runs done of those that the sweeps ask for."""
+    """Runs done of those that the sweeps ask for, and what is wrong with files that were left out."""
 
     done: int
     expected: int
+    damaged: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -84,7 +85,8 @@ def render(entries: Sequence[Entry], to: Path, *, refresh_s: int = 0) -> tuple[d
         for table in section.tables
         for ending, write in FORMATS.items()
     }
-    progress = Progress(sum(e.done for e in entries), sum(e.expected for e in entries))
+    damaged = tuple(text for entry in entries for text in entry.damaged)
+    progress = Progress(sum(e.done for e in entries), sum(e.expected for e in entries), damaged)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

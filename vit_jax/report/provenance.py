@@ -44,7 +44,7 @@ def facts(entries: Sequence[Entry]) -> list[Fact]:
 def warnings(entries: Sequence[Entry]) -> list[str]:
     """What makes the numbers of one table hard to compare: several versions, changed files, different pictures."""
     runs = [(entry, run) for entry in entries for run in entry.runs]
-    found = []
+    found = [f"Left out: {damaged}" for entry in entries for damaged in entry.damaged]
     for name, read in COMPARED.items():
         where: dict[str, dict[str, None]] = {}
         for entry, run in runs:

@@ -83,6 +83,7 @@ def state_of(folders: Sequence[Path]) -> State:
 
 
 def _said(progress: Progress) -> str:
+    left = "".join(f"\nleft out: {text}" for text in progress.damaged)
     if progress.finished:
-        return f"page written: all {progress.expected} runs are done"
-    return f"page written: {progress.done} of {progress.expected} runs done"
+        return f"page written: all {progress.expected} runs are done{left}"
+    return f"page written: {progress.done} of {progress.expected} runs done{left}"

@@ -98,7 +98,7 @@ def cost_of(run: Run, traced: dict[str, int]) -> Cost:
     """
     if run.kind == "fewshot":
         return _cost_of_probe(run)
-    from vit_jax.run import prepare
+    from vit_jax.job import prepare
 
     config: Any = configs.load(run.config)
     job = prepare(config, list(run.overrides))

@@ -8,16 +8,13 @@ Called by: scripts/sweep.py.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from vit_jax.locks import LOCK_FILE
+from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vit_jax.sweeps.executors import Executor
 from vit_jax.sweeps.grid import Grid, Run, identity_of
 from vit_jax.sweeps.job import LOG_FILE, Keep, read_outcome, write_job
@@ -46,29 +43,6 @@ class Progress:
     began: int
 
 
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keeps a sweep's folder to one driver.
-
-    Raises:
-      UserError: another driver has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".driver", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise UserError(
-                f"workdir {folder} is being swept by {lock.read().strip() or 'another process'}; wait for it, stop it, or "
-                "give another --workdir"
-            ) from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        yield
-
-
 def claim(folder: Path, grid: Grid) -> None:
     """Makes a folder this sweep's, or checks that it is: seeds and tasks may be added, all else has to be as it was.
 
@@ -76,7 +50,8 @@ def claim(folder: Path, grid: Grid) -> None:
       UserError: it holds another sweep, or something else.
     """
     if not (folder / SWEEP_FILE).exists():
-        others = sorted(p.name for p in folder.iterdir() if p.name != ".driver") if folder.exists() else []
+        locks = (LOCK_FILE, ".driver")  # the second is of older versions
+        others = sorted(p.name for p in folder.iterdir() if p.name not in locks) if folder.exists() else []
         if others:
             raise UserError(
                 f"workdir {folder} is not empty and holds no sweep (found {', '.join(others[:5])}); give a new one"

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import re
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,10 +58,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its folder: `final-lr0.01-seed0`."""
-        return "-".join(
-            [self.phase, *(f"{k.split('.')[-1]}{v}" for k, v in self.candidate.items()), f"seed{self.seed}"]
-        )
+        """Of its folder: `final-lr0.01-seed0`. Letters that a folder of checkpoints cannot have are spelt as URLs spell them."""
+        parts = [self.phase, *(f"{k.split('.')[-1]}{v}" for k, v in self.candidate.items()), f"seed{self.seed}"]
+        return re.sub(r"[*?\[\]\\/\x00-\x1f\x7f]", lambda found: f"%{ord(found[0]):02X}", "-".join(parts))
 
     @property
     def key(self) -> str:

@@ -3,17 +3,12 @@
 FOLDER/job.json says what to run; FOLDER/result.json, written last, what it came to; FOLDER/outcome.json how the process
 ended, with the exit codes of `main`: 0 done, 2 something the user can put right, 75 stopped and saved. Only one process
 works in a folder: a second one waits for the first to end, and then has nothing to do, or goes on where it stopped.
-
-Called by: sweeps.executors, sweeps.slurm_job.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import fcntl
-import json
 import math
 import os
 import shlex
@@ -22,37 +17,65 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from vit_jax import config as configs
-from vit_jax.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, prepare_process
-from vit_jax.record import surroundings, write_json
+from vit_jax.files import read_json
+from vit_jax.locks import hold
+from vit_jax.process import (
+    EXIT_INTERRUPTED,
+    EXIT_USER_ERROR,
+    before_end,
+    begin,
+    finish,
+    first_paragraph,
+    prepare_process,
+)
+from vit_jax.record import read_run, surroundings, write_json
 from vit_jax.sweeps.grid import Run, identity_of, probe_config
-from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_result, write_result
+from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_as, read_result, write_result
 from vit_jax.types import UserError
 
 Keep = Literal["final", "all", "none"]  # runs whose checkpoints stay when they are done
 JOB_FILE, OUTCOME_FILE, LOG_FILE = "job.json", "outcome.json", "log.txt"
-AGAIN_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a process of a sweep is asked for; `job.json`.
+
+    Args:
+      run: which run.
+      identity: of what it was asked to be.
+      keep: whether its checkpoints stay when it is done.
+    """
+
+    run: Run
+    identity: str
+    keep: bool
 
 
 def write_job(folder: Path, run: Run, keep: Keep) -> None:
     """Leaves what `python -m vit_jax.sweeps.job FOLDER` needs, and removes what an earlier process said of its end."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
-    asked = {"run": dataclasses.asdict(run), "identity": identity_of(run), "keep": keep in ("all", run.phase)}
-    write_json(folder / JOB_FILE, asked)
+    write_json(folder / JOB_FILE, dataclasses.asdict(Job(run, identity_of(run), keep in ("all", run.phase))))
 
 
 def read_outcome(folder: Path) -> tuple[int, str] | None:
-    """Exit code and message of the last process that came to an end of its own; None where it was killed, or runs."""
+    """Exit code and message of the last process that came to an end of its own; None where it was killed, or runs, or what it
+    left is damaged."""
     file = folder / OUTCOME_FILE
     if not file.exists():
         return None
-    found = json.loads(file.read_text())
-    return found["code"], found["message"]
+    try:
+        found = read_json(file)
+    except UserError:
+        return None
+    code, message = found.get("code"), found.get("message")
+    return (code, message) if isinstance(code, int) and isinstance(message, str) else None
 
 
 def is_over(folder: Path) -> bool:
@@ -63,46 +86,26 @@ def is_over(folder: Path) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=first_paragraph(__doc__))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cores", default="", help="numbers of the cores to run on, 0,1,2; default all")
     parser.add_argument("--parent", type=int, default=0, help="process without which this one stops, and saves")
     flags = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, stop)  # while training, the loop has its own
     if flags.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in flags.cores.split(",")})
     if flags.parent:
         threading.Thread(target=_stop_without, args=(flags.parent,), daemon=True).start()
-    code, message = EXIT_INTERRUPTED, "stopped; the same command goes on"
-    with contextlib.suppress(KeyboardInterrupt), only_one(flags.folder):
+
+    def write_outcome(code: int, message: str) -> None:
+        write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
+
+    with hold(flags.folder, wait=True):
         (flags.folder / OUTCOME_FILE).unlink(missing_ok=True)  # a requeued job's last start left one
-        try:
+        with before_end(write_outcome):
             code, message = _work(flags.folder)
-        finally:  # before another process may work here
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
+        write_outcome(code, message)  # before another process may work here
     print(message, file=sys.stderr if code == EXIT_USER_ERROR else sys.stdout, flush=True)
     return code
-
-
-def stop(number: int, frame: object) -> None:
-    """Handler of SIGTERM: stops as Ctrl-C does, and asks again until that is heard.
-
-    Python swallows what is raised while its garbage collector calls back, and jax has such a callback: of a run that was told
-    to stop as it compiled, one in a few trained on.
-    """
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
-    raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Waits until no other process works in a folder, and keeps others out."""
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel, however the process ends
-        yield
 
 
 def _stop_without(parent: int) -> None:
@@ -115,11 +118,10 @@ def _stop_without(parent: int) -> None:
 def _work(folder: Path) -> tuple[int, str]:
     from vit_jax.train.loop import Interrupted, NonFinite
 
-    job = json.loads((folder / JOB_FILE).read_text())
-    run = Run(**job["run"] | {"overrides": tuple(tuple(pair) for pair in job["run"]["overrides"])})
     try:
-        identity = identity_of(run)
-        if identity != job["identity"]:
+        job = read_as(Job, folder / JOB_FILE, "start the sweep again, which writes it anew")
+        run, identity = job.run, identity_of(job.run)
+        if identity != job.identity:
             raise UserError(
                 f"{run.config} has changed since the sweep was started; undo the change and start the sweep again, or give "
                 "what it is now a --workdir of its own"
@@ -128,7 +130,7 @@ def _work(folder: Path) -> tuple[int, str]:
         if done is None:
             prepare_process()
             write_result(folder, (_probe if run.kind == "fewshot" else _train)(folder, run, identity))
-        if not job["keep"]:
+        if not job.keep:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return 0, "done"
     except Interrupted as stopped:
@@ -148,7 +150,7 @@ def _train(folder: Path, run: Run, identity: str) -> Result:
 
     config = configs.load(run.config)
     train(config, folder, overrides=list(run.overrides))
-    made = json.loads((folder / "run.json").read_text())
+    made = read_run(folder)
     resolved = made["config"]
     name = evaluator_of(run, resolved["evals"])
     scored = resolved["evals"][name]
@@ -193,7 +195,7 @@ def evaluator_of(run: Run, evaluators: Iterable[str]) -> str:
 
 def _diverged(folder: Path, run: Run, identity: str) -> Result:
     """The result of a run whose loss did not stay finite: scores that are no numbers."""
-    resolved = json.loads((folder / "config.json").read_text())
+    resolved = read_json(folder / "config.json")
     scored = resolved["evals"][evaluator_of(run, resolved["evals"])]
     return _result(
         run,
@@ -280,4 +282,5 @@ def _command(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    begin("stopped; the same command goes on")
+    finish(main)

@@ -1,12 +1,10 @@
 """What a sweep leaves on disk, and how it is read: the contract between the runs, the driver and the report.
 
-    SWEEP/sweep.json                  what the sweep is: tasks, candidates, seeds (`Sweep`)
-    SWEEP/runs/TASK/NAME/             the workdir of one run, as vit_jax.main leaves it, and besides:
-        result.json                   what it came to (`Result`); written last, so a run that has one is done
-        predictions.npz               of the scored split: index, label, predicted, confidence, each (n,)
-        mistakes/mistakes.json, *.png the wrong predictions the model was surest of
-
-Called by: sweeps.*, report.*, scripts/sweep.py, scripts/report.py.
+SWEEP/sweep.json                  what the sweep is: tasks, candidates, seeds (`Sweep`)
+SWEEP/runs/TASK/NAME/             the workdir of one run, as vit_jax.main leaves it, and besides:
+    result.json                   what it came to (`Result`); written last, so a run that has one is done
+    predictions.npz               of the scored split: index, label, predicted, confidence, each (n,)
+    mistakes/mistakes.json, *.png the wrong predictions the model was surest of
 """
 
 from __future__ import annotations
@@ -15,15 +13,18 @@ import dataclasses
 import hashlib
 import json
 import statistics
+import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
+from vit_jax.files import read_json
 from vit_jax.record import write_json
 from vit_jax.types import UserError
 
 SWEEP_FILE, RESULT_FILE, PREDICTIONS_FILE, MISTAKES_DIR = "sweep.json", "result.json", "predictions.npz", "mistakes"
 Phase = Literal["dev", "final"]
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,20 +166,12 @@ def read_sweep(folder: Path) -> Sweep:
     Raises:
       UserError: no sweep there, or a damaged file.
     """
-    found = _read(
-        folder / SWEEP_FILE, f"{folder} is no sweep: it has no {SWEEP_FILE}; give a --workdir of scripts/sweep.py"
+    file = folder / SWEEP_FILE
+    if not file.exists():
+        raise UserError(f"{folder} is no sweep: it has no {SWEEP_FILE}; give a --workdir of scripts/sweep.py")
+    return read_as(
+        Sweep, file, "start the sweep again with the command that it was made by, after moving the file away"
     )
-    try:
-        tuples: dict[str, Any] = {
-            "tasks": tuple(SweepTask(**task) for task in found["tasks"]),
-            "candidates": {key: tuple(values) for key, values in found["candidates"].items()},
-            "seeds": tuple(found["seeds"]),
-        }
-        return Sweep(**{**found, **tuples})
-    except (TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{folder / SWEEP_FILE} is not a sweep's ({error}); it was written by another version"
-        ) from error
 
 
 def write_result(folder: Path, result: Result) -> None:
@@ -193,14 +186,7 @@ def read_result(folder: Path) -> Result | None:
       UserError: a damaged file.
     """
     file = folder / RESULT_FILE
-    if not file.exists():
-        return None
-    found = _read(file, "")
-    try:
-        tuples: dict[str, Any] = {key: tuple(found[key]) for key in ("resolution", "class_names")}
-        return Result(**{**found, **tuples})
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{file} is not a result ({error}); remove it, and the run is done again") from error
+    return read_as(Result, file, "remove it, and the run is done again") if file.exists() else None
 
 
 def read_results(folder: Path) -> dict[Path, Result]:
@@ -209,13 +195,53 @@ def read_results(folder: Path) -> dict[Path, Result]:
     return {place: result for place in folders if (result := read_result(place)) is not None}
 
 
-def _read(file: Path, absent: str) -> dict[str, Any]:
-    if not file.exists():
-        raise UserError(absent)
+def read_as(cls: type[_T], file: Path, advice: str) -> _T:
+    """Reads a dataclass that `write_json(file, dataclasses.asdict(...))` wrote.
+
+    Args:
+      cls: the dataclass.
+      file: exists.
+      advice: what the user should do about a damaged file.
+
+    Raises:
+      UserError: it is damaged, or has other fields or types.
+    """
     try:
-        found = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is damaged ({error}); remove it, and what it held is done again") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file} holds no JSON object; remove it, and what it held is done again")
-    return found
+        return _build(cls, read_json(file, advice=advice))
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{file} is damaged or of another version ({error}); {advice}") from error
+
+
+def _build(cls: type[_T], found: dict[str, Any]) -> _T:
+    hints = typing.get_type_hints(cls)
+    for name in sorted(hints.keys() & found.keys()):
+        if not _fits(found[name], hints[name]):
+            raise TypeError(f"{name} is {str(found[name])[:60]!r}")
+    return cls(**{name: _typed(value, hints[name]) if name in hints else value for name, value in found.items()})
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value can be that of a field."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint in (int, float):
+        if type(value) is int:
+            return abs(value) < 10**40  # so that it can be a float
+        return hint is float and type(value) is float
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        sized = inner[-1] is Ellipsis or (isinstance(value, list) and len(value) == len(inner))
+        return isinstance(value, list) and sized and all(_fits(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    return hint is Any or isinstance(value, dict if dataclasses.is_dataclass(hint) else hint)
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """A JSON value as its field holds it: tuples for lists, dataclasses for objects."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return tuple(_typed(item, inner[0]) for item in value)
+    if origin is dict:
+        return {key: _typed(item, inner[1]) for key, item in value.items()}
+    return _build(hint, value) if dataclasses.is_dataclass(hint) else value  # type: ignore[arg-type]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import re
 import shlex
@@ -26,6 +25,7 @@ from pathlib import Path
 from vit_jax.record import write_json
 from vit_jax.sweeps.executors import GRACE_S, python_path
 from vit_jax.sweeps.job import LOG_FILE, OUTCOME_FILE, is_over, read_outcome
+from vit_jax.sweeps.results import read_as
 from vit_jax.sweeps.slurm_job import SlurmJob
 from vit_jax.types import UserError
 
@@ -138,7 +138,7 @@ class SlurmExecutor:
         file = folder / SLURM_FILE
         if not file.exists():
             return False
-        place = Place(**json.loads(file.read_text()))
+        place = read_as(Place, file, "remove it if no job of this sweep is left in the queue")
         if place.name not in self._asked:
             self._jobs |= queued([place.name])
             self._asked.add(place.name)

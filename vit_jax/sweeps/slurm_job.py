@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vit_jax.main import EXIT_INTERRUPTED
+from vit_jax.process import EXIT_INTERRUPTED
 from vit_jax.sweeps.executors import GRACE_S
 from vit_jax.sweeps.job import LOG_FILE, is_over
 

@@ -4,8 +4,6 @@ Items `params`, `opt_state`, `average` and `scalars` (step, rng) are saved apart
 `meta` holds what a later reader needs: step, position in the data, resolved config, class names, preprocessing, grid.
 A step that was being written when the process died is never taken for a checkpoint: Orbax writes to a temporary folder
 and commits by renaming it.
-
-Called by: run (save, restore, `read_params` for `init`), train.loop (when to save).
 """
 
 from __future__ import annotations
@@ -13,17 +11,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from pathlib import Path
+import os
+import re
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
+from vit_jax.train.checksum import checksum, compare, examine, same_step, seal, unseal
+from vit_jax.train.folders import FOLDER, check_folder, committed_steps, how_to_go_on
+from vit_jax.train.quiet import quiet
 from vit_jax.types import Duration, TrainState, UserError
 
 FORMAT = 1
-FOLDER = "checkpoints"
 
 
 class Checkpointer:
@@ -39,7 +40,7 @@ class Checkpointer:
 
     def __init__(
         self,
-        directory: str | Path,
+        directory: str | os.PathLike[str],
         *,
         every: Duration = "5%",
         keep_last: int = 2,
@@ -59,11 +60,22 @@ class Checkpointer:
     @property
     def _manager(self) -> Any:
         if self._lazy_manager is None:
-            self._lazy_manager = _open_manager(self._folder, *self._keep, best=bool(self.best_metric))
-            best = self._lazy_manager.best_step() if self.best_metric else None
-            if best is not None:
-                self._best = self._lazy_manager.metrics(best).get(self.best_metric, -math.inf)
+            try:
+                self._lazy_manager = _open_manager(self._folder, *self._keep, best=bool(self.best_metric))
+                self._best = max([self._best, *self._scores().values()])
+            except PermissionError:
+                raise
+            except Exception as error:  # of Orbax, which reads what every checkpoint scored
+                what = f"the checkpoints in {self._folder} cannot be listed: {_first_line(error)}"
+                raise UserError(what + how_to_go_on(self._folder)) from error
         return self._lazy_manager
+
+    def _scores(self) -> dict[int, float]:
+        """{step: what it scored} of the checkpoints that have `best_metric`."""
+        if not self.best_metric:
+            return {}
+        found = {step: dict(self._lazy_manager.metrics(step) or {}) for step in self._lazy_manager.all_steps()}
+        return {step: float(scores[self.best_metric]) for step, scores in found.items() if self.best_metric in scores}
 
     def due(self, step: int) -> bool:
         """Whether `step` is one to save at."""
@@ -94,7 +106,7 @@ class Checkpointer:
 
         Args:
           state: the state to save.
-          meta: JSON types; see the module's paragraph.
+          meta: JSON types; see the module's paragraph. `checksums` are those of `loop.examine_state`.
           scores: evaluation results of this step, for `keep_best`.
 
         Raises:
@@ -102,7 +114,7 @@ class Checkpointer:
         """
         import orbax.checkpoint as ocp
 
-        items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in items_of(state).items()}
         metrics = {self.best_metric: scores[self.best_metric]} if scores and self.best_metric in scores else None
         manager = self._manager
         # Remembered here: Orbax reads what a checkpoint scored from disk, where one that is being written is not yet.
@@ -110,7 +122,7 @@ class Checkpointer:
         try:
             manager.save(
                 int(state.step),
-                args=ocp.args.Composite(**items, meta=ocp.args.JsonSave({"format": FORMAT, **meta})),
+                args=ocp.args.Composite(**items, meta=ocp.args.JsonSave(seal({"format": FORMAT, **meta}))),
                 metrics=metrics,
             )
         except Exception as error:  # any failure to write must name the checkpoint that is left
@@ -120,26 +132,40 @@ class Checkpointer:
         """Reads a checkpoint into the shapes and shardings of `abstract`, whatever devices wrote it.
 
         Raises:
-          UserError: the checkpoint does not hold such a state.
+          UserError: the checkpoint does not hold such a state, or not the one that was saved.
         """
         import orbax.checkpoint as ocp
 
-        items = {name: ocp.args.StandardRestore(tree) for name, tree in _items(abstract).items()}
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in items_of(abstract).items()}
         try:
             read = self._manager.restore(step, args=ocp.args.Composite(**items, meta=ocp.args.JsonRestore()))
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            raise UserError(
-                f"checkpoint {self._folder / str(step)} cannot be restored into this run's state: {error}\n"
-                f"If the folder is damaged, remove it: the run then resumes from the checkpoint before it"
-            ) from error
-        state = TrainState(
-            step=read.scalars["step"],
-            params=read.params,
-            opt_state=read.opt_state,
-            average=read.average if abstract.average is not None else None,
-            rng=read.scalars["rng"],
+            state = TrainState(
+                step=read.scalars["step"],
+                params=read.params,
+                opt_state=read.opt_state,
+                average=read.average if abstract.average is not None else None,
+                rng=read.scalars["rng"],
+            )
+            meta = unseal(read.meta)
+            mesh = jax.tree.leaves(abstract.params)[0].sharding.mesh
+            same_step(folder=step, scalars=int(state.step), meta=meta.get("step"))
+            compare(items_of(state), meta, {name: examine(x, mesh)[1] for name, x in items_of(state).items()})
+        except Exception as error:  # whatever Orbax makes of a damaged folder: the remedy is the same
+            what = (
+                f"checkpoint {self._folder / str(step)} cannot be restored into this run's state: {_first_line(error)}"
+            )
+            raise UserError(what + how_to_go_on(self._folder, step)) from error
+        return state, meta
+
+    def tidy(self) -> None:
+        """Removes what should not have been kept: a kill between a save and its clean-up leaves a checkpoint too many."""
+        manager, steps, (last, best) = self._manager, committed_steps(self._folder), self._keep
+        scores = self._scores()
+        kept = (
+            steps[-max(last, 1) :] + sorted(scores, key=lambda step: (scores[step], step))[max(len(scores) - best, 0) :]
         )
-        return state, read.meta
+        for step in (step for step in steps if step not in kept):
+            manager.delete(step)
 
     def wait(self) -> None:
         """Waits until all that was saved is on disk.
@@ -171,30 +197,14 @@ class Checkpointer:
             with contextlib.suppress(Exception):  # whatever it is: that checkpoint is not among the good ones
                 self._lazy_manager.wait_until_finished()
         good = committed_steps(self._folder)
-        return (
-            f"the last good checkpoint is {self._folder / str(good[-1])}" if good else "no checkpoint was saved before"
-        )
+        newest = f"the last good checkpoint is {self._folder / str(good[-1])}" if good else ""
+        return newest or "no checkpoint was saved before"
 
     def failure(self, what: str, error: Exception) -> UserError:
         """What to tell the user when something of the run could not be written."""
         self._failed = True
         again = "free disk space (or fix the cause) and start the same command again: it resumes from there"
         return UserError(f"{what} could not be written: {_first_line(error)}\n{self.last_good()}; {again}")
-
-
-def committed_steps(folder: epath.Path | Path) -> list[int]:
-    """Steps of the complete checkpoints in a `checkpoints` folder, in order, read from disk."""
-    folder = epath.Path(folder)
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
-
-
-def run_folder(path: str) -> epath.Path | None:
-    """The checkpoint folder that a path names: a workdir (its newest step) or a step in it; None for anything else."""
-    place = epath.Path(path).expanduser().absolute()  # Orbax reads no relative paths
-    if (place / "meta").exists() and (place / "params").exists():
-        return place
-    steps = committed_steps(place / FOLDER)
-    return place / FOLDER / str(steps[-1]) if steps else None
 
 
 def read_params(folder: epath.Path, *, average: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -208,47 +218,56 @@ def read_params(folder: epath.Path, *, average: bool) -> tuple[dict[str, np.ndar
       ({"a/b/kernel": array}, meta).
 
     Raises:
-      UserError: it has no average.
+      UserError: it has no average, or holds other values than were saved.
     """
     import orbax.checkpoint as ocp
 
     item = folder / ("average" if average else "params")
     if not item.exists():
         raise UserError(f"{folder} holds no averaged weights (train.average_decay was 0); use init.weights=raw")
-    _quiet()
+    quiet()
     with ocp.PyTreeCheckpointer() as checkpointer:
         shapes = checkpointer.metadata(item).item_metadata.tree
         on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         tree = checkpointer.restore(item, restore_args=on_host)
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-        meta = checkpointer.restore(folder / "meta")
+        meta = unseal(checkpointer.restore(folder / "meta"))
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {"/".join(k.key for k in path): value for path, value in leaves}, meta
+    named = {"/".join(k.key for k in path): value for path, value in leaves}
+    compare({item.name: tree}, meta, {item.name: [checksum(x) for x in named.values()]})
+    return named, meta
 
 
 def write_params(workdir: epath.Path, params: Any, meta: dict[str, Any]) -> epath.Path:
     """Writes parameters alone as a checkpoint that `init` and `read_params` read; returns its folder.
 
     Args:
-      workdir: new; the checkpoint is its step 0.
+      workdir: new, and one that `check_folder` accepts; the checkpoint is its step 0.
       params: tree of arrays.
       meta: JSON types; `grid` and `config.model` at least.
     """
     import orbax.checkpoint as ocp
 
-    _quiet()
+    check_folder(workdir, "the folder")
+    quiet()
     folder = workdir.absolute() / FOLDER / "0"
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        items = {"params": ocp.args.StandardSave(params), "meta": ocp.args.JsonSave({"format": FORMAT, **meta})}
+        checksums = {"params": [checksum(x) for x in jax.tree.leaves(params)]}
+        items = {
+            "params": ocp.args.StandardSave(params),
+            "meta": ocp.args.JsonSave(seal({"format": FORMAT, **meta, "checksums": checksums})),
+        }
         checkpointer.save(folder, ocp.args.Composite(**items))
     return folder
 
 
 def _first_line(error: Exception) -> str:
-    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+    line = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+    return re.split(r" \[(?:source locations|tensorstore_spec)|\. See full TensorStore", line)[0][:300]
 
 
-def _items(state: TrainState) -> dict[str, Any]:
+def items_of(state: TrainState) -> dict[str, Any]:
+    """A state as the items of its checkpoint."""
     items = {
         "params": state.params,
         "opt_state": state.opt_state,
@@ -257,17 +276,11 @@ def _items(state: TrainState) -> dict[str, Any]:
     return items | ({"average": state.average} if state.average is not None else {})
 
 
-def _quiet() -> None:
-    """Orbax logs a dozen lines a save, and with a traceback what it raises as well."""
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
 def _open_manager(folder: epath.Path, keep_last: int, keep_best: int, *, best: bool) -> Any:
     import orbax.checkpoint as ocp
     from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-    _quiet()
+    quiet()
     policies: list[Any] = [keep.LatestN(max(keep_last, 1))]
 
     def value(metrics: dict[str, float]) -> float:

@@ -5,6 +5,7 @@ Called by: run.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -15,12 +16,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from vit_jax import partition
+from vit_jax import partition, peers
 from vit_jax.metrics import MetricWriters
-from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.process import Heed
+from vit_jax.train.checkpoint import Checkpointer, items_of
+from vit_jax.train.checksum import examine
 from vit_jax.train.step import TrainStep
 from vit_jax.types import Batch, Duration, TrainState, UserError
 
@@ -63,39 +65,37 @@ class Interrupted(Exception):  # noqa: N818  (not an error: the run is saved and
 
 
 class StopSignal:
-    """Turns SIGTERM and SIGINT into a flag that the loop reads after each step; a second SIGINT acts at once.
+    """Turns SIGTERM and SIGINT into a flag that the loop reads after each step; at a second SIGINT whoever had it before
+    decides.
 
     In a run of several processes every process must stop at the same step: JAX's preemption service agrees on one. It
-    listens for SIGTERM, which is left to it, and SIGINT is passed on as one.
+    takes SIGTERM, and SIGINT is passed on as one.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._previous: dict[int, Any] = {}
         self._alone = jax.process_count() == 1
+        self._heed = Heed(self._receive, (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,))
+        self._together = contextlib.nullcontext() if self._alone else peers.stopping_together()
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,):
-            self._previous[number] = signal.signal(number, self._receive)
+        self._together.__enter__()
+        self._heed.take()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def __exit__(self, *error: Any) -> None:
+        self._heed.give_back()
+        self._together.__exit__(*error)
 
-    def _receive(self, number: int, _: object) -> None:
+    def _receive(self, number: int) -> None:
         self.received = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._heed.give_back([signal.SIGINT])
         if not self._alone:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def asked(self, step: int) -> bool:
         """Whether to stop after `step`."""
-        if not self._alone:
-            from jax.experimental import multihost_utils
-
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self.received is not None
+        return self.received is not None if self._alone else peers.reached_stop(step)
 
 
 class Window:
@@ -163,16 +163,20 @@ class Clock:
         return rates
 
 
-def check_finite(state: TrainState, mesh: Mesh) -> None:
-    """Checks every number of a state, on the devices (a sync point). The loss of a step does not see what it wrote.
+def examine_state(state: TrainState, mesh: Mesh) -> dict[str, list[int]]:
+    """Checks every number of a state, on the devices (a sync point), and returns the checksums of each item of its checkpoint.
+    The loss of a step does not see what the step wrote.
 
     Raises:
       NonFinite: a parameter, its average or the optimizer state is not finite.
     """
-    is_finite = jax.jit(lambda x: jnp.isfinite(x).all(), out_shardings=partition.replicated(mesh))
-    for name, tree in (("parameters", state.params), ("averages", state.average), ("optimizer state", state.opt_state)):
-        if not all(jax.device_get([is_finite(x) for x in jax.tree.leaves(tree)])):
+    checksums = {}
+    for item, tree in items_of(state).items():
+        finite, checksums[item] = examine(tree, mesh)
+        if not all(finite):
+            name = {"params": "parameters", "average": "averages", "opt_state": "optimizer state"}[item]
             raise NonFinite(f"the {name} are not finite after step {int(state.step)}")
+    return checksums
 
 
 def fit(
@@ -222,8 +226,8 @@ def fit(
     def save(step: int, scores: dict[str, float]) -> int:
         writers.flush()
         values = window.pending()
-        check_finite(state, mesh)
-        checkpointer.save(state, {**describe(step), "pending": values}, scores)
+        checksums = examine_state(state, mesh)
+        checkpointer.save(state, {**describe(step), "pending": values, "checksums": checksums}, scores)
         return step
 
     with StopSignal() as stop:

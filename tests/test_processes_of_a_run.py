@@ -1,0 +1,189 @@
+"""Processes that meet, agree and end together: two small real ones for each case, without any training."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vit_jax import agreement, peers
+from vit_jax.data.likeness import likeness
+from vit_jax.data.sources import open_source
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = """
+import functools, os, signal, sys, time
+import jax
+from vit_jax import peers, process
+from vit_jax.types import UserError
+
+jax.config.update("jax_platforms", "cpu")
+peers.HEARTBEAT_S = 3
+me, address = int(sys.argv[1]), sys.argv[2]
+jax.distributed.initialize = functools.partial(jax.distributed.initialize, initialization_timeout=3)
+process.begin()
+
+def main():
+    with peers.joined(address, 2, me):
+        peers.wait_for_all("test")
+        print("met", flush=True)
+        CASE
+    print("done", flush=True)
+    return 0
+
+main = process.reports_user_errors(main)
+process.finish(main)
+"""
+
+
+@pytest.fixture
+def pair():
+    """Starts two processes of a run that do something when they have met; a test leaves none behind."""
+    started = []
+
+    def start(case, ranks=(0, 1)):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        code = PROGRAM.replace("CASE", case.replace("\n", "\n        "))
+        found = [
+            subprocess.Popen([sys.executable, "-c", code, str(rank), address], cwd=ROOT, text=True, **pipes)
+            for rank in ranks
+        ]
+        started.extend(found)
+        return found
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
+
+
+def ends(processes):
+    """(exit code, standard output, standard error) of each, all within a minute."""
+    found = []
+    for process in processes:
+        process.wait(60)
+        found.append((process.returncode, process.stdout.read(), process.stderr.read()))
+    return found
+
+
+pytestmark = pytest.mark.slow
+HANG = "time.sleep(50)"
+
+
+def test_processes_that_do_the_same_end_well(pair):
+    for code, out, err in ends(pair("peers.agree('start', {'a': [1, {'b': 0.5}]})\npeers.agree('end', {})")):
+        assert (code, out) == (0, "met\ndone\n"), err
+
+
+def test_processes_that_differ_all_end_with_the_names_and_both_values(pair):
+    (first, _, err), (second, _, err1) = ends(
+        pair(f"peers.agree('start', {{'a': me * 2, 'b': 1, f'c{{me}}': 0}})\n{HANG}")
+    )
+    assert (first, second) == (2, 2)
+    differ = [
+        "a: 0 in process 0, 2 in process 1",
+        "c0: 0 in process 0, '(nothing)' in process 1",
+        "c1: '(nothing)' in process 0, 0 in process 1",
+    ]
+    for said in (err, err1):
+        lines = said.strip().splitlines()[-4:]
+        assert "process 1 of 2 is not about to do what process 0 does" in lines[0]
+        assert [line.strip() for line in lines[1:]] == differ
+    assert "process 1 of 2 has ended: process 1 of 2" in err
+    assert "error: process 1 of 2" in err1
+    assert "Traceback" not in err + err1
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_mistake_that_one_process_meets_ends_the_others_with_the_same_message(pair, who):
+    codes = ends(pair(f"if me == {who}: raise UserError('no such file')\n{HANG}"))
+    assert [code for code, _, _ in codes] == [2, 2]
+    assert codes[who][2].endswith("error: no such file\n")
+    assert codes[1 - who][2].endswith(f"process {who} of 2 has ended: no such file\n")
+
+
+def test_a_crash_of_one_process_ends_the_others_to_be_started_again(pair):
+    (first, out, err), (second, _, err1) = ends(pair(f"if me == 1: raise KeyError('x')\n{HANG}"))
+    assert (first, second) == (75, 1)
+    assert "process 1 of 2 has ended: KeyError: 'x'\nstart all of them again" in out
+    assert err1.count("Traceback") == 1
+    assert "Traceback" not in err
+
+
+def test_a_signal_to_one_process_ends_all_of_them(pair):
+    processes = pair(HANG)
+    assert [process.stdout.readline() for process in processes] == ["met\n"] * 2
+    processes[1].send_signal(signal.SIGTERM)
+    (first, out, err), (second, _, _) = ends(processes)
+    assert (first, second) == (75, 75)
+    assert "process 1 of 2 has ended: stopped at once" in out
+    assert "Traceback" not in err
+
+
+IN_A_COLLECTIVE = """
+import jax.numpy as jnp
+from vit_jax import partition
+mesh = partition.make_mesh()
+total = jax.jit(jnp.sum, out_shardings=partition.replicated(mesh))
+ones = jax.make_array_from_process_local_data(partition.batch_sharding(mesh), jnp.ones(1))
+print(float(total(ones)), flush=True)
+if me == 0: float(total(ones))
+time.sleep(50)
+"""
+
+
+@pytest.mark.parametrize(("case", "who"), [(HANG, 0), (IN_A_COLLECTIVE.strip(), 1)], ids=["0", "in a collective"])
+def test_a_process_that_is_gone_ends_the_others_without_a_word_of_c(pair, case, who):
+    processes = pair(case)
+    for process in processes:
+        assert process.stdout.readline() == "met\n"
+        while case != HANG and process.stdout.readline() != "2.0\n":
+            assert process.poll() is None
+    time.sleep(1)
+    processes[who].kill()
+    code, out, err = ends(processes)[1 - who]
+    assert code == 75, err
+    assert out.endswith(peers.GONE + "\n")
+    for sign in ("Traceback", "terminate called", "stack trace", "    @ "):
+        assert sign not in err
+
+
+def test_a_process_that_waits_for_one_that_never_comes_is_told(pair):
+    late = pair(f"peers.MEETING_S = 2\nif me == 0: peers.wait_for_all('first step')\n{HANG}")
+    (alone, _, err), (also, _, err1) = ends([*pair("", [0]), *pair("", [1])])
+    assert (alone, also) == (2, 2)
+    for said in (err, err1):
+        assert "the processes of the run did not meet (one of them did not answer); start all of them" in said
+        assert "Traceback" not in said
+    (first, _, err), (second, _, _) = ends(late)
+    assert (first, second) == (2, 2)
+    assert "some process has not come to the first step of the run" in err
+
+
+def test_the_likeness_of_data_depends_on_labels_names_and_pixels(tmp_path):
+    def make(place, label="dark", pixel=0):
+        for number in range(40):
+            folder = tmp_path / place / "train" / (label if number == 7 else ("dark", "light")[number % 2])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}.jpg").write_bytes(bytes([pixel if number in (0, 39) else number]))
+        return likeness(open_source(str(tmp_path / place), "train"))
+
+    same = make("a")
+    assert make("b") == same  # where it lies does not matter
+    assert make("c", label="light") != same
+    assert make("d", pixel=1) != same
+    assert likeness(open_source(str(tmp_path / "a"), "train[:50%]")) != same
+
+
+def test_what_each_machine_sets_for_itself_is_not_compared():
+    assert "config.optim.lr" not in agreement.OWN
+    flat = agreement._flat({"data": {"data_dir": "/x", "threads": 2}, "evals": {"test": {"every": 5}}, "seed": 0})
+    assert json.dumps(flat) == '{"data.data_dir": "/x", "data.threads": 2, "evals.test.every": 5, "seed": 0}'
+    assert len(agreement.hash_of_sources()) == 12

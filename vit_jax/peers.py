@@ -1,0 +1,240 @@
+"""The processes of one run: how they meet, agree that they do the same, wait for one another, and end together.
+
+The only file that knows about processes. All goes through the key-value store and the barriers of JAX's coordination
+service, which process 0 runs. What ends one process ends the others within a minute: a mistake that only one has met (exit
+code 2 for all), a crash, a signal, a machine that is gone (75: started again, all of them resume).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import itertools
+import json
+import re
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from jax._src import distributed
+
+from vit_jax import process
+from vit_jax.types import UserError
+
+HEARTBEAT_S = 30  # without a sign of life, after which a process counts as gone
+MEETING_S = 1800  # for the slowest process: to open its data, to compile
+LEAVING_S = 5  # for the others to have read why one ends
+STATUS = re.compile(
+    r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): "
+)  # of C++
+ENDED = "vit_jax/ended"
+GONE = (
+    "another process of this run is gone, so this one ends; start all of them again with the same command: they resume from "
+    "the last checkpoint, if there is one"
+)
+_meetings = itertools.count()
+_kept: list[Any] = []  # what C++ calls must not be collected
+_gone = threading.Event()
+
+
+@contextlib.contextmanager
+def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[None]:
+    """Inside, this is one of the processes of a run. However one of them ends in the middle of it, all do.
+
+    Args:
+      coordinator: `host:port` of process 0, or `auto` to detect SLURM, GKE or a TPU VM.
+      num_processes: processes of the run.
+      process_id: this one's, in [0, num_processes).
+
+    Raises:
+      UserError: they do not meet.
+    """
+    _connect(coordinator, num_processes, process_id)
+    listener = threading.Thread(target=_end_with_others, daemon=True)
+    listener.start()
+    with process.before_end(_tell_others):
+        try:
+            yield
+        except Exception as error:
+            if _is_of_jax(error):  # a collective fails before the service says that a process is gone
+                time.sleep(HEARTBEAT_S + LEAVING_S)
+            if isinstance(error, UserError):
+                process.end(process.EXIT_USER_ERROR, f"error: {error}")
+            traceback.print_exc()
+            process.end(1, f"{type(error).__name__}: {error}")
+        wait_for_all("end")
+    jax.distributed.shutdown()
+    listener.join(LEAVING_S)  # or it would come back from C++ into a Python that is taken down
+
+
+def _connect(coordinator: str, num_processes: int, process_id: int) -> None:
+    """Joins the coordination service."""
+    # The service for preemption takes SIGTERM away from Python, and nobody reads it before the first step.
+    jax.config.update("jax_enable_preemption_service", False)
+    flags: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": HEARTBEAT_S}
+    if coordinator != "auto":
+        flags |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
+    try:
+        with _losses_end_this_process():
+            jax.distributed.initialize(**flags)
+    except Exception as error:  # of several kinds; std::bad_cast is the one described below
+        reason = "one of them did not answer" if "bad_cast" in str(error) else error
+        who = "" if coordinator == "auto" else f" --num_processes={num_processes} --process_id={process_id}"
+        raise UserError(
+            f"--coordinator={coordinator}{who}: the processes of the run did not meet ({reason}); start all of them, each with "
+            "its own --process_id, with the address of process 0"
+        ) from error
+
+
+@contextlib.contextmanager
+def _losses_end_this_process() -> Iterator[None]:
+    """Makes the client that JAX opens inside end this process in our way when another one is gone.
+
+    Its own way is to abort with C++'s stack. It takes a callback, but jaxlib 0.10 fails to convert the argument of one that is
+    Python's, as std::bad_cast, which nobody catches: so the last words of C++ are taken over as well.
+    """
+
+    def lost(*_: object) -> None:
+        _gone.set()
+        process.end(process.EXIT_INTERRUPTED, GONE)
+
+    with contextlib.suppress(OSError, AttributeError):  # another C++ library: JAX aborts as it does
+        library = ctypes.CDLL("libstdc++.so.6")
+        library.__cxa_current_exception_type.restype = ctypes.POINTER(ctypes.c_char_p)
+        handler = ctypes.CFUNCTYPE(None)
+        take_over = library._ZSt13set_terminatePFvvE
+        take_over.restype = handler
+
+        def terminate() -> None:
+            kind = library.__cxa_current_exception_type()
+            if kind and kind[1] == b"St8bad_cast":
+                lost()
+            before()
+
+        _kept.append(handler(terminate))
+        before = take_over(_kept[-1])
+    library_of_jax: Any = getattr(distributed, "_jax", None)
+    open_client = getattr(library_of_jax, "get_distributed_runtime_client", None)
+    if open_client is None:  # another JAX: it aborts as it does
+        yield
+        return
+    library_of_jax.get_distributed_runtime_client = functools.partial(open_client, missed_heartbeat_callback=lost)
+    try:
+        yield
+    finally:
+        library_of_jax.get_distributed_runtime_client = open_client
+
+
+def _client() -> Any:
+    return distributed.global_state.client
+
+
+def _end_with_others() -> None:
+    """Waits, in a thread, until a process says that it ends in the middle of the run, and then ends this one."""
+    client, me = _client(), distributed.global_state.process_id
+    while True:
+        try:
+            said = json.loads(client.blocking_key_value_get(ENDED, 3_600_000))
+            break
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                return  # this process ends, or the service is gone, which has its own way
+    if said["process"] != me:
+        text = said["text"].removeprefix("error: ")
+        text = f"process {said['process']} of {distributed.global_state.num_processes} has ended: {text}"
+        if said["code"] == process.EXIT_USER_ERROR:
+            process.end(process.EXIT_USER_ERROR, text)
+        process.end(process.EXIT_INTERRUPTED, f"{text}\nstart all of them again with the same command: they resume")
+
+
+def _tell_others(code: int, text: str) -> None:
+    """Says why this process ends, and waits a moment for the others: the service must outlive their reading it."""
+    if _gone.is_set():
+        return
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another one was first
+        said = {"process": distributed.global_state.process_id, "code": code, "text": text}
+        _client().key_value_set(ENDED, json.dumps(said))
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        _client().wait_at_barrier(f"{ENDED}/read", LEAVING_S * 1000)
+
+
+def _is_of_jax(error: BaseException | None) -> bool:
+    """Whether an error comes from JAX's runtime, as itself or as the cause of what was made of it."""
+    if error is None:
+        return False
+    # What a computation ends with is a ValueError where its result is read.
+    found = isinstance(error, jax.errors.JaxRuntimeError) or STATUS.match(str(error)) is not None
+    return found or _is_of_jax(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
+
+
+def wait_for_all(what: str) -> None:
+    """Waits until every process is here; at once where there is one.
+
+    Raises:
+      UserError: one has not come in half an hour.
+    """
+    if jax.process_count() > 1:
+        try:
+            _client().wait_at_barrier(f"vit_jax/{what}/{next(_meetings)}", MEETING_S * 1000)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+            raise UserError(
+                f"some process has not come to the {what} of the run {MEETING_S // 60} minutes after this one; look what it does"
+            ) from None
+
+
+def agree(what: str, facts: Mapping[str, Any]) -> None:
+    """Checks that every process is about to do the same, and waits for all of them.
+
+    Args:
+      what: what comes next, unique in a run.
+      facts: {name: JSON value}.
+
+    Raises:
+      UserError: in this process some have other values than in process 0.
+    """
+    if jax.process_count() == 1:
+        return
+    key, me = f"vit_jax/{what}/{next(_meetings)}/facts", jax.process_index()
+    mine = json.loads(json.dumps(facts))
+    if me == 0:
+        _client().key_value_set(key, json.dumps(mine))
+    else:
+        first = json.loads(_client().blocking_key_value_get(key, MEETING_S * 1000))
+        missing = "(nothing)"
+        differ = [
+            f"{name}: {first.get(name, missing)!r} in process 0, {mine.get(name, missing)!r} in process {me}"
+            for name in sorted({*first, *mine})
+            if first.get(name, missing) != mine.get(name, missing)
+        ]
+        if differ:
+            raise UserError(
+                f"process {me} of {jax.process_count()} is not about to do what process 0 does; start all of them with the same "
+                "command, code, packages and data. They differ in:\n  " + "\n  ".join(differ)
+            )
+    wait_for_all(what)
+
+
+@contextlib.contextmanager
+def stopping_together() -> Iterator[None]:
+    """Inside, SIGTERM in any process makes all of them stop after the same step: see `reached_stop`."""
+    if distributed.global_state.preemption_sync_manager is None:
+        jax.config.update("jax_enable_preemption_service", True)
+        distributed.global_state.initialize_preemption_sync_manager()
+    try:
+        yield
+    finally:  # JAX's handler replaced that of Python's library, which has not noticed
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
+def reached_stop(step: int) -> bool:
+    """Whether `step` is the one after which all processes stop; each must ask after every step."""
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.reached_preemption_sync_point(step)

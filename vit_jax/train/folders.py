@@ -1,0 +1,85 @@
+"""Where a run's checkpoints lie, found by looking at folders alone, and where they cannot lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from etils import epath
+
+from vit_jax.files import read_json
+from vit_jax.types import UserError
+
+FOLDER = "checkpoints"
+
+
+def check_folder(path: str | os.PathLike[str], what: str = "workdir") -> None:
+    """Refuses a folder in which a checkpoint could be written but not read back.
+
+    Orbax finds the parts of what it has just written by a glob over the whole path: with brackets in it the merged index is
+    never written, and no error says so. A path that is not UTF-8 fails in TensorStore, at the first save.
+
+    Args:
+      path: need not exist; the folders above it count too.
+      what: how to name it in the message.
+
+    Raises:
+      UserError: its absolute path has one of * ? [ ] \\ or a control character, or is not UTF-8; or it is a file.
+    """
+    name = str(epath.Path(path).expanduser().absolute())
+    wrong = sorted({letter for letter in name if letter in "*?[]\\" or not 32 <= ord(letter) != 127})
+    if wrong:
+        raise UserError(
+            f"{what} {name!r} has {' and '.join(map(repr, wrong))} in its path: checkpoints there cannot be read back; choose a "
+            "path without * ? [ ] \\ and control characters, or rename the folder"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{what} {name!r} is not UTF-8: checkpoints cannot be written there; choose another path, or set LC_ALL=C.UTF-8 "
+            "if your shell shows the name as it should be"
+        ) from error
+    if os.path.exists(name) and not os.path.isdir(name):
+        raise UserError(f"{what} {name} is a file; give a folder, new or of a run to resume")
+
+
+def committed_steps(folder: epath.Path | Path) -> list[int]:
+    """Steps of the complete checkpoints in a `checkpoints` folder, in order, read from disk."""
+    folder = epath.Path(folder)
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
+
+
+def run_folder(path: str) -> epath.Path | None:
+    """The checkpoint folder that a path names: a workdir (its newest step) or a step in it; None for anything else."""
+    place = epath.Path(path).expanduser().absolute()  # Orbax reads no relative paths
+    if (place / "meta").exists() and (place / "params").exists():
+        return place
+    steps = committed_steps(place / FOLDER)
+    return place / FOLDER / str(steps[-1]) if steps else None
+
+
+def how_to_go_on(folder: epath.Path, damaged: int | None = None) -> str:
+    """What to tell the user about a checkpoint that cannot be read.
+
+    Args:
+      folder: of the checkpoints.
+      damaged: its step; None where it is one of those whose scores cannot be read.
+    """
+    steps = committed_steps(folder)
+    if damaged is None:
+        damaged = next(
+            (step for step in steps if not _has_readable_scores(folder / str(step))), steps[-1] if steps else 0
+        )
+    before = [step for step in steps if step != damaged]
+    then = f"resumes from step {before[-1]}" if before else "starts anew"
+    return f"\nIf the folder is damaged, remove {folder / str(damaged)}: the run then {then}"
+
+
+def _has_readable_scores(folder: epath.Path) -> bool:
+    """Whether what a checkpoint scored can be read, or it has no scores."""
+    file = folder / "metrics" / "metrics"
+    try:
+        return not file.exists() or all(isinstance(score, float) for score in read_json(file).values())
+    except UserError:
+        return False
