@@ -29,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed
 
 from vit_jax.data import prepare
+from vit_jax.data.catalogue import find_data_dir
 from vit_jax.main import EXIT_USER_ERROR, reports_user_errors
 from vit_jax.types import UserError
 
@@ -76,7 +77,7 @@ def check_all(names: list[str], data_dir: str, record: bool) -> bool:
 
     findings = [check(name, data_dir, record) for name in names or KNOWN]
     width = max(len(finding.name) for finding in findings)
-    print(f"looked in {prepare.find_data_dir(data_dir)}")
+    print(f"looked in {find_data_dir(data_dir)}")
     for finding in findings:
         print(f"{finding.name:<{width}}  {finding.state:<8} {finding.detail}")
         if finding.action:

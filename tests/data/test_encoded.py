@@ -9,7 +9,8 @@ import PIL.Image
 import pytest
 
 from vit_jax.data import encoded
-from vit_jax.data.ops import CorruptImage, decode
+from vit_jax.data.decode import decode
+from vit_jax.data.encoded import CorruptImage
 
 RNG = np.random.default_rng(0)
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6

@@ -43,7 +43,7 @@ def dataset(request, folder, tmp_path):
 
 def numbers(source):
     """Which image each example is."""
-    from vit_jax.data.ops import decode
+    from vit_jax.data.decode import decode
 
     return [int(decode(source.read(i)[0])[0, 0, 0]) for i in range(len(source))]
 

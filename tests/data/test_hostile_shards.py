@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from vit_jax.data import tarindex, tarnames, tarstore
-from vit_jax.data.ops import decode
+from vit_jax.data.decode import decode
 from vit_jax.data.pack import pack
 from vit_jax.data.sources import open_source
 from vit_jax.types import UserError

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vit_jax.data import ops
+from vit_jax.data.decode import decode
 from vit_jax.data.jpeg import TopOfJpeg, find_height
 from vit_jax.data.preprocess import make_transform
 from vit_jax.data.reader import BatchReader
@@ -25,7 +25,7 @@ def jpeg(image=IMAGE, **options):
 @pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"optimize": True}], ids=str)
 def test_every_upper_part_equals_that_of_the_whole(sampling, options):
     data = jpeg(subsampling=sampling, **options)
-    whole = ops.decode(data, fast_dct=True)
+    whole = decode(data, fast_dct=True)
     top = TopOfJpeg(data, find_height(data))
     assert top.shape == whole.shape
     for bottom in range(1, 102):
@@ -36,13 +36,13 @@ def test_gray_and_fill_bytes_are_no_obstacle():
     gray = jpeg(IMAGE[..., 0])
     padded = gray[:2] + b"\xff\xff" + gray[2:]  # markers may be preceded by any number of 0xFF
     for data in (gray, padded):
-        assert np.array_equal(TopOfJpeg(data, find_height(data))[10:33, 0:77], ops.decode(data, fast_dct=True)[10:33])
+        assert np.array_equal(TopOfJpeg(data, find_height(data))[10:33, 0:77], decode(data, fast_dct=True)[10:33])
 
 
 def test_what_is_below_is_not_decoded():
     data = jpeg()
     broken = data[: len(data) * 2 // 3]  # half of the rows fit in less than that
-    assert np.array_equal(TopOfJpeg(broken, find_height(data))[0:50, 0:77], ops.decode(data, fast_dct=True)[:50])
+    assert np.array_equal(TopOfJpeg(broken, find_height(data))[0:50, 0:77], decode(data, fast_dct=True)[:50])
 
 
 def test_what_turbojpeg_refuses_is_decoded_whole(monkeypatch):
@@ -57,7 +57,7 @@ def test_what_turbojpeg_refuses_is_decoded_whole(monkeypatch):
     monkeypatch.setattr(simplejpeg, "decode_jpeg", refuse_parts)
     data = jpeg()
     found = TopOfJpeg(data, find_height(data))[5:20, 3:70]
-    assert np.array_equal(found, ops.decode(data, fast_dct=True)[5:20, 3:70])
+    assert np.array_equal(found, decode(data, fast_dct=True)[5:20, 3:70])
 
 
 def test_what_cannot_be_cut_short_is_told_apart():
@@ -95,7 +95,7 @@ def test_later_epochs_take_the_short_way_to_the_same_batches(monkeypatch):
     reader = BatchReader(source, transform, 0, replace=True, max_corrupt=5)
     fresh = [BatchReader(source, transform, 0, replace=True, max_corrupt=5)(k) for k in keys]
     decoded = []
-    monkeypatch.setattr(reader, "_decode", lambda data: decoded.append(data) or ops.decode(data, fast_dct=True))
+    monkeypatch.setattr(reader, "_decode", lambda data: decoded.append(data) or decode(data, fast_dct=True))
     for epoch, expected in zip(keys, fresh, strict=True):
         element = reader(epoch)
         assert all(np.array_equal(a, b) for a, b in zip(element.batch, expected.batch, strict=True))
@@ -111,7 +111,7 @@ def test_a_checked_source_takes_the_short_way_from_the_start(monkeypatch):
     expected = BatchReader(source, transform, 0, replace=True, max_corrupt=5)(keys)
     source.checked = True
     reader, decoded = BatchReader(source, transform, 0, replace=True, max_corrupt=5), []
-    monkeypatch.setattr(reader, "_decode", lambda data: decoded.append(data) or ops.decode(data, fast_dct=True))
+    monkeypatch.setattr(reader, "_decode", lambda data: decoded.append(data) or decode(data, fast_dct=True))
     found = reader(keys)
     assert all(np.array_equal(a, b) for a, b in zip(found.batch, expected.batch, strict=True))
     assert decoded == [source.data[2]]  # the progressive one

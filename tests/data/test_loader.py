@@ -13,8 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from vit_jax.data.decode import decode
 from vit_jax.data.loader import eval_batches, train_batches
-from vit_jax.data.ops import decode
 from vit_jax.data.preprocess import make_transform
 from vit_jax.data.sources import open_source
 from vit_jax.types import DatasetSpec, UserError

@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import objectnet_folder
 
 from vit_jax.data import check as checks
-from vit_jax.data import ops
 from vit_jax.data.check import check
+from vit_jax.data.decode import decode
+from vit_jax.data.encoded import CorruptImage
 from vit_jax.data.loader import eval_batches
 from vit_jax.data.prepare import prepare
 from vit_jax.data.preprocess import make_transform
@@ -56,7 +57,7 @@ def test_the_border_is_cut_and_a_pixel_more(archive):
     source = open_source("objectnet", "test", str(folder), multi_label=True)
     for i in range(len(source)):
         data, _, path = source.read(i)
-        assert (ops.decode(data)[0] == objectnet_folder.RED).all()
+        assert (decode(data)[0] == objectnet_folder.RED).all()
         np.testing.assert_array_equal(source.decode(data), inner[path][1:-1, 1:-1])
 
 
@@ -131,7 +132,7 @@ def test_an_image_that_is_all_border_is_corrupt(archive):
     import cv2
 
     small = cv2.imencode(".png", np.zeros((4, 9, 3), np.uint8))[1].tobytes()
-    with pytest.raises(ops.CorruptImage, match="no more than the border"):
+    with pytest.raises(CorruptImage, match="no more than the border"):
         source.decode(small)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vit_jax.data import idx, prepare
-from vit_jax.data.ops import decode
+from vit_jax.data.decode import decode
 from vit_jax.data.sources import open_source
 from vit_jax.types import UserError
 

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from vit_jax.data import ops
+from vit_jax.data.crops import resize, resize_small
 from vit_jax.data.preprocess import describe_transform, make_transform
 from vit_jax.types import UserError
 
@@ -41,12 +41,12 @@ def test_a_place_for_the_result_changes_nothing(extra):
 
 
 def test_eval_is_one_squash_resize():
-    assert np.array_equal(make_transform("eval", (24, 32))(IMAGE, rng()), ops.resize(IMAGE, (24, 32)))
+    assert np.array_equal(make_transform("eval", (24, 32))(IMAGE, rng()), resize(IMAGE, (24, 32)))
 
 
 def test_fewshot_is_256_then_the_central_224():
     assert make_transform("fewshot", (224, 224)).resized == (256, 256)
-    expected = ops.resize(IMAGE, (256, 256))[16:240, 16:240]
+    expected = resize(IMAGE, (256, 256))[16:240, 16:240]
     assert np.array_equal(make_transform("fewshot", (224, 224))(IMAGE, rng()), expected)
 
 
@@ -55,7 +55,7 @@ def test_finetune_is_448_then_a_random_384():
     assert transform.resized == (448, 448)
     generator = rng()
     top, left = int(generator.integers(65)), int(generator.integers(65))
-    expected = ops.resize(IMAGE, (448, 448))[top : top + 384, left : left + 384]
+    expected = resize(IMAGE, (448, 448))[top : top + 384, left : left + 384]
     assert np.array_equal(transform(IMAGE, rng()), expected)
 
 
@@ -63,7 +63,7 @@ def test_finetune_small_keeps_the_aspect():
     # 60 x 90 to 448 x 672, then a random 384 of it.
     generator = rng()
     top, left = int(generator.integers(448 - 384 + 1)), int(generator.integers(672 - 384 + 1))
-    expected = ops.resize_small(IMAGE, (448, 448))[top : top + 384, left : left + 384]
+    expected = resize_small(IMAGE, (448, 448))[top : top + 384, left : left + 384]
     assert np.array_equal(make_transform("finetune_small", (384, 384), flip=False)(IMAGE, rng()), expected)
 
 

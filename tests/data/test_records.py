@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from vit_jax.data.decode import decode
 from vit_jax.data.loader import eval_batches
-from vit_jax.data.ops import decode
 from vit_jax.data.preprocess import make_transform
 from vit_jax.data.sources import open_source
 from vit_jax.types import UserError

@@ -16,8 +16,8 @@ import pytest
 
 from vit_jax.config import load
 from vit_jax.data import shards, tarnames, tarstore
+from vit_jax.data.decode import decode
 from vit_jax.data.loader import train_batches
-from vit_jax.data.ops import decode
 from vit_jax.data.pack import pack
 from vit_jax.data.preprocess import make_transform
 from vit_jax.data.sources import open_source

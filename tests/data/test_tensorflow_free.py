@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import archives
 
 from vit_jax.data import prepare, tensorflow_free
+from vit_jax.data.catalogue import is_known
 from vit_jax.data.check import KNOWN
-from vit_jax.data.ops import decode
+from vit_jax.data.decode import decode
 from vit_jax.types import UserError
 
 
@@ -150,7 +151,7 @@ def test_the_table_is_what_the_builders_sources_use():
 
     for name in KNOWN:
         base = name.split("/")[0]
-        if base in ("digits", "objectnet") or not prepare.is_known(name):
+        if base in ("digits", "objectnet") or not is_known(name):
             continue
         lacking = set()
         for used in tensorflow_names(sys.modules[tfds.builder_cls(base).__module__]):

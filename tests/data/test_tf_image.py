@@ -1,7 +1,7 @@
 """Decoding, cropping and resizing against what `tf.image` answers; tests/golden/make_tf_image.py made the values.
 
 Kernels are compared on float pictures, to 1e-3 of the range. On bytes, as they are used, half a unit of rounding comes on top
-and OpenCV's fixed-point arithmetic, which moves a value by up to 0.3 more: there the promise of `ops.resize` holds, 1 unit.
+and OpenCV's fixed-point arithmetic, which moves a value by up to 0.3 more: there the promise of `resize` holds, 1 unit.
 """
 
 from pathlib import Path
@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit_jax.data import augment, ops
+from vit_jax.data import augment
+from vit_jax.data.crops import central_crop, resize, resize_small
+from vit_jax.data.decode import decode
 from vit_jax.data.jpeg import TopOfJpeg, find_height
 
 with np.load(Path(__file__).resolve().parents[1] / "golden" / "tf_image.npz") as file:
@@ -34,23 +36,23 @@ def largest_error(found, expected):
 
 @pytest.mark.parametrize("key", keys("bilinear"))
 def test_resize_is_tensorflows_bilinear_without_antialias(key):
-    assert largest_error(ops.resize(PHOTOGRAPH.astype(np.float32), numbers(key)), GOLDEN[key]) < KERNEL
-    assert largest_error(ops.resize(PHOTOGRAPH, numbers(key)), GOLDEN[key]) < BYTES
+    assert largest_error(resize(PHOTOGRAPH.astype(np.float32), numbers(key)), GOLDEN[key]) < KERNEL
+    assert largest_error(resize(PHOTOGRAPH, numbers(key)), GOLDEN[key]) < BYTES
 
 
 @pytest.mark.parametrize("key", keys("crop"))
 def test_a_crop_is_resized_without_looking_beyond_its_border(key):
     top, left, height, width = numbers(key)
     part = PHOTOGRAPH[top : top + height, left : left + width]
-    assert largest_error(ops.resize(part.astype(np.float32), (28, 28)), GOLDEN[key]) < KERNEL
-    assert largest_error(ops.resize(part, (28, 28)), GOLDEN[key]) < BYTES
+    assert largest_error(resize(part.astype(np.float32), (28, 28)), GOLDEN[key]) < KERNEL
+    assert largest_error(resize(part, (28, 28)), GOLDEN[key]) < BYTES
 
 
 @pytest.mark.parametrize("key", keys("area"))
 def test_resize_small_and_central_crop_are_big_visions(key):
     (small,) = numbers(key)
     for image, tolerance in ((PHOTOGRAPH.astype(np.float32), KERNEL), (PHOTOGRAPH, BYTES)):
-        found = ops.central_crop(ops.resize_small(image, (small, small)), (28, 28))
+        found = central_crop(resize_small(image, (small, small)), (28, 28))
         assert largest_error(found, GOLDEN[key]) < tolerance
 
 
@@ -72,18 +74,18 @@ def test_operations_of_randaugment_are_tensorflows_to_the_bit(key):
 
 
 def test_a_jpeg_decodes_as_tensorflows_accurate_method_does():
-    found = ops.decode(GOLDEN["jpeg"].tobytes())
+    found = decode(GOLDEN["jpeg"].tobytes())
     assert np.array_equal(found, GOLDEN["whole_accurate"])
     # TensorFlow's default, which the release used, is a faster and coarser inverse DCT; big_vision offers both.
     assert np.abs(found.astype(int) - GOLDEN["whole_default"]).max() <= 5
-    assert np.array_equal(ops.decode(GOLDEN["jpeg"].tobytes(), fast_dct=True), GOLDEN["whole_default"])
+    assert np.array_equal(decode(GOLDEN["jpeg"].tobytes(), fast_dct=True), GOLDEN["whole_default"])
 
 
 @pytest.mark.parametrize("key", keys("jpeg"))
 def test_part_of_a_jpeg_is_that_of_decode_and_crop_jpeg(key):
     top, left, height, width = numbers(key)
     data = GOLDEN["jpeg"].tobytes()
-    found = ops.decode(data)[top : top + height, left : left + width]
+    found = decode(data)[top : top + height, left : left + width]
     assert np.array_equal(found, GOLDEN[key])
     cut = TopOfJpeg(data, find_height(data))[top : top + height, left : left + width]
     assert np.array_equal(cut, GOLDEN["whole_default"][top : top + height, left : left + width])

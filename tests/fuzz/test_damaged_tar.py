@@ -9,7 +9,8 @@ import PIL.Image
 import pytest
 
 from vit_jax.data import tarstore
-from vit_jax.data.ops import CorruptImage, decode
+from vit_jax.data.decode import decode
+from vit_jax.data.encoded import CorruptImage
 from vit_jax.data.sources import open_source
 from vit_jax.types import UserError
 

@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 from PIL import ImageEnhance, ImageOps
 
-from vit_jax.data.ops import Image
+from vit_jax.data.decode import Image
 from vit_jax.types import UserError
 
 FILL = (128, 128, 128)  # of what a rotation, shear, translation or cutout uncovers

@@ -13,7 +13,8 @@ from vit_jax.data.augment import check_strengths
 from vit_jax.data.exclusion import exclude
 from vit_jax.data.loader import TrainLoader, train_batches
 from vit_jax.data.preprocess import describe_transform, make_transform
-from vit_jax.data.sources import Source, open_source
+from vit_jax.data.source import Source
+from vit_jax.data.sources import open_source
 from vit_jax.types import UserError
 
 

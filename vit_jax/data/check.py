@@ -9,7 +9,17 @@ import contextlib
 import os
 from typing import Any, Literal, NamedTuple
 
-from vit_jax.data import fingerprints, idx, objectnet, ops, prepare, tensorflow_free
+from vit_jax.data import fingerprints, idx, objectnet, tensorflow_free
+from vit_jax.data.catalogue import (
+    BY_FOLDER,
+    COMMAND,
+    OWN_BUILDERS,
+    find_data_dir,
+    is_known,
+    tfrecord_message,
+    unknown_name_message,
+)
+from vit_jax.data.encoded import CorruptImage
 from vit_jax.data.records import PRIVATE, find_builder
 from vit_jax.data.vtab import TASKS
 from vit_jax.files import open_regular
@@ -65,7 +75,7 @@ KNOWN = {
     "uc_merced": Known({"train": 2100}),
     "cars196": Known({"train": 8144, "test": 8041}),
     "caltech_birds2011": Known({"train": 5994, "test": 5794}),
-    "objectnet": Known({"test": 18574}, by_hand=prepare.BY_FOLDER["objectnet"]),
+    "objectnet": Known({"test": 18574}, by_hand=BY_FOLDER["objectnet"]),
     "imagenet21k": Known({}, by_hand="image-net.org"),
 }
 
@@ -96,16 +106,16 @@ def check(name: str, data_dir: str = "", record: bool = False) -> Finding:
 
 def _check(name: str, data_dir: str, record: bool) -> Finding:
     dataset = TASKS[name.removeprefix("vtab/")].dataset if name.removeprefix("vtab/") in TASKS else name
-    root = prepare.find_data_dir(data_dir)
+    root = find_data_dir(data_dir)
     if dataset == objectnet.NAME:
         return _check_objectnet(root)
     try:
         builder = find_builder(dataset, root)
     except UserError as error:
-        return Finding(name, "wrong", str(error), f"{prepare.COMMAND} {dataset}")
+        return Finding(name, "wrong", str(error), f"{COMMAND} {dataset}")
     if builder is None:
-        if dataset not in KNOWN and dataset not in PRIVATE and not prepare.is_known(dataset):
-            return Finding(name, "missing", "no such data set", prepare.unknown_name_message(dataset))
+        if dataset not in KNOWN and dataset not in PRIVATE and not is_known(dataset):
+            return Finding(name, "missing", "no such data set", unknown_name_message(dataset))
         return Finding(name, "missing", f"not in {root}", _how_to_get(dataset, root, data_dir))
     try:
         return _check_prepared(name, dataset, builder, record)
@@ -127,20 +137,20 @@ def _check_objectnet(root: str) -> Finding:
             raise UserError(f"{len(source):,} images of ImageNet's classes, expected {expected:,}")
         for index in range(0, len(source), max(len(source) // fingerprints.SAMPLES, 1)):
             source.decode(source.read(index)[0])
-    except (UserError, ops.CorruptImage) as error:
+    except (UserError, CorruptImage) as error:
         return Finding(name, "wrong", f"{place}: {error}", f"remove it; {objectnet.how_to_get(root)}")
     return Finding(name, "ready", f"{len(source):,} images of ImageNet's classes; in {place}", "")
 
 
 def _how_to_get(dataset: str, root: str, data_dir: str) -> str:
     base = dataset.split("/")[0]
-    command = f"{prepare.COMMAND} {dataset}" + (f" --data-dir={data_dir}" if data_dir else "")
+    command = f"{COMMAND} {dataset}" + (f" --data-dir={data_dir}" if data_dir else "")
     if base in PRIVATE:
         return PRIVATE[base]
     if page := _error_page(os.path.join(root, "downloads"), base):
         return f"{page} is a web page and no archive (a host's error): remove it, then {command}"
     known = KNOWN.get(dataset, Known({}))
-    if base in prepare.OWN_BUILDERS:
+    if base in OWN_BUILDERS:
         return f"nothing: it is prepared on first use ({command} does so now)"
     if base in idx.NAMES:
         return f"{command}, offline with --source=FOLDER of its four idx files"
@@ -173,7 +183,7 @@ def _check_prepared(name: str, dataset: str, builder: Any, record: bool) -> Find
     formats = {f.value for f in info.available_file_formats()}
     if "array_record" not in formats:
         stored = f"{info.full_name} in {builder.data_dir} is stored as {', '.join(formats)}"
-        return Finding(name, "wrong", stored, prepare.tfrecord_message(info.full_name, str(builder.data_dir)))
+        return Finding(name, "wrong", stored, tfrecord_message(info.full_name, str(builder.data_dir)))
     counts = {split: s.num_examples for split, s in info.splits.items()}
     said = ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
     detail = f"{info.full_name}, ArrayRecord, {said}; in {builder.data_dir}"

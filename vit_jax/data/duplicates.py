@@ -19,10 +19,11 @@ import functools
 import cv2
 import numpy as np
 
-from vit_jax.data import ops
+from vit_jax.data.decode import Image
+from vit_jax.data.encoded import CorruptImage
 from vit_jax.data.hamming import find_pairs
 from vit_jax.data.hashing import CHUNK, READY, SIDE, decode_of, thumbnail
-from vit_jax.data.sources import Source
+from vit_jax.data.source import Source
 from vit_jax.data.subset import read_many
 
 RADIUS = 30  # bits of 128 in which the hashes of a copy may differ
@@ -104,28 +105,28 @@ def correlate(train: Source, test: Source, pairs: np.ndarray, *, threads: int = 
     return found
 
 
-def thumbnails(source: Source, indices: np.ndarray, threads: int) -> dict[int, ops.Image]:
+def thumbnails(source: Source, indices: np.ndarray, threads: int) -> dict[int, Image]:
     """Thumbnails (32, 32, 3) of some examples by index, without those that do not decode."""
     cv2.setNumThreads(0)
     chunks = [indices[i : i + CHUNK].tolist() for i in range(0, len(indices), CHUNK)]
-    found: dict[int, ops.Image] = {}
+    found: dict[int, Image] = {}
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for part in pool.map(functools.partial(_shrink, source), chunks):
             found |= part
     return found
 
 
-def _shrink(source: Source, indices: list[int]) -> dict[int, ops.Image]:
+def _shrink(source: Source, indices: list[int]) -> dict[int, Image]:
     found = {}
     for index, (data, _, _) in zip(indices, read_many(source, indices), strict=True):
         try:
             found[index] = thumbnail(decode_of(source)(data))
-        except ops.CorruptImage:
+        except CorruptImage:
             continue
     return found
 
 
-def correlation(a: ops.Image, b: ops.Image) -> float:
+def correlation(a: Image, b: Image) -> float:
     """Normalised cross-correlation of the detail of two thumbnails, the second as it is or mirrored.
 
     Detail is gray less its blur: two skies, or two blurred backgrounds, correlate before and not after. Where they agree
@@ -165,7 +166,7 @@ def _aligned(left: np.ndarray, right: np.ndarray) -> float:
     return float(score) if small else -1.0
 
 
-def _detail(image: ops.Image) -> np.ndarray:
+def _detail(image: Image) -> np.ndarray:
     """Gray less its blur, of mean 0 and norm 1."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = gray - cv2.GaussianBlur(gray, (0, 0), BLUR)

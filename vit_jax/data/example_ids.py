@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-from vit_jax.data import prepare
+from vit_jax.data.catalogue import COMMAND
 from vit_jax.files import read_regular
 from vit_jax.types import UserError
 
@@ -73,7 +73,7 @@ def _read_ids(builder: Any, dataset: str, split: str) -> list[str]:
     if lacking := [key for key in keys if key not in features]:
         raise UserError(
             f"{builder.info.full_name} in {builder.data_dir} has no {', '.join(lacking)}, by which its examples are named; "
-            f"prepare it again: `{prepare.COMMAND} {dataset}`"
+            f"prepare it again: `{COMMAND} {dataset}`"
         )
     # Only what names an example is parsed, which takes half the time: 43 s for dSprites' 737,280, once.
     wanted = tfds.features.FeaturesDict({key: features[key] for key in keys})

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vit_jax.data import ops
+from vit_jax.data.decode import decode
 from vit_jax.data.descriptions import check_shards
 from vit_jax.files import read_json
 from vit_jax.types import UserError
@@ -82,7 +82,7 @@ def sample_split(builder: Any, split: str) -> list[Sample]:
             raw = source.data_source[index]
             example = features.deserialize_example_np(raw, decoders=decoders)
             data = bytes(example["image"]) if "image" in images else b""
-            image = ops.decode(data) if data else np.zeros((1, 1, 0), np.uint8)
+            image = decode(data) if data else np.zeros((1, 1, 0), np.uint8)
         except Exception as error:  # of the record, its protocol buffer, its features or its image
             raise UserError(f"{split}: example {index} of {builder.data_dir} is damaged: {error}") from error
         label = example.get("label", -1)

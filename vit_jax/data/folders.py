@@ -21,7 +21,7 @@ SPLIT_WORDS = ("train", "val", "valid", "validation", "dev", "test")
 
 
 class FolderSource:
-    """One split of a folder of images; see `data.sources.Source`.
+    """One split of a folder of images; see `data.source.Source`.
 
     Args:
       spec: what was asked for and what it holds.

@@ -14,9 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vit_jax.data import ops
+from vit_jax.data.decode import Image, decode
+from vit_jax.data.encoded import CorruptImage
 from vit_jax.data.exclusion import probe
-from vit_jax.data.sources import Source
+from vit_jax.data.source import Source
 from vit_jax.data.subset import read_many
 from vit_jax.types import UserError
 
@@ -38,7 +39,7 @@ _FREQUENCIES = np.array(sorted(((u, v) for u in range(16) for v in range(16)), k
 _MIRROR = np.where(_FREQUENCIES[:, 1] % 2, -1.0, 1.0).astype(np.float32)
 
 
-def thumbnail(image: ops.Image) -> ops.Image:
+def thumbnail(image: Image) -> Image:
     """The whole image at 32 x 32, squashed; area averages, so that detail that a copy may have lost does not count.
 
     Args:
@@ -52,7 +53,7 @@ def thumbnail(image: ops.Image) -> ops.Image:
     return cv2.resize(image, (SIDE, SIDE), interpolation=kernel)  # type: ignore[return-value]
 
 
-def hash_image(image: ops.Image) -> Any:
+def hash_image(image: Image) -> Any:
     """Hashes one image.
 
     The first word holds the signs of the 64 lowest frequencies but the mean, which no change of brightness or contrast
@@ -121,9 +122,9 @@ def hash_source(
     return np.concatenate(parts)
 
 
-def decode_of(source: Source) -> Callable[[bytes], ops.Image]:
+def decode_of(source: Source) -> Callable[[bytes], Image]:
     """How a source's images are decoded."""
-    return getattr(source, "decode", ops.decode)
+    return getattr(source, "decode", decode)
 
 
 def _hash_chunk(source: Source, indices: Sequence[int]) -> np.ndarray:
@@ -131,7 +132,7 @@ def _hash_chunk(source: Source, indices: Sequence[int]) -> np.ndarray:
     for row, (data, _, _) in enumerate(read_many(source, indices)):
         try:
             found[row] = hash_image(decode_of(source)(data))
-        except ops.CorruptImage:
+        except CorruptImage:
             found[row]["state"] = CORRUPT
     return found
 

@@ -4,7 +4,7 @@ data.reader, for images that have been decoded whole before.
 libjpeg can stop early only for who calls it row by row, which no Python library does. But a baseline JPEG is a stream of
 rows of blocks, whose number follows from the height in the header: with a smaller height there, the decoder reads as many
 and stops. The pixels are the same, bit for bit. Damage below, or damage that only shifts what follows, goes unnoticed, so
-this is for data that `ops.decode` has accepted before.
+this is for data that `decode.decode` has accepted before.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import threading
 
 import numpy as np
 
+from vit_jax.data.decode import Image, decode, read_orientation
 from vit_jax.data.encoded import MAX_PIXELS, MAX_SIDE, walk_jpeg
-from vit_jax.data.ops import Image, decode, read_orientation
 
 _HEIGHT_AND_WIDTH = struct.Struct(">HH")
 _HEIGHT_WIDTH_COMPONENTS = struct.Struct(">HHB")
@@ -33,7 +33,7 @@ def _scratch_memory(size: int) -> np.ndarray:
 
 
 class TopOfJpeg:
-    """An image that decodes, as `ops.decode(data, fast_dct=True)`, when a part of it is taken; in place of an array where only
+    """An image that decodes, as `decode.decode(data, fast_dct=True)`, when a part of it is taken; in place of an array where only
     `.shape` and one crop are used.
 
     Args:
@@ -57,7 +57,7 @@ class TopOfJpeg:
         memory = _scratch_memory(rows * self.shape[1] * 3)
         try:
             image: Image = simplejpeg.decode_jpeg(data, "RGB", fastdct=True, strict=False, buffer=memory)
-        except ValueError:  # chroma subsampling that TurboJPEG has no name for, which `ops.decode` leaves to Pillow
+        except ValueError:  # chroma subsampling that TurboJPEG has no name for, which `decode.decode` leaves to Pillow
             image = decode(self._data, fast_dct=True)
         return image[part]
 
@@ -66,11 +66,11 @@ def find_height(data: bytes) -> int:
     """Where in a JPEG's header its height stands, if its upper part can be decoded alone.
 
     Args:
-      data: an encoded image that `ops.decode` has accepted, or of which a packed set says so.
+      data: an encoded image that `decode.decode` has accepted, or of which a packed set says so.
 
     Returns:
       The position, less than 65,536; or 0 for what has to be decoded whole: other formats, progressive and CMYK JPEGs, several
-      scans, pictures that EXIF turns, and what `ops.decode` would refuse by its header.
+      scans, pictures that EXIF turns, and what `decode.decode` would refuse by its header.
     """
     frame = 0
     for kind, start in walk_jpeg(data):

@@ -18,7 +18,7 @@ import numpy as np
 
 from vit_jax.data.order import EvalKeys, TrainKeys
 from vit_jax.data.reader import BatchReader, Element, Transform
-from vit_jax.data.sources import Source
+from vit_jax.data.source import Source
 from vit_jax.types import Batch, UserError
 
 

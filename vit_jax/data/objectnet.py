@@ -17,7 +17,9 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from vit_jax.data import ops, prepare
+from vit_jax.data.catalogue import BY_FOLDER, find_data_dir
+from vit_jax.data.decode import Image, decode
+from vit_jax.data.encoded import CorruptImage
 from vit_jax.data.folders import FolderSource
 from vit_jax.data.listing import is_image, sort_by_hash
 from vit_jax.data.splits import parse_split
@@ -33,7 +35,7 @@ LAYOUT = f"{FOLDER}/images/<Class>/*.png and {FOLDER}/{MAP}"
 
 
 class ObjectNetSource:
-    """The images of the mapped classes; see `data.sources.Source`. A label is the set of ImageNet classes that are right.
+    """The images of the mapped classes; see `data.source.Source`. A label is the set of ImageNet classes that are right.
 
     Args:
       spec: what it holds; classes are ImageNet's.
@@ -53,11 +55,11 @@ class ObjectNetSource:
         data, which, path = self._files.read(index)
         return data, self._sets[which], path
 
-    def decode(self, data: bytes) -> ops.Image:
+    def decode(self, data: bytes) -> Image:
         """Decodes an image and cuts its border."""
-        image = ops.decode(data)
+        image = decode(data)
         if min(image.shape[:2]) <= 2 * BORDER:
-            raise ops.CorruptImage(f"{image.shape[0]} x {image.shape[1]} pixels are no more than the border")
+            raise CorruptImage(f"{image.shape[0]} x {image.shape[1]} pixels are no more than the border")
         return image[BORDER:-BORDER, BORDER:-BORDER]
 
 
@@ -74,7 +76,7 @@ def find_objectnet(dataset: str, data_dir: str) -> epath.Path:
     """
     if dataset != NAME:
         return epath.Path(dataset).expanduser()
-    root = epath.Path(prepare.find_data_dir(data_dir))
+    root = epath.Path(find_data_dir(data_dir))
     places = [root / FOLDER, root / "downloads" / "manual" / FOLDER]
     for place in places:
         if (place / MAP).exists():
@@ -84,7 +86,7 @@ def find_objectnet(dataset: str, data_dir: str) -> epath.Path:
 
 def how_to_get(root: str) -> str:
     """The command that supplies it."""
-    return f"fetch {prepare.BY_FOLDER[NAME]}, then `unzip objectnet-1.0.zip -d {root}`"
+    return f"fetch {BY_FOLDER[NAME]}, then `unzip objectnet-1.0.zip -d {root}`"
 
 
 def open_objectnet(dataset: str, split: str, data_dir: str = "") -> ObjectNetSource:

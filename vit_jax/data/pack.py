@@ -20,7 +20,8 @@ from typing import NamedTuple, Protocol
 
 from etils import epath
 
-from vit_jax.data import ops
+from vit_jax.data.decode import decode
+from vit_jax.data.encoded import CorruptImage
 from vit_jax.data.folders import folder_splits, open_folder
 from vit_jax.data.lists import is_list, list_splits, open_list
 from vit_jax.data.packed import describe, make_features, shard_path, write_labels
@@ -38,7 +39,7 @@ LOCK = ".lock"
 
 
 class Packable(Protocol):
-    """What can be packed: a `data.sources.Source` that knows its size and can be cut into parts."""
+    """What can be packed: a `data.source.Source` that knows its size and can be cut into parts."""
 
     spec: DatasetSpec
 
@@ -248,8 +249,8 @@ def _check(source: Packable, index: int) -> tuple[bytes, int, str, str]:
     """(bytes, label, name, what is wrong with it or "")."""
     data, label, name = source.read(index)
     try:
-        ops.decode(data)
-    except ops.CorruptImage as error:
+        decode(data)
+    except CorruptImage as error:
         return data, label, name, str(error)
     return data, label, name, ""
 

@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vit_jax.data import augment, ops
+from vit_jax.data import augment
+from vit_jax.data.crops import central_crop, inception_crop, random_crop, random_flip, resize, resize_small
+from vit_jax.data.decode import Image
 from vit_jax.types import UserError
 
 RecipeName = Literal[
@@ -78,22 +80,22 @@ class Transform:
         """Whether a crop comes first, so that the image may be a `TopOfJpeg`."""
         return RECIPES[self.recipe].crop == "inception"
 
-    def __call__(self, image: Any, rng: np.random.Generator, out: ops.Image | None = None) -> ops.Image:
+    def __call__(self, image: Any, rng: np.random.Generator, out: Image | None = None) -> Image:
         """uint8 (h, w, 3) -> uint8 (resolution[0], resolution[1], 3); all randomness comes from `rng`.
 
         The result lies in `out`, of that shape, if the last steps can write there, and else in a new array.
         """
         recipe = RECIPES[self.recipe]
         if self.resized is not None:
-            image = ops.resize_small(image, self.resized) if recipe.keep_aspect else ops.resize(image, self.resized)
+            image = resize_small(image, self.resized) if recipe.keep_aspect else resize(image, self.resized)
         if recipe.crop == "inception":
-            image = ops.inception_crop(image, rng, self.resolution, self.crop_area, out=out)
+            image = inception_crop(image, rng, self.resolution, self.crop_area, out=out)
         elif recipe.crop == "random":
-            image = ops.random_crop(image, rng, self.resolution)
+            image = random_crop(image, rng, self.resolution)
         elif recipe.crop == "central":
-            image = ops.central_crop(image, self.resolution)
+            image = central_crop(image, self.resolution)
         if recipe.may_flip and self.flip:
-            image = ops.random_flip(image, rng, out)
+            image = random_flip(image, rng, out)
         if self.randaugment[0]:
             image = augment.rand_augment(np.ascontiguousarray(image), rng, *self.randaugment)
         if self.color_jitter:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vit_jax.data.decode import Image, decode
+from vit_jax.data.encoded import CorruptImage
 from vit_jax.data.jpeg import TopOfJpeg, find_height
-from vit_jax.data.ops import CorruptImage, Image, decode
-from vit_jax.data.sources import Source
+from vit_jax.data.source import Source
 from vit_jax.types import Batch, Label
 
 Transform = Callable[..., Image]

@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.data import prepare
+from vit_jax.data.catalogue import COMMAND, OWN_BUILDERS, find_data_dir, tfrecord_message, unknown_name_message
 from vit_jax.data.descriptions import ADVICE, check_prepared, check_shards, open_directory, refusing
 from vit_jax.data.imagenet import competing_classes
 from vit_jax.data.reading_order import reading_order
@@ -31,7 +32,7 @@ PRIVATE = {
 
 
 class TfdsSource:
-    """One split of a prepared data set; see `data.sources.Source`. Only paths are pickled, so workers open it anew.
+    """One split of a prepared data set; see `data.source.Source`. Only paths are pickled, so workers open it anew.
 
     Args:
       spec: what was asked for and what it holds.
@@ -146,7 +147,7 @@ def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
     Args:
       dataset: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`.
       split: TFDS's syntax.
-      data_dir: folder of prepared data sets; empty for the default (`prepare.find_data_dir`).
+      data_dir: folder of prepared data sets; empty for the default (`find_data_dir`).
 
     Returns:
       The source.
@@ -202,9 +203,9 @@ def open_builder(dataset: str, data_dir: str) -> Any:
     Raises:
       UserError: not prepared, prepared as TFRecord, or an unknown name.
     """
-    root = prepare.find_data_dir(data_dir)
+    root = find_data_dir(data_dir)
     builder = find_builder(dataset, root)
-    if builder is None and _base_name(dataset) in prepare.OWN_BUILDERS:
+    if builder is None and _base_name(dataset) in OWN_BUILDERS:
         prepare.prepare(dataset, data_dir=root)
         builder = find_builder(dataset, root)
     if builder is None:
@@ -216,7 +217,7 @@ def _check_format(builder: Any) -> Any:
     with refusing(builder.data_dir):
         formats = {f.value for f in builder.info.available_file_formats()}
     if "array_record" not in formats:
-        raise UserError(prepare.tfrecord_message(builder.info.full_name, str(builder.data_dir)))
+        raise UserError(tfrecord_message(builder.info.full_name, str(builder.data_dir)))
     return builder
 
 
@@ -240,12 +241,12 @@ def find_builder(dataset: str, root: str) -> Any:
         return None
     except Exception as error:  # TFDS checks nothing itself; see data.descriptions
         if "Parsing builder name" in str(error):
-            raise UserError(prepare.unknown_name_message(dataset)) from error
+            raise UserError(unknown_name_message(dataset)) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[
             0
         ]  # such as a TFDS that described no features
         raise UserError(
-            f"cannot read {dataset!r} in {root}: {reason} Prepare it again: `{prepare.COMMAND} {dataset}`"
+            f"cannot read {dataset!r} in {root}: {reason} Prepare it again: `{COMMAND} {dataset}`"
         ) from error
 
 
@@ -262,7 +263,7 @@ def _explain_missing(dataset: str, root: str, data_dir: str) -> str:
     if found:
         return (
             f"{dataset!r} is not among what is prepared in {folder}: found {', '.join(sorted(found))}; name one of them as "
-            f"name/config:version, or prepare {dataset!r}: `{prepare.COMMAND} {dataset}{flag}`"
+            f"name/config:version, or prepare {dataset!r}: `{COMMAND} {dataset}{flag}`"
         )
     if base in PRIVATE:
         return (
@@ -272,10 +273,10 @@ def _explain_missing(dataset: str, root: str, data_dir: str) -> str:
         )
     if base in tfds.list_builders(with_community_datasets=False):
         return (
-            f"{dataset} is not prepared: no {base} in {root}. Prepare it with `{prepare.COMMAND} {dataset}{flag}`, "
+            f"{dataset} is not prepared: no {base} in {root}. Prepare it with `{COMMAND} {dataset}{flag}`, "
             "or set TFDS_DATA_DIR to the folder that holds it"
         )
-    return prepare.unknown_name_message(dataset)
+    return unknown_name_message(dataset)
 
 
 def _find_keys(dataset: str, info: Any) -> tuple[str, str]:

@@ -28,7 +28,7 @@ MAX_OPEN = 256  # shards kept open by a process; the usual limit of open files i
 
 
 class TarSource:
-    """One split of tar shards; see `data.sources.Source`. Reads from any thread; a worker process opens its own files.
+    """One split of tar shards; see `data.source.Source`. Reads from any thread; a worker process opens its own files.
 
     Args:
       spec: what was asked for and what it holds.

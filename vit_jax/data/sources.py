@@ -5,41 +5,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Protocol
 
 from etils import epath
 
+from vit_jax.data.catalogue import OWN_BUILDERS, find_data_dir
 from vit_jax.data.folders import open_folder
 from vit_jax.data.held_out import is_part, open_part
 from vit_jax.data.lists import is_list, open_list
 from vit_jax.data.objectnet import is_objectnet, open_objectnet
 from vit_jax.data.packed import is_packed
-from vit_jax.data.prepare import OWN_BUILDERS, find_data_dir
 from vit_jax.data.records import PRIVATE, open_packed, open_tfds
 from vit_jax.data.shards import open_shards
+from vit_jax.data.source import Source
 from vit_jax.data.tarnames import is_shards, names_shards
 from vit_jax.data.tasks import open_task
 from vit_jax.data.vtab import PREFIX
-from vit_jax.types import DatasetSpec, Label, UserError
-
-
-class Source(Protocol):
-    """Encoded examples by index; picklable, so that worker processes get their own. A class that has these three is one.
-
-    A `read_many(indices)` that returns a list of what `read` returns is used where it is there; so is a `decode(data)`, in
-    place of `ops.decode`.
-    """
-
-    spec: DatasetSpec
-
-    def __len__(self) -> int:
-        """Number of examples."""
-        ...
-
-    def read(self, index: int) -> tuple[bytes, Label, str]:
-        """Example `index`, 0 <= index < len: (encoded image, label, name for messages); the label is a tuple where
-        `spec.multi_label`."""
-        ...
+from vit_jax.types import UserError
 
 
 def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bool = False) -> Source:

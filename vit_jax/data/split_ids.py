@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vit_jax.data import prepare
+from vit_jax.data.catalogue import COMMAND, find_data_dir
 from vit_jax.data.example_ids import ids_of, write_whole
 from vit_jax.data.reading_order import reading_order
 from vit_jax.data.records import find_builder, open_builder
@@ -62,7 +62,7 @@ def read(path: str) -> SplitIds:
     whole = content.get("format") == FORMAT and isinstance(tasks, dict) and all(map(_is_lists, tasks.values()))
     if not whole:
         raise UserError(
-            f"{path}: expected a file with format {FORMAT!r}, as `{prepare.COMMAND} --split-ids=export --to=FILE` writes it"
+            f"{path}: expected a file with format {FORMAT!r}, as `{COMMAND} --split-ids=export --to=FILE` writes it"
         )
     wrong = []
     for task, lists in content["tasks"].items():
@@ -97,7 +97,7 @@ def find(data_dir: str) -> SplitIds | None:
       data_dir: folder of prepared data sets; empty for the default.
     """
     named = os.environ.get(VARIABLE, "")
-    path = os.path.expanduser(named) or os.path.join(prepare.find_data_dir(data_dir), FILE)
+    path = os.path.expanduser(named) or os.path.join(find_data_dir(data_dir), FILE)
     return read(path) if named or epath.Path(path).exists() else None
 
 
@@ -227,7 +227,7 @@ def export(names: Sequence[str], path: str, data_dir: str = "") -> tuple[SplitId
     tasks, versions, left_out = {}, {}, []
     for name in chosen:
         task = find_task(name)
-        if not names and find_builder(task.dataset, prepare.find_data_dir(data_dir)) is None:
+        if not names and find_builder(task.dataset, find_data_dir(data_dir)) is None:
             left_out.append(name)
             continue
         builder = open_builder(task.dataset, data_dir)
@@ -241,7 +241,7 @@ def export(names: Sequence[str], path: str, data_dir: str = "") -> tuple[SplitId
         lists[FIRST_1000] = [trainval[i] for i in first_1000(builder.info, task)]
         tasks[name], versions[name] = lists, builder.info.full_name
     if not tasks:
-        raise UserError(f"none of VTAB's data sets is prepared in {prepare.find_data_dir(data_dir)}: see --check")
+        raise UserError(f"none of VTAB's data sets is prepared in {find_data_dir(data_dir)}: see --check")
     write_whole(path, json.dumps({"format": FORMAT, "prepared_from": versions, "tasks": tasks}, indent=0).encode())
     return read(path), left_out
 
@@ -260,7 +260,7 @@ def place(path: str, data_dir: str = "") -> tuple[SplitIds, list[str]]:
       UserError: an id that is not there or is ambiguous, in any task; nothing is copied then.
     """
     ids, unchecked, wrong = read(os.path.expanduser(path)), [], []
-    root = prepare.find_data_dir(data_dir)
+    root = find_data_dir(data_dir)
     for name in ids.tasks:
         if (builder := find_builder(find_task(name).dataset, root)) is None:
             unchecked.append(name)

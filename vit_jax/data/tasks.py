@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.data import ops, prepare, split_ids
+from vit_jax.data import split_ids
+from vit_jax.data.catalogue import COMMAND
+from vit_jax.data.decode import Image, decode
 from vit_jax.data.records import TfdsSource, open_builder
 from vit_jax.data.splits import parse_split
 from vit_jax.data.vtab import FIRST_1000, PREFIX, TASKS, Task, find_task, stored_split
@@ -55,9 +57,9 @@ class TaskSource(TfdsSource):
         """One example with all its features, or None if its record is damaged."""
         return self._records[index] if self._read_record(index) else None
 
-    def decode(self, data: bytes) -> ops.Image:
+    def decode(self, data: bytes) -> Image:
         """Decodes an image; gray is repeated to three channels."""
-        image = ops.decode(data)
+        image = decode(data)
         return image * np.uint8(255) if TASKS[self._task_name].dataset == "dsprites" else image
 
 
@@ -97,7 +99,7 @@ def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
         if feature.num_classes != task.classes:
             raise UserError(
                 f"{dataset}: {info.full_name} has {feature.num_classes} classes; expected {task.classes}. Prepare version "
-                f"{task.version}: `{prepare.COMMAND} {task.dataset}`"
+                f"{task.version}: `{COMMAND} {task.dataset}`"
             )
         names = tuple(feature.names)
     shape = info.features["image"].shape

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from vit_jax.data.ops import FORMATS
+from vit_jax.data.decode import FORMATS
 
 # Data sets (TFDS names without config) whose preparation runs what is not here, and what that is.
 NEEDS_TENSORFLOW = {
@@ -143,7 +143,7 @@ def _copy(source: str, target: str, overwrite: bool = False) -> None:
 
 def _decode(data: bytes, channels: int = 0) -> _Array:
     """An image file as uint8 (h, w, 3), whatever it is called and however much of it is damaged: what calls this is there
-    to mend such files, so `ops.decode`, which refuses them, will not do. Alpha is left out, CMYK converted."""
+    to mend such files, so `decode.decode`, which refuses them, will not do. Alpha is left out, CMYK converted."""
     import cv2
     import PIL.Image
 
