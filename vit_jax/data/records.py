@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vit_jax.data import prepare
-from vit_jax.data.catalogue import COMMAND, OWN_BUILDERS, find_data_dir, tfrecord_message, unknown_name_message
+from vit_jax.data.catalogue import COMMAND, find_data_dir, tfrecord_message, unknown_name_message
 from vit_jax.data.descriptions import ADVICE, check_prepared, check_shards, open_directory, refusing
 from vit_jax.data.imagenet import competing_classes
 from vit_jax.data.reading_order import reading_order
@@ -142,7 +141,7 @@ class TfdsSource:
 
 
 def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
-    """Opens a prepared data set by its TFDS name; `digits` is prepared if it is not.
+    """Opens a prepared data set by its TFDS name.
 
     Args:
       dataset: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`.
@@ -198,16 +197,13 @@ def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
 
 
 def open_builder(dataset: str, data_dir: str) -> Any:
-    """The TFDS builder of a prepared data set; `digits` is prepared if it is not.
+    """The TFDS builder of a prepared data set.
 
     Raises:
       UserError: not prepared, prepared as TFRecord, or an unknown name.
     """
     root = find_data_dir(data_dir)
     builder = find_builder(dataset, root)
-    if builder is None and _base_name(dataset) in OWN_BUILDERS:
-        prepare.prepare(dataset, data_dir=root)
-        builder = find_builder(dataset, root)
     if builder is None:
         raise UserError(_explain_missing(dataset, root, data_dir))
     return _check_format(builder)

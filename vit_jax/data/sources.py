@@ -14,7 +14,8 @@ from vit_jax.data.held_out import is_part, open_part
 from vit_jax.data.lists import is_list, open_list
 from vit_jax.data.objectnet import is_objectnet, open_objectnet
 from vit_jax.data.packed import is_packed
-from vit_jax.data.records import PRIVATE, open_packed, open_tfds
+from vit_jax.data.prepare import prepare
+from vit_jax.data.records import PRIVATE, find_builder, open_packed, open_tfds
 from vit_jax.data.shards import open_shards
 from vit_jax.data.source import Source
 from vit_jax.data.tarnames import is_shards, names_shards
@@ -60,8 +61,16 @@ def _open(dataset: str, split: str, data_dir: str) -> Source:
         return open_objectnet(dataset, split, data_dir)
     open_own = _find_own(dataset, data_dir)
     if open_own is None:
+        _prepare_own(dataset, data_dir)
         return open_tfds(dataset, split, data_dir)
     return open_part(dataset, split, open_own) if is_part(split) else open_own(dataset, split)
+
+
+def _prepare_own(dataset: str, data_dir: str) -> None:
+    """Prepares what needs no download, the digits, where that has not been done."""
+    root = find_data_dir(data_dir)
+    if dataset.split(":")[0].split("/")[0] in OWN_BUILDERS and find_builder(dataset, root) is None:
+        prepare(dataset, data_dir=root)
 
 
 def _find_own(dataset: str, data_dir: str) -> Callable[[str, str], Source] | None:
