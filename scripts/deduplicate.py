@@ -34,12 +34,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is 
 
 import numpy as np
 
-from vit_jax.data import duplicates, hashing
-from vit_jax.data.decode import Image
-from vit_jax.data.encoded import CorruptImage
-from vit_jax.data.exclusion import example_ids, probe, stored_splits, write_exclusion
+from vit_jax.data.dedup import duplicates, hashing
+from vit_jax.data.dedup.exclusion import example_ids, probe, stored_splits, write_exclusion
+from vit_jax.data.image.decode import Image
+from vit_jax.data.image.encoded import CorruptImage
+from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
-from vit_jax.data.sources import open_source
 from vit_jax.data.subset import SubsetSource
 from vit_jax.flags import add_set
 from vit_jax.main import prepare_process, reports_user_errors
@@ -92,8 +92,8 @@ def hash_named(named: Named, folder: Path, threads: int) -> np.ndarray:
 def make_embed(flags: argparse.Namespace) -> Callable[[Source, np.ndarray], np.ndarray]:
     """(source, indices) -> float16 (n, d), representations of length 1 by the checkpoint."""
     from vit_jax.convert.load import load, parse_overrides, resolution_of
-    from vit_jax.data.loader import eval_batches
-    from vit_jax.data.preprocess import make_transform
+    from vit_jax.data.image.recipes import make_transform
+    from vit_jax.data.stream.loader import eval_batches
     from vit_jax.models.build import make_forward
     from vit_jax.tools.similarity import Embedder
 

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from vit_jax.data.decode import Image, decode
-from vit_jax.data.duplicates import CORRELATION, RADIUS, correlation, find_candidates
-from vit_jax.data.encoded import CorruptImage
-from vit_jax.data.hashing import HASHES, hash_image, thumbnail
+from vit_jax.data.dedup.duplicates import CORRELATION, RADIUS, correlation, find_candidates
+from vit_jax.data.dedup.hashing import HASHES, hash_image, thumbnail
+from vit_jax.data.image.decode import Image, decode
+from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.main import reports_user_errors
 from vit_jax.types import UserError
 

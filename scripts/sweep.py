@@ -101,7 +101,7 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     jax.config.update("jax_platforms", "cpu")
     folder = Path(flags.workdir).expanduser()
     grid = load_grid(flags.config, overrides)
-    logging.getLogger("vit_jax.data.tasks").addFilter(Once())
+    logging.getLogger("vit_jax.data.vtab.source").addFilter(Once())
     missing, weights = check_tasks(grid)
     described = dataclasses.replace(without_data(grid.sweep, missing), weights=weights)
     grid = dataclasses.replace(grid, sweep=described)

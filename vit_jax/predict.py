@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vit_jax.data.decode import decode
-from vit_jax.data.encoded import MAX_BYTES
-from vit_jax.data.listing import PATTERNS, list_images
-from vit_jax.data.preprocess import Transform, make_transform
+from vit_jax.data.formats.listing import PATTERNS, list_images
+from vit_jax.data.image.decode import decode
+from vit_jax.data.image.encoded import MAX_BYTES
+from vit_jax.data.image.recipes import Transform, make_transform
 from vit_jax.files import read_regular
 from vit_jax.types import UserError, itemize
 

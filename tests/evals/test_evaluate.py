@@ -15,8 +15,8 @@ from checkpoints import copy_golden, golden_tensors, save_safetensors
 
 from vit_jax import load_model, read_images
 from vit_jax.convert.load import fit_head, load
-from vit_jax.data.decode import decode
-from vit_jax.data.preprocess import make_transform
+from vit_jax.data.image.decode import decode
+from vit_jax.data.image.recipes import make_transform
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ import PIL.Image
 import pytest
 from sklearn.datasets import load_sample_images
 
-from vit_jax.data.exclusion import exclude
-from vit_jax.data.sources import open_source
+from vit_jax.data.dedup.exclusion import exclude
+from vit_jax.data.open import open_source
 from vit_jax.tools.pairs_page import Shown, write_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,8 +113,8 @@ def names_of(dataset, split):
 def test_a_checkpoint_confirms_by_its_representations(script, capsys, photos, tmp_path):
     """Cosines against those of the model itself, one image at a time."""
     from vit_jax.convert.load import load, resolution_of
-    from vit_jax.data.crops import resize
-    from vit_jax.data.decode import decode
+    from vit_jax.data.image.crops import resize
+    from vit_jax.data.image.decode import decode
     from vit_jax.models.build import make_forward
 
     run(script, capsys, photos, tmp_path, f"--checkpoint={CHECKPOINT}", "--batch=4", "--similarity=-1")

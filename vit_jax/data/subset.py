@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vit_jax.data.decode import decode
+from vit_jax.data.image.decode import decode
 from vit_jax.types import Label
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import Any, Literal, Protocol
 from jax.sharding import Mesh
 
 from vit_jax import partition
-from vit_jax.data.loader import eval_batches
-from vit_jax.data.preprocess import make_transform
+from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.source import Source
+from vit_jax.data.stream.loader import eval_batches
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
 
 # Whether photographs are turned as EXIF says: "" as the data section says, which is where it is explained.

@@ -16,8 +16,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax import partition
+from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
-from vit_jax.data.sources import open_source
 from vit_jax.evals.base import Exif, has_top5, read_split
 from vit_jax.evals.scoring import keep_competing
 from vit_jax.metrics import Mean

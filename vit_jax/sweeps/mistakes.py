@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from vit_jax.data.decode import decode
-from vit_jax.data.sources import open_source
+from vit_jax.data.image.decode import decode
+from vit_jax.data.open import open_source
 from vit_jax.record import write_json
 from vit_jax.sweeps.results import MISTAKES_DIR, PREDICTIONS_FILE
 
