@@ -177,7 +177,7 @@ def test_no_file_is_a_drawer_for_everything():
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_has_at_most_300_lines_and_opens_with_a_paragraph(path):
     assert len(path.read_text().splitlines()) <= 300
-    assert ast.get_docstring(parse(path))
+    assert "Called by:" not in ast.get_docstring(parse(path))  # such lists rot, and a search knows better
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -2,8 +2,6 @@
 
 Exit codes: 0 finished, 2 something the user can put right (one message, no traceback), 75 stopped by SIGTERM or Ctrl-C
 (while training, after finishing the step and saving): the same command resumes.
-
-Called by: users, scripts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Numbers on their way out of a run: exact averages, and the writers of metrics.jsonl and TensorBoard files.
-
-Called by: train and evals (`Mean`); run (`make_writers`); train.loop (`MetricWriters.write` every `log_every` steps);
-tools.curves and whoever reads results (`read_jsonl`). rich and tensorboardX are imported by the writer that needs them.
-"""
+"""Numbers on their way out of a run: exact averages, and the writers of metrics.jsonl and TensorBoard files."""
 
 from __future__ import annotations
 

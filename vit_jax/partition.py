@@ -3,8 +3,6 @@
 One code path from a laptop's CPU to a pod: `jax.jit` with NamedShardings over a mesh of two axes, `data` and `fsdp`. A
 batch is split over both; with fsdp > 1, parameters, optimizer state and average are split over `fsdp` as well. The only
 file that knows about processes.
-
-Called by: run, train.step, train.checkpoint, evals, tools.benchmark.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Files: `config.json` (the resolved config), `run.json` (versions, devices, git, data, result), `init_report.txt`,
 `predictions/<evaluator>.npz` (of each scored example).
-
-Called by: run, scripts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The `data` section: what is trained on, from which split, prepared how, in batches of which size.
-
-Called by: run.
-"""
+"""The `data` section: what is trained on, from which split, prepared how, in batches of which size."""
 
 from __future__ import annotations
 

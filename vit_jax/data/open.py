@@ -1,5 +1,4 @@
-"""The door of the data room: from a data set's name and split to a random-access source of encoded images. Called by: run,
-evals, tools."""
+"""The door of the data room: from a data set's name and split to a random-access source of encoded images."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """What an evaluator is, and the pass over a split that all of them share.
 
 To add one: a dataclass with these members, an entry in `evals.build.EVALUATORS`, and a section under `evals` in a config.
-
-Called by: evals.*, run.
 """
 
 from __future__ import annotations

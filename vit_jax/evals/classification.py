@@ -1,7 +1,4 @@
-"""Top-1, top-5 and loss over a whole split: every example once, the last batch padded and masked, the count asserted.
-
-Called by: run, through evals.build.
-"""
+"""Top-1, top-5 and loss over a whole split: every example once, the last batch padded and masked, the count asserted."""
 
 from __future__ import annotations
 

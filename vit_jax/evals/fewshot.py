@@ -1,7 +1,4 @@
-"""Few-shot linear accuracy: regularised least squares from frozen features, in closed form (arXiv 2010.11929, section 4.1).
-
-Called by: run, through evals.build.
-"""
+"""Few-shot linear accuracy: regularised least squares from frozen features, in closed form (arXiv 2010.11929, section 4.1)."""
 
 from __future__ import annotations
 

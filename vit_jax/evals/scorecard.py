@@ -1,7 +1,5 @@
 """The full score of a classifier on one split: top-1, top-5, likelihood and calibration with bootstrap intervals; also where
 examples have several right classes (ImageNet ReaL, ObjectNet) or only some classes compete (ImageNet-A, -R).
-
-Called by: run, through evals.build; scripts/evaluate.py.
 """
 
 from __future__ import annotations

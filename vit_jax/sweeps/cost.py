@@ -1,7 +1,4 @@
-"""What a sweep will cost, and what can be known to be wrong with it, before anything is run.
-
-Called by: scripts/sweep.py.
-"""
+"""What a sweep will cost, and what can be known to be wrong with it, before anything is run."""
 
 from __future__ import annotations
 

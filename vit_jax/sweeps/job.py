@@ -3,8 +3,6 @@
 FOLDER/job.json says what to run; FOLDER/result.json, written last, what it came to; FOLDER/outcome.json how the process
 ended, with the exit codes of `main`: 0 done, 2 something the user can put right, 75 stopped and saved. Only one process
 works in a folder: a second one waits for the first to end, and then has nothing to do, or goes on where it stopped.
-
-Called by: sweeps.executors, sweeps.slurm_job.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The wrong predictions a model was surest of, as small images: what a person looks at first.
-
-Called by: sweeps.job.
-"""
+"""The wrong predictions a model was surest of, as small images: what a person looks at first."""
 
 from __future__ import annotations
 

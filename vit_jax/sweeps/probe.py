@@ -1,7 +1,4 @@
-"""A few-shot run of a sweep: frozen features, computed once per checkpoint and data set, and ridge regression on them.
-
-Called by: sweeps.job.
-"""
+"""A few-shot run of a sweep: frozen features, computed once per checkpoint and data set, and ridge regression on them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
 """What a sweep leaves on disk, and how it is read: the contract between the runs, the driver and the report.
 
-    SWEEP/sweep.json                  what the sweep is: tasks, candidates, seeds (`Sweep`)
-    SWEEP/runs/TASK/NAME/             the workdir of one run, as vit_jax.main leaves it, and besides:
-        result.json                   what it came to (`Result`); written last, so a run that has one is done
-        predictions.npz               of the scored split: index, label, predicted, confidence, each (n,)
-        mistakes/mistakes.json, *.png the wrong predictions the model was surest of
-
-Called by: sweeps.*, report.*, scripts/sweep.py, scripts/report.py.
+SWEEP/sweep.json                  what the sweep is: tasks, candidates, seeds (`Sweep`)
+SWEEP/runs/TASK/NAME/             the workdir of one run, as vit_jax.main leaves it, and besides:
+    result.json                   what it came to (`Result`); written last, so a run that has one is done
+    predictions.npz               of the scored split: index, label, predicted, confidence, each (n,)
+    mistakes/mistakes.json, *.png the wrong predictions the model was surest of
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ Items `params`, `opt_state`, `average` and `scalars` (step, rng) are saved apart
 `meta` holds what a later reader needs: step, position in the data, resolved config, class names, preprocessing, grid.
 A step that was being written when the process died is never taken for a checkpoint: Orbax writes to a temporary folder
 and commits by renaming it.
-
-Called by: run (save, restore, `read_params` for `init`), train.loop (when to save).
 """
 
 from __future__ import annotations

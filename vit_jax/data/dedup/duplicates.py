@@ -1,6 +1,5 @@
 """Pairs of images, one from a training set and one from a test set, that are copies of one picture: candidates by
-perceptual hash, confirmed by their pixels (arXiv 2010.11929, section 4.1). Called by: scripts/deduplicate.py and
-scripts/measure_duplicates.py.
+perceptual hash, confirmed by their pixels (arXiv 2010.11929, section 4.1).
 
 Source of the defaults: `python scripts/measure_duplicates.py --images=FOLDER` on 46 photographs (scikit-image's,
 scikit-learn's, matplotlib's and those among Debian's desktop backgrounds) and their 3 x 3 tiles, 460 images.

@@ -1,8 +1,7 @@
 """Lists of training examples to leave out (arXiv 2010.11929, section 4.1), and the source without them.
 
 A list names examples by what stays theirs: the path of a file, or the index in the stored split of a data set that was
-prepared once. Its first line says of which data it was made, and other data refuses it. Called by: data.build (training),
-scripts/deduplicate.py (writing).
+prepared once. Its first line says of which data it was made, and other data refuses it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All pairs of hashes that differ in few bits, exactly. Called by: data.duplicates.
+"""All pairs of hashes that differ in few bits, exactly.
 
 Every pair is compared, in blocks that stay in a core's cache: a few instructions a pair leave nothing for an index to
 save at the radii of interest (bands of 128 bits that find radius 30 for certain have 4 bits, and find everything).

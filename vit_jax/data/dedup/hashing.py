@@ -1,6 +1,6 @@
 """Perceptual hashes: 128 bits of an image that survive re-encoding, resizing and a change of light, so that copies of one
 picture are found without comparing pixels (arXiv 2010.11929, section 4.1: pre-training data is de-duplicated against the
-downstream test sets). Called by: data.duplicates."""
+downstream test sets)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""ObjectNet, as distributed: a folder `objectnet-1.0` with images/<Class>/*.png and its maps to ImageNet's classes. Called by:
-data.sources, data.check.
+"""ObjectNet, as distributed: a folder `objectnet-1.0` with images/<Class>/*.png and its maps to ImageNet's classes.
 
 Of its 313 classes 113 are also ImageNet's, most of them one for one, some as several (an alarm clock is an analog or a
 digital clock); only their images are scored. A prediction over all 1,000 classes is right if it is any of the classes that

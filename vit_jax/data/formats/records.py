@@ -1,5 +1,4 @@
-"""Data sets that TFDS has prepared as ArrayRecord, read without TensorFlow and without the builder's code. Called by:
-data.sources."""
+"""Data sets that TFDS has prepared as ArrayRecord, read without TensorFlow and without the builder's code."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Tar shards in WebDataset's layout as a data set with random access, so that order, restart and sharing among processes are
-those of every other data set. Called by: data.sources, data.pack."""
+those of every other data set."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Tar files by position: their members from the headers alone, and any range of bytes of one.
 
 Python's tarfile does the first too, at thrice the cost, but takes a file that was cut between two members for a whole one.
-Called by: data.tarindex, data.shards.
 """
 
 from __future__ import annotations

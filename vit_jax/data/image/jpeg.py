@@ -1,5 +1,4 @@
-"""The upper part of a JPEG, for crops that do not reach its last row: what is below them costs nothing. Called by:
-data.reader, for images that have been decoded whole before.
+"""The upper part of a JPEG, for crops that do not reach its last row: what is below them costs nothing.
 
 libjpeg can stop early only for who calls it row by row, which no Python library does. But a baseline JPEG is a stream of
 rows of blocks, whose number follows from the height in the header: with a smaller height there, the decoder reads as many

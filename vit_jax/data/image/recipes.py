@@ -1,5 +1,5 @@
 """The recipes that turn a decoded image into a model's input (arXiv 2010.11929, appendix B.1 and section 4.1), and their
-description for checkpoints. Called by: run (which picks a recipe per phase), evals, tools.predict."""
+description for checkpoints."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What of the paper's data is on disk, in which format, and what supplies the rest: said before anything is rented.
-
-Called by: scripts/prepare_data.py (`--check`).
-"""
+"""What of the paper's data is on disk, in which format, and what supplies the rest: said before anything is rented."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """TFDS builder of the 1,797 handwritten digits that scikit-learn ships, so that real images go through the same read path
-as every other data set without a download. Called by: data.prepare; the data of the quickstart."""
+as every other data set without a download."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Checksums of a prepared data set: of each shard its size and count, and of a few examples of each split the stored bytes
 and the decoded pixels. They are written beside `dataset_info.json` when a data set is prepared, and compared by `--check`,
-which so finds what was damaged or replaced since. Called by: data.prepare, data.check.
+which so finds what was damaged or replaced since.
 
 Two kinds of checksum, since decoders of JPEG differ by a level from one library to the next while PNG is exact: the stored
 bytes must be the same, and so must the pixels of a PNG; of a JPEG the mean of each channel, to MEAN_TOLERANCE.

@@ -1,5 +1,4 @@
-"""Reads the idx files of MNIST and its relatives, and feeds them to TFDS's own builder in place of its download. Called by:
-data.prepare (`scripts/prepare_data.py fashion_mnist --source=FOLDER`)."""
+"""Reads the idx files of MNIST and its relatives, and feeds them to TFDS's own builder in place of its download."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The files are stored as they are, in reading order, so the packed set gives the same batches as what it was packed from.
 Each shard is a task of its own: threads work them off here, or Apache Beam on as many machines as one has
-(`data.pack_beam`). Called by: scripts/prepare_data.py; data.sources opens the result.
+(`data.pack_beam`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """Packs with Apache Beam, for sets that outgrow a machine: a shard is an element of the pipeline, so images move once, from
 where they lie to the worker that writes them, and the result is that of packing here, file by file.
-
-Called by: scripts/prepare_data.py (`--beam`), as `data.prepare.pack`'s `run`.
 """
 
 from __future__ import annotations

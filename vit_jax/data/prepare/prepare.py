@@ -1,6 +1,5 @@
 """Writes data sets to ArrayRecord in TFDS's layout, without TensorFlow where that can be. TFDS writes into a folder of
-another name and renames it at the end, so what is interrupted never looks prepared. Called by: scripts/prepare_data.py,
-and data.records for the data that needs no download."""
+another name and renames it at the end, so what is interrupted never looks prepared."""
 
 from __future__ import annotations
 

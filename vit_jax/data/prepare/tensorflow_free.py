@@ -1,6 +1,5 @@
 """Lets TFDS's own builders download, extract and write without TensorFlow: while a preparation runs, TFDS's lazy reference
-to TensorFlow leads to the few names below, made of the standard library and OpenCV. Reading needs none of it. Called by:
-data.prepare; data.check reads the two tables.
+to TensorFlow leads to the few names below, made of the standard library and OpenCV. Reading needs none of it.
 
 What the builders of the paper's data sets ask of TensorFlow is files (`io.gfile`), text, the encoding of arrays as PNG, and
 the re-encoding of a few damaged or oddly stored JPEGs; any other name raises ImportError, as if nothing were here.

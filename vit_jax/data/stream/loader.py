@@ -1,5 +1,5 @@
 """From a source and a transform to batches: Grain's threads or processes read ahead; what is read is a pure function of
-(seed, position). Called by: run (training), evals."""
+(seed, position)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Which example stands where: the keys of a batch, computed from its number alone, so that a stream can be entered anywhere.
-Called by: data.loader.
 
 The order is our own and depends on no library's version: a run that is restarted after an upgrade goes on as it would have.
 """

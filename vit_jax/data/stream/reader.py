@@ -1,5 +1,4 @@
-"""Fills one batch: reads, decodes and transforms its examples, and deals with those that are corrupt. Called by: data.loader,
-in threads and worker processes."""
+"""Fills one batch: reads, decodes and transforms its examples, and deals with those that are corrupt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an example of VTAB's data sets is called, wherever it lies in the files. Called by: data.split_ids.
+"""What an example of VTAB's data sets is called, wherever it lies in the files.
 
 An id must depend neither on the order of the files nor on who encoded the image, so it is not a checksum but what the data
 set itself calls the example: the file name or running number that TFDS keeps with it or, of the two sets that keep none, the

@@ -1,4 +1,4 @@
-"""A VTAB task's split as a source: TFDS's records, with the task's label. Called by: data.sources."""
+"""A VTAB task's split as a source: TFDS's records, with the task's label."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """VTAB's 1,000 examples by name: writes the ids of each task's examples to a file, and finds the examples of such a file in
-data that another version, order or machine prepared. Called by: data.tasks, scripts/prepare_data.py (`--split-ids`).
+data that another version, order or machine prepared.
 
 The benchmark defines its 800 + 200 examples by their place in the files that TFDS wrote, which only holds for one version
 (and, of Caltech101, one machine: its train split is drawn in the order in which a file system lists). What an id is:

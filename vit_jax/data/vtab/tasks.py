@@ -1,5 +1,5 @@
 """VTAB-1k: the 19 tasks, each a TFDS data set, a label, and its splits (arXiv 1910.04867; labels and splits as the
-benchmark's own code has them). `vtab/TASK` names one wherever a data set is named. Called by: data.tasks, configs.
+benchmark's own code has them). `vtab/TASK` names one wherever a data set is named.
 
 `train800` and `val200` are the first examples of the train and validation parts in the order TFDS wrote them, so they are
 the benchmark's only for data prepared by the version in the table; another version is opened, and said.
