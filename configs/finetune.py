@@ -43,7 +43,7 @@ from types import SimpleNamespace
 from ml_collections import ConfigDict
 
 from vit_jax.config import parse_arg, parse_rates, parse_seeds
-from vit_jax.data.vtab import find_task
+from vit_jax.data.vtab.tasks import find_task
 from vit_jax.files import read_json, read_regular
 from vit_jax.models.variants import any_variant
 from vit_jax.types import UserError, nearest
@@ -67,7 +67,7 @@ ROWS = {
 OWN = (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test")  # any other TFDS name: the row of the small data sets
 VTAB = (2_500, (0.01,), 0, 200, "")  # 2,500 steps at 0.01; 200 development examples
 
-# How training images are cropped: recipe of vit_jax.data.preprocess.
+# How training images are cropped: recipe of vit_jax.data.image.recipes.
 CROPS = {"inception": "pretrain", "resize": "finetune", "resize_small": "finetune_small"}
 
 # Of the sizes that the release fine-tunes with dropout; R50+L/16 was not released and is taken with them.
@@ -232,7 +232,7 @@ def own_splits(dataset: str) -> set[str]:
         )
     pattern = place.parent.glob(re.sub(r"\{.*\}", "*", place.name)) if dataset.endswith(".tar") else place.glob("*.tar")
     shards = [] if (place / "train").is_dir() else [path.stem for path in pattern]
-    if shards:  # named after their splits, `train-000.tar`: the words of vit_jax.data.folders
+    if shards:  # named after their splits, `train-000.tar`: the words of vit_jax.data.formats.folders
         return {word for name in shards for word in re.findall("[a-z]+", name)}
     if place.is_dir():
         return {p.name for p in place.iterdir() if p.is_dir()}
@@ -262,7 +262,7 @@ def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:
     _, _, percent, _, test = row
     kept, held_out = f"train[:{100 - percent}%]", f"train[{100 - percent}%:]"
     if is_own(dataset):
-        kept, held_out = "train_kept", "train_held_out"  # a tenth of each class: vit_jax.data.held_out
+        kept, held_out = "train_kept", "train_held_out"  # a tenth of each class: vit_jax.data.formats.held_out
         test = next((s for s in ("test", "validation", "valid", "val", "dev") if s in own_splits(dataset)), held_out)
     if dev or test == held_out:
         return dataset, row, (kept, held_out)

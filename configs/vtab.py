@@ -27,7 +27,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from vit_jax.config import parse_arg, parse_rates, parse_seeds
-from vit_jax.data.vtab import FIRST_1000, PREFIX, TASKS, find_task
+from vit_jax.data.vtab.tasks import FIRST_1000, PREFIX, TASKS, find_task
 from vit_jax.types import UserError
 
 PROTOCOLS = {

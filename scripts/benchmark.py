@@ -183,7 +183,7 @@ def measure_data(flags: argparse.Namespace, overrides: list[tuple[str, str]], fo
 def compare(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder: str) -> dict[str, dict[str, float]]:
     """Ours, tf.data and PyTorch on the same photographs, in turns; equally many threads or workers."""
     from vit_jax.assemble import resolve
-    from vit_jax.data.pack import pack
+    from vit_jax.data.prepare.pack import pack
     from vit_jax.tools.throughput import write_photographs
 
     config = configs.load(flags.config)
@@ -252,7 +252,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="vit_jax_jpegs_") as folder:
             result = measure_data(flags, overrides, folder)
             # Readers are a few batches ahead and will find the folder gone.
-            logging.getLogger("vit_jax.data.folders").setLevel(logging.CRITICAL)
+            logging.getLogger("vit_jax.data.formats.folders").setLevel(logging.CRITICAL)
     else:
         prepare_process()
         result = measure(flags, overrides)

@@ -34,9 +34,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is 
 
 import numpy as np
 
-from vit_jax.data import duplicates, hashing, ops
-from vit_jax.data.exclusion import example_ids, probe, stored_splits, write_exclusion
-from vit_jax.data.sources import Source, open_source
+from vit_jax.data.dedup import duplicates, hashing
+from vit_jax.data.dedup.exclusion import example_ids, probe, stored_splits, write_exclusion
+from vit_jax.data.image.decode import Image
+from vit_jax.data.image.encoded import CorruptImage
+from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
 from vit_jax.data.subset import SubsetSource
 from vit_jax.flags import add_set
 from vit_jax.process import prepare_process, reports_user_errors
@@ -89,8 +92,8 @@ def hash_named(named: Named, folder: Path, threads: int) -> np.ndarray:
 def make_embed(flags: argparse.Namespace) -> Callable[[Source, np.ndarray], np.ndarray]:
     """(source, indices) -> float16 (n, d), representations of length 1 by the checkpoint."""
     from vit_jax.convert.load import load, parse_overrides, resolution_of
-    from vit_jax.data.loader import eval_batches
-    from vit_jax.data.preprocess import make_transform
+    from vit_jax.data.image.recipes import make_transform
+    from vit_jax.data.stream.loader import eval_batches
     from vit_jax.models.build import make_forward
     from vit_jax.tools.similarity import Embedder
 
@@ -200,10 +203,10 @@ def write_pairs(flags: argparse.Namespace, train: Named, found: list[Found]) -> 
     write_page(Path(flags.to) / "pairs.html", "Copies of test images in a training set", lines, shown, len(rows))
 
 
-def _image(source: Source, index: int) -> ops.Image:
+def _image(source: Source, index: int) -> Image:
     try:
         return hashing.decode_of(source)(source.read(index)[0])
-    except ops.CorruptImage:
+    except CorruptImage:
         return np.zeros((1, 1, 3), np.uint8)
 
 

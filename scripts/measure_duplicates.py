@@ -20,30 +20,31 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from vit_jax.data import ops
-from vit_jax.data.duplicates import CORRELATION, RADIUS, correlation, find_candidates
-from vit_jax.data.hashing import HASHES, hash_image, thumbnail
+from vit_jax.data.dedup.duplicates import CORRELATION, RADIUS, correlation, find_candidates
+from vit_jax.data.dedup.hashing import HASHES, hash_image, thumbnail
+from vit_jax.data.image.decode import Image, decode
+from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.process import reports_user_errors
 from vit_jax.types import UserError
 
 
-def _reencode(image: ops.Image, quality: int) -> ops.Image:
+def _reencode(image: Image, quality: int) -> Image:
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return ops.decode(buffer.getvalue())
+    return decode(buffer.getvalue())
 
 
-def _crop(image: ops.Image, area: float) -> ops.Image:
+def _crop(image: Image, area: float) -> Image:
     """The top left corner of that share of the area: the worst place for a copy."""
     h, w = (round(side * area**0.5) for side in image.shape[:2])
     return image[:h, :w]
 
 
-def _resize(image: ops.Image, side: int) -> ops.Image:
+def _resize(image: Image, side: int) -> Image:
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-ALTERED: dict[str, Callable[[ops.Image], ops.Image]] = {
+ALTERED: dict[str, Callable[[Image], Image]] = {
     "JPEG of quality 30": lambda image: _reencode(image, 30),
     "resized to 64 x 64": lambda image: _resize(image, 64),
     "resized to 32 x 32": lambda image: _resize(image, 32),
@@ -58,14 +59,14 @@ ALTERED: dict[str, Callable[[ops.Image], ops.Image]] = {
 }
 
 
-def read_images(folder: str) -> tuple[list[ops.Image], np.ndarray]:
+def read_images(folder: str) -> tuple[list[Image], np.ndarray]:
     """Photographs and their tiles, and the number of the photograph that each is of."""
     photographs = []
     for file in sorted(Path(folder).expanduser().rglob("*")):
         if file.suffix.lower() in (".jpg", ".jpeg", ".png"):
             try:
-                photographs.append(ops.decode(file.read_bytes()))
-            except ops.CorruptImage as error:
+                photographs.append(decode(file.read_bytes()))
+            except CorruptImage as error:
                 raise UserError(f"{file} does not decode: {error}; take it out of --images={folder}") from error
     if len(photographs) < 2:
         raise UserError(f"--images={folder}: expected photographs (*.jpg, *.png), found {len(photographs)}")
@@ -80,9 +81,7 @@ def read_images(folder: str) -> tuple[list[ops.Image], np.ndarray]:
     return images, np.array(owners)
 
 
-def measure(
-    images: list[ops.Image], owners: np.ndarray, radius: int, least: float
-) -> tuple[dict[str, float], int, int]:
+def measure(images: list[Image], owners: np.ndarray, radius: int, least: float) -> tuple[dict[str, float], int, int]:
     """(share found of each kind of copy, pairs of different photographs taken for copies, and how many there are)."""
     hashes = np.array([hash_image(image) for image in images], HASHES)
     small = [thumbnail(image) for image in images]

@@ -30,7 +30,7 @@ ASSUMED_CLASSES = 1000
 
 def count_classes(config: Any) -> tuple[int, str]:
     """Number of classes of a resolved config, and who says so."""
-    from vit_jax.data.sources import open_source
+    from vit_jax.data.open import open_source
 
     if config.model.num_classes:
         return config.model.num_classes, "the config"

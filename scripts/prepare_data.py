@@ -28,7 +28,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed
 
-from vit_jax.data import prepare
+from vit_jax.data.formats.catalogue import find_data_dir
+from vit_jax.data.prepare import prepare
 from vit_jax.process import EXIT_USER_ERROR, reports_user_errors
 from vit_jax.types import UserError
 
@@ -44,8 +45,8 @@ def prepare_one(name: str, source: str, data_dir: str) -> None:
 
 def pack_one(dataset: str, to: str, beam: str | None) -> None:
     """Packs a folder, list or tar shards and prints what was written and left out."""
-    from vit_jax.data import pack_beam
-    from vit_jax.data.pack import CORRUPT_LIST, pack
+    from vit_jax.data.prepare import pack_beam
+    from vit_jax.data.prepare.pack import CORRUPT_LIST, pack
 
     run = None if beam is None else pack_beam.make_run(beam)
     packed = pack(dataset, to, threads=os.cpu_count() or 2, run=run)
@@ -58,7 +59,7 @@ def pack_one(dataset: str, to: str, beam: str | None) -> None:
 
 def move_split_ids(direction: str, names: list[str], file: str, data_dir: str) -> None:
     """Writes or puts in place the ids of VTAB's examples, and says of which tasks."""
-    from vit_jax.data import split_ids
+    from vit_jax.data.vtab import split_ids
 
     if direction == "export":
         ids, rest = split_ids.export(names, file, data_dir)
@@ -72,11 +73,11 @@ def move_split_ids(direction: str, names: list[str], file: str, data_dir: str) -
 
 def check_all(names: list[str], data_dir: str, record: bool) -> bool:
     """Prints a line or two for each data set; returns whether all of them are ready."""
-    from vit_jax.data.check import KNOWN, check
+    from vit_jax.data.prepare.check import KNOWN, check
 
     findings = [check(name, data_dir, record) for name in names or KNOWN]
     width = max(len(finding.name) for finding in findings)
-    print(f"looked in {prepare.find_data_dir(data_dir)}")
+    print(f"looked in {find_data_dir(data_dir)}")
     for finding in findings:
         print(f"{finding.name:<{width}}  {finding.state:<8} {finding.detail}")
         if finding.action:

@@ -111,7 +111,7 @@ def sweep(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     folder = Path(os.path.expanduser(flags.workdir))
     check_folder(folder)
     grid = load_grid(flags.config, overrides)
-    logging.getLogger("vit_jax.data.tasks").addFilter(Once())
+    logging.getLogger("vit_jax.data.vtab.source").addFilter(Once())
     missing, weights = check_tasks(grid)
     described = dataclasses.replace(without_data(grid.sweep, missing), weights=weights)
     grid = dataclasses.replace(grid, sweep=described)

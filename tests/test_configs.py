@@ -11,8 +11,8 @@ import pytest
 
 from vit_jax import config as configs
 from vit_jax.assemble import build_model, grid_of, resolve
-from vit_jax.data import vtab
-from vit_jax.data.preprocess import describe_transform, make_transform
+from vit_jax.data.image.recipes import describe_transform, make_transform
+from vit_jax.data.vtab import tasks as vtab
 from vit_jax.models.build import abstract_params, count_params
 from vit_jax.sweeps.grid import load_grid, probe_config
 from vit_jax.types import UserError

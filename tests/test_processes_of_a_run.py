@@ -12,7 +12,7 @@ import pytest
 
 from vit_jax import agreement, peers
 from vit_jax.data.likeness import likeness
-from vit_jax.data.sources import open_source
+from vit_jax.data.open import open_source
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """

@@ -2,8 +2,6 @@
 
 With `run`, the composition root: these two files know every room. Building parts allocates, compiles and opens nothing;
 that is asked for piece by piece, so that a benchmark or a planner pays only for what it uses.
-
-Called by: run, scripts/benchmark.py, tests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The console's share of a run's metrics: a live line on a terminal, plain lines in a log.
-
-Called by: metrics (`make_writers`).
-"""
+"""The console's share of a run's metrics: a live line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 

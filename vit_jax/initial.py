@@ -1,7 +1,4 @@
-"""Where a run's parameters start: drawn, or taken from a checkpoint whose model the run then follows.
-
-Called by: assemble (the `init` section, `adopt_source`), run (`initial_params`).
-"""
+"""Where a run's parameters start: drawn, or taken from a checkpoint whose model the run then follows."""
 
 from __future__ import annotations
 

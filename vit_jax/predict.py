@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vit_jax.data import ops
-from vit_jax.data.encoded import MAX_BYTES
-from vit_jax.data.listing import PATTERNS, list_images
-from vit_jax.data.preprocess import Transform, make_transform
+from vit_jax.data.formats.listing import PATTERNS, list_images
+from vit_jax.data.image.decode import decode
+from vit_jax.data.image.encoded import MAX_BYTES
+from vit_jax.data.image.recipes import Transform, make_transform
 from vit_jax.files import read_regular
 from vit_jax.types import UserError, itemize
 
@@ -138,7 +138,7 @@ def classify(
 def _read(file: str, transform: Transform) -> np.ndarray | str:
     """uint8 (h, w, 3), or why it cannot be read."""
     try:
-        image = ops.decode(read_regular(file, limit=MAX_BYTES))
+        image = decode(read_regular(file, limit=MAX_BYTES))
         return transform(image, np.random.default_rng(0))
     except (OSError, ValueError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -2,8 +2,6 @@
 
 Order matters: everything that can be wrong is checked before anything is computed or written; the training step compiles
 while parameters are drawn or read; nothing in the loop waits for the device but logging, evaluation and saving.
-
-Called by: main, scripts, tests.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vit_jax.data import pack_beam
-from vit_jax.data.pack import pack
-from vit_jax.data.sources import open_source
+from vit_jax.data.open import open_source
+from vit_jax.data.prepare import pack_beam
+from vit_jax.data.prepare.pack import pack
 from vit_jax.types import UserError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"

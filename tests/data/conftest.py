@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture(scope="session")
 def tfds_dir(tmp_path_factory):
     """A folder in which `digits` is prepared."""
-    from vit_jax.data.prepare import prepare
+    from vit_jax.data.prepare.prepare import prepare
 
     folder = tmp_path_factory.mktemp("tfds")
     prepare("digits", data_dir=str(folder))

@@ -187,7 +187,7 @@ def session_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder in which `digits` is prepared."""
-    from vit_jax.data.prepare import prepare
+    from vit_jax.data.prepare.prepare import prepare
 
     folder = tmp_path_factory.mktemp("tfds")
     prepare("digits", data_dir=str(folder))

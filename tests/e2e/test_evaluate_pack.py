@@ -19,8 +19,8 @@ import generated
 import numpy_vit
 import objectnet_folder
 
-from vit_jax.data.imagenet import COMPETING
-from vit_jax.data.sources import open_source
+from vit_jax.data.formats.imagenet import COMPETING
+from vit_jax.data.open import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 24  # what the generated images have, so that nothing is resized

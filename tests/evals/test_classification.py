@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vit_jax import partition
-from vit_jax.data.sources import open_source
+from vit_jax.data.open import open_source
 from vit_jax.evals import base, classification
 from vit_jax.evals.classification import Classification
 from vit_jax.train.objectives import sigmoid_cross_entropy, softmax_cross_entropy

@@ -15,8 +15,8 @@ from checkpoints import copy_golden, golden_tensors, save_safetensors
 
 from vit_jax import load_model, read_images
 from vit_jax.convert.load import fit_head, load
-from vit_jax.data import ops
-from vit_jax.data.preprocess import make_transform
+from vit_jax.data.image.decode import decode
+from vit_jax.data.image.recipes import make_transform
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,7 +139,7 @@ def test_images_are_cropped_and_left_unturned_where_that_is_asked_for(script, fo
     labels, likelihood = np.arange(7), {}
     for recipe in ("eval", "eval_crop"):
         for turned in ("apply", "ignore"):
-            images = [ops.decode(f.read_bytes(), upright=turned == "apply") for f in sorted(place.glob("test/*/*.png"))]
+            images = [decode(f.read_bytes(), upright=turned == "apply") for f in sorted(place.glob("test/*/*.png"))]
             transform = make_transform(recipe, (16, 16))
             batch = np.stack([transform(image, rng) for image in images]).astype(np.float32) / 127.5 - 1
             logits = np.asarray(module.apply({"params": params}, batch).logits, np.float64)

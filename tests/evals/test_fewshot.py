@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from vit_jax import partition
-from vit_jax.data.sources import open_source
+from vit_jax.data.open import open_source
 from vit_jax.evals.fewshot import FewShot, choose_examples, drawing_order, ridge_predict
 
 

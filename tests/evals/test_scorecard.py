@@ -14,8 +14,8 @@ import pytest
 from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.assemble import open_data, resolve
-from vit_jax.data.preprocess import make_transform
-from vit_jax.data.reader import BatchReader
+from vit_jax.data.image.recipes import make_transform
+from vit_jax.data.stream.reader import BatchReader
 from vit_jax.evals import scorecard
 from vit_jax.evals.scorecard import Scorecard
 from vit_jax.types import DatasetSpec, UserError

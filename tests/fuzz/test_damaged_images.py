@@ -6,9 +6,9 @@ import mutations
 import numpy as np
 import PIL.Image
 
-from vit_jax.data.encoded import MAX_PIXELS
-from vit_jax.data.jpeg import TopOfJpeg, find_height
-from vit_jax.data.ops import CorruptImage, decode, read_orientation
+from vit_jax.data.image.decode import decode, read_orientation
+from vit_jax.data.image.encoded import MAX_PIXELS, CorruptImage
+from vit_jax.data.image.jpeg import TopOfJpeg, find_height
 
 
 def good_images():

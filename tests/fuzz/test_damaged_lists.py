@@ -5,9 +5,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vit_jax.data.exclusion import exclude, write_exclusion
-from vit_jax.data.held_out import HELD_OUT
-from vit_jax.data.sources import open_source
+from vit_jax.data.dedup.exclusion import exclude, write_exclusion
+from vit_jax.data.formats.held_out import HELD_OUT
+from vit_jax.data.open import open_source
 from vit_jax.types import UserError
 
 CONTROL = {chr(code) for code in (*range(32), *range(127, 160))}

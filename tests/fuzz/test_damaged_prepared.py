@@ -8,12 +8,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vit_jax.data import fingerprints
-from vit_jax.data.descriptions import open_directory
-from vit_jax.data.held_out import KEPT
-from vit_jax.data.ops import CorruptImage, decode
-from vit_jax.data.pack import pack
-from vit_jax.data.sources import open_source
+from vit_jax.data.formats.descriptions import open_directory
+from vit_jax.data.formats.held_out import KEPT
+from vit_jax.data.image.decode import decode
+from vit_jax.data.image.encoded import CorruptImage
+from vit_jax.data.open import open_source
+from vit_jax.data.prepare import fingerprints
+from vit_jax.data.prepare.pack import pack
 from vit_jax.types import UserError
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vit_jax.data import tarstore
-from vit_jax.data.ops import CorruptImage, decode
-from vit_jax.data.sources import open_source
+from vit_jax.data.formats import tarstore
+from vit_jax.data.image.decode import decode
+from vit_jax.data.image.encoded import CorruptImage
+from vit_jax.data.open import open_source
 from vit_jax.types import UserError
 
 CONTROL = {chr(code) for code in (*range(32), *range(127, 160))}

@@ -1,5 +1,6 @@
 """Makes tf_image.npz, what TensorFlow's image operations answer: `python tests/golden/make_tf_image.py`, in an environment with
-tensorflow-cpu 2.21, Pillow and scikit-learn. tests/data/test_tf_image.py reads it on machines without them.
+tensorflow-cpu 2.21, Pillow and scikit-learn. tests/data/image/test_tf_image.py reads it
+on machines without them.
 
 A photograph of 37 x 51 (every tenth pixel of a part of scikit-learn's china.jpg: fine detail, which shows a wrong kernel),
 resized up and down, whole and in parts, to odd sizes too; the same as a JPEG, decoded whole and in part. Resized pictures are

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tensorflow_datasets as tfds
 
-from vit_jax.data.imagenet import competing_classes
+from vit_jax.data.formats.imagenet import competing_classes
 
 
 @pytest.mark.parametrize("letter", ["a", "r"])

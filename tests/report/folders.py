@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax.data.vtab import TASKS
+from vit_jax.data.vtab.tasks import TASKS
 from vit_jax.sweeps.results import (
     Result,
     Sweep,

@@ -14,7 +14,7 @@ import pytest
 from folders import result, vtab_score, vtab_sweep, write_mistakes, write_predictions, write_run, write_sweep
 from test_page import HOSTILE, write_transfer
 
-from vit_jax.data.vtab import TASKS
+from vit_jax.data.vtab.tasks import TASKS
 from vit_jax.report.page import write_report
 
 pytestmark = pytest.mark.browser

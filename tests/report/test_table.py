@@ -16,7 +16,7 @@ from folders import (
     write_vtab,
 )
 
-from vit_jax.data.vtab import TASKS
+from vit_jax.data.vtab.tasks import TASKS
 from vit_jax.report import paper
 from vit_jax.report.collect import collect
 from vit_jax.report.formats import to_csv, to_latex, to_markdown

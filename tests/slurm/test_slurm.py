@@ -109,7 +109,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A SLURM with one idle node of four CPUs."""
-    from vit_jax.data.prepare import prepare
+    from vit_jax.data.prepare.prepare import prepare
 
     data_dir = tmp_path_factory.mktemp("tfds")
     prepare("digits", data_dir=str(data_dir))

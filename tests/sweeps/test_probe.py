@@ -9,8 +9,8 @@ import pytest
 
 from vit_jax import partition
 from vit_jax.convert.load import load
-from vit_jax.data.prepare import prepare
-from vit_jax.data.sources import open_source
+from vit_jax.data.open import open_source
+from vit_jax.data.prepare.prepare import prepare
 from vit_jax.evals.fewshot import FewShot
 from vit_jax.models.build import make_forward
 from vit_jax.sweeps import probe as probing

@@ -6,7 +6,7 @@ Runs read this file before they open data, so that their table of tasks is the s
 import runpy
 from pathlib import Path
 
-from vit_jax.data.vtab import TASKS
+from vit_jax.data.vtab.tasks import TASKS
 
 VTAB = runpy.run_path(str(Path(__file__).parents[2] / "configs" / "vtab.py"))
 

@@ -126,7 +126,7 @@ def test_cpu_time_and_memory_are_those_of_all_processes():
     from vit_jax.tools.throughput import measure_usage
 
     work = (
-        "import time\nkept = bytearray(80_000_000)\nwhile time.process_time() < 0.5: pass\nprint(flush=True); input()"
+        "import time\nkept = bytearray(400_000_000)\nwhile time.process_time() < 0.5: pass\nprint(flush=True); input()"
     )
     before = measure_usage()
     with subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
@@ -134,7 +134,8 @@ def test_cpu_time_and_memory_are_those_of_all_processes():
         after = measure_usage()
         child.communicate(b"\n")
     assert 0.4 < after.cpu_s - before.cpu_s < 1.5
-    assert 80e6 < after.memory_bytes - before.memory_bytes < 120e6
+    # Beside 400 MB, what this process gives back to the system in between is little.
+    assert 360e6 < after.memory_bytes - before.memory_bytes < 450e6
     assert after.peak_bytes >= after.memory_bytes
 
 

@@ -15,8 +15,8 @@ import PIL.Image
 import pytest
 from sklearn.datasets import load_sample_images
 
-from vit_jax.data.exclusion import exclude
-from vit_jax.data.sources import open_source
+from vit_jax.data.dedup.exclusion import exclude
+from vit_jax.data.open import open_source
 from vit_jax.tools.pairs_page import Shown, write_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +113,8 @@ def names_of(dataset, split):
 def test_a_checkpoint_confirms_by_its_representations(script, capsys, photos, tmp_path):
     """Cosines against those of the model itself, one image at a time."""
     from vit_jax.convert.load import load, resolution_of
-    from vit_jax.data import ops
+    from vit_jax.data.image.crops import resize
+    from vit_jax.data.image.decode import decode
     from vit_jax.models.build import make_forward
 
     run(script, capsys, photos, tmp_path, f"--checkpoint={CHECKPOINT}", "--batch=4", "--similarity=-1")
@@ -124,7 +125,7 @@ def test_a_checkpoint_confirms_by_its_representations(script, capsys, photos, tm
     for row in rows[:2]:
         x = []
         for key in ("train", "test"):
-            image = ops.resize(ops.decode((photos / row[key]).read_bytes()), size)
+            image = resize(decode((photos / row[key]).read_bytes()), size)
             x.append(np.asarray(forward(loaded.params, jnp.asarray(image[None])).pre_logits[0], np.float64))
         expected = x[0] @ x[1] / np.linalg.norm(x[0]) / np.linalg.norm(x[1])
         assert float(row["cosine"]) == pytest.approx(expected, abs=3e-3)

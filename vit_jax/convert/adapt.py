@@ -2,8 +2,6 @@
 
 Nothing is loaded in part by accident: a tensor that the model misses or does not know, or of another shape, is an error
 that lists all such tensors (arXiv 2010.11929, section 3.2, says what a change of task and resolution may replace).
-
-Called by: assemble (`init`), convert.load.
 """
 
 from __future__ import annotations

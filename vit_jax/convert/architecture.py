@@ -2,8 +2,6 @@
 
 Shapes tell sizes, presence tells options; what neither can tell (the activation, a grid that is not square) comes from
 the checkpoint's own config, or from the caller.
-
-Called by: convert.source.
 """
 
 from __future__ import annotations

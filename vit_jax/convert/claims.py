@@ -2,8 +2,6 @@
 
 Tensors tell most of a model; the activation, epsilons, heads and the grid are said by a Hugging Face or timm config.json,
 or by the section of ours that `convert.save` writes. A value that makes no sense is an error and never a guess.
-
-Called by: convert.source, convert.load.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One door for people and tools: a checkpoint from anywhere, as a module and its parameters.
-
-Called by: notebooks, scripts, tools.
-"""
+"""One door for people and tools: a checkpoint from anywhere, as a module and its parameters."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 Ours are the original release's, so most map to themselves (semantics of each file: arXiv 2010.11929's code release,
 arXiv 2105.01601's, arXiv 1912.11370's).
-
-Called by: convert.source, convert.save (BiT).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""npz files of parameters. Reading is from strangers: no pickle is ever executed, a damaged file is one clear error.
-
-Called by: convert.source, convert.save.
-"""
+"""npz files of parameters. Reading is from strangers: no pickle is ever executed, a damaged file is one clear error."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 `init=augreg:B/16` or `load_model("imagenet21k:L/16")` name a row. Without a network, the error says which file to put
 where.
-
-Called by: convert.source.
 """
 
 from __future__ import annotations

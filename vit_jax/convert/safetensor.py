@@ -1,7 +1,4 @@
-"""safetensors files, single or sharded: a format that cannot hold programs, read and written by its own library.
-
-Called by: convert.source, convert.save.
-"""
+"""safetensors files, single or sharded: a format that cannot hold programs, read and written by its own library."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Checkpoints out: npz, Hugging Face, timm, or a folder like a run's; each read again by `convert.source` to the bit.
 
 A format that cannot say what a model is refuses it, and says why; nothing is left out in silence.
-
-Called by: scripts/convert_checkpoint.py.
 """
 
 from __future__ import annotations

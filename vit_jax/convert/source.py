@@ -2,8 +2,6 @@
 
 Formats: npz of the original releases (ViT, hybrids, Mixer, BiT) and of big_vision; safetensors of Hugging Face
 transformers and of timm, as a file or as a folder with its config; runs of our own; names of released models.
-
-Called by: convert.load, assemble (`init`), scripts.
 """
 
 from __future__ import annotations

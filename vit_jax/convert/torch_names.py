@@ -2,8 +2,6 @@
 
 A rule pairs a foreign name with ours and says how the tensor is laid out; every layout has an exact inverse, so what goes
 out and comes in again is the same to the bit.
-
-Called by: convert.source, convert.save.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The `data` section: what is trained on, from which split, prepared how, in batches of which size.
-
-Called by: run.
-"""
+"""The `data` section: what is trained on, from which split, prepared how, in batches of which size."""
 
 from __future__ import annotations
 
@@ -9,11 +6,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from vit_jax.data.augment import check_strengths
-from vit_jax.data.exclusion import exclude
-from vit_jax.data.loader import TrainLoader, train_batches
-from vit_jax.data.preprocess import describe_transform, make_transform
-from vit_jax.data.sources import Source, open_source
+from vit_jax.data.dedup.exclusion import exclude
+from vit_jax.data.image.augment import check_strengths
+from vit_jax.data.image.recipes import describe_transform, make_transform
+from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
+from vit_jax.data.stream.loader import TrainLoader, train_batches
 from vit_jax.types import UserError
 
 
@@ -28,7 +26,7 @@ class TrainData:
         of each class; of a VTAB task train800, val200, train800val200 or test.
       resolution: (h, w) of the images the model sees, pixels.
       batch_size: global: examples per optimizer step over all devices, processes and accumulation steps.
-      recipe: augmentation, see `data.preprocess`.
+      recipe: augmentation, see `data.image.recipes`.
       crop_area: smallest and largest area of an inception crop, as shares of the image.
       flip: mirror half of the images left to right.
       randaugment: (layers, magnitude) of RandAugment, after crop and flip; (0, 0) for none.

@@ -1,5 +1,4 @@
-"""The split syntax (`train[:98%]`, `train[10%:]+test`), parsed by TFDS's own parser for every kind of source. Called by:
-data.records, data.folders."""
+"""The split syntax (`train[:98%]`, `train[10%:]+test`), parsed by TFDS's own parser for every kind of source."""
 
 from __future__ import annotations
 

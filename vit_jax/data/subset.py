@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vit_jax.data import ops
+from vit_jax.data.image.decode import decode
 from vit_jax.types import Label
 
 if TYPE_CHECKING:
-    from vit_jax.data.sources import Source
+    from vit_jax.data.source import Source
 
 
 def read_many(source: Source, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
@@ -32,7 +32,7 @@ class SubsetSource:
     def __init__(self, source: Source, indices: np.ndarray):
         self.source, self.indices = source, indices
         self.spec = source.spec._replace(num_examples=len(indices), class_counts=())
-        self.decode = getattr(source, "decode", ops.decode)
+        self.decode = getattr(source, "decode", decode)
         self.checked = getattr(source, "checked", False)
 
     def __len__(self) -> int:

@@ -1,8 +1,6 @@
 """What an evaluator is, and the pass over a split that all of them share.
 
 To add one: a dataclass with these members, an entry in `evals.build.EVALUATORS`, and a section under `evals` in a config.
-
-Called by: evals.*, run.
 """
 
 from __future__ import annotations
@@ -13,9 +11,9 @@ from typing import Any, Literal, Protocol
 from jax.sharding import Mesh
 
 from vit_jax import partition
-from vit_jax.data.loader import eval_batches
-from vit_jax.data.preprocess import make_transform
-from vit_jax.data.sources import Source
+from vit_jax.data.image.recipes import make_transform
+from vit_jax.data.source import Source
+from vit_jax.data.stream.loader import eval_batches
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
 
 # Whether photographs are turned as EXIF says: "" as the data section says, which is where it is explained.

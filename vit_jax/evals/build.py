@@ -1,7 +1,4 @@
-"""The table of evaluators.
-
-Called by: run.
-"""
+"""The table of evaluators."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Top-1, top-5 and loss over a whole split: every example once, the last batch padded and masked, the count asserted.
-
-Called by: run, through evals.build.
-"""
+"""Top-1, top-5 and loss over a whole split: every example once, the last batch padded and masked, the count asserted."""
 
 from __future__ import annotations
 
@@ -16,7 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax import partition
-from vit_jax.data.sources import Source, open_source
+from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
 from vit_jax.evals.base import Exif, has_top5, read_split
 from vit_jax.evals.scoring import keep_competing
 from vit_jax.metrics import Mean

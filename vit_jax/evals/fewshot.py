@@ -1,7 +1,4 @@
-"""Few-shot linear accuracy: regularised least squares from frozen features, in closed form (arXiv 2010.11929, section 4.1).
-
-Called by: run, through evals.build.
-"""
+"""Few-shot linear accuracy: regularised least squares from frozen features, in closed form (arXiv 2010.11929, section 4.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax import partition
-from vit_jax.data.sources import Source, open_source
+from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
 from vit_jax.evals.base import Exif, read_split
 from vit_jax.types import DatasetSpec, Duration
 

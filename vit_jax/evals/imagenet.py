@@ -1,7 +1,4 @@
-"""The ImageNet pack: the validation set and the six test sets that are scored beside it, each by its own protocol.
-
-Called by: scripts/evaluate.py (`--pack=imagenet`).
-"""
+"""The ImageNet pack: the validation set and the six test sets that are scored beside it, each by its own protocol."""
 
 from __future__ import annotations
 

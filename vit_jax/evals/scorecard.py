@@ -1,7 +1,5 @@
 """The full score of a classifier on one split: top-1, top-5, likelihood and calibration with bootstrap intervals; also where
 examples have several right classes (ImageNet ReaL, ObjectNet) or only some classes compete (ImageNet-A, -R).
-
-Called by: run, through evals.build; scripts/evaluate.py.
 """
 
 from __future__ import annotations
@@ -15,7 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax import partition
-from vit_jax.data.sources import Source, open_source
+from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
 from vit_jax.evals.base import Exif, has_top5, read_split
 from vit_jax.evals.scoring import score_rows, summarize
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError, counted

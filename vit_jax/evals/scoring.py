@@ -1,7 +1,4 @@
-"""What is counted of a prediction: hits, likelihood, calibration, and how sure of their means one can be. Pure functions.
-
-Called by: evals.scorecard, evals.classification.
-"""
+"""What is counted of a prediction: hits, likelihood, calibration, and how sure of their means one can be. Pure functions."""
 
 from __future__ import annotations
 

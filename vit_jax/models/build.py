@@ -1,7 +1,4 @@
-"""The table of models, their initial parameters, and the function from stored images to outputs.
-
-Called by: assemble, convert, tools.
-"""
+"""The table of models, their initial parameters, and the function from stored images to outputs."""
 
 from __future__ import annotations
 

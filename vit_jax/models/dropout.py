@@ -3,8 +3,6 @@
 With `jax.random` in its place, dropout 0.1 doubled the training step and tripled the compile time of S/16 on a CPU; masks
 of a threefry stream are cryptographic care that dropout does not need. Like that stream, the hash depends on the key and
 the global index only, so one device and eight drop the same elements.
-
-Called by: models.encoder, models.vit.
 """
 
 from __future__ import annotations

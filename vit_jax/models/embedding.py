@@ -1,7 +1,4 @@
-"""From an image, or a hybrid's feature map, to tokens (arXiv 2010.11929, section 3.1): the patch embedding.
-
-Called by: models.vit, models.mixer.
-"""
+"""From an image, or a hybrid's feature map, to tokens (arXiv 2010.11929, section 3.1): the patch embedding."""
 
 from __future__ import annotations
 

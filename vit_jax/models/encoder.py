@@ -3,8 +3,6 @@
 Sub-module names (`LayerNorm_0`, `MultiHeadDotProductAttention_1`, `LayerNorm_2`, `MlpBlock_3`) are those of the released
 files; what an option adds has a name of its own, so a tree without the option is the released one. LayerNorm statistics
 and the softmax are computed in float32 whatever the compute dtype.
-
-Called by: models.vit; models.heads (attention pooling); models.mixer (MLP).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""From the encoder's tokens to class scores: pooling, the optional tanh representation layer, the zero-initialised head.
-
-Called by: models.vit, models.mixer, models.resnet (the classifier).
-"""
+"""From the encoder's tokens to class scores: pooling, the optional tanh representation layer, the zero-initialised head."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 A program that draws every parameter on the device takes longer to compile than the training step itself (6 s against 4 s
 for S/16 on a CPU) and gives other numbers on other backends. Drawn here, initialisation compiles nothing, is the same to
 the bit on a CPU, a GPU and a TPU, and a parameter goes from the host straight to the shards that hold it.
-
-Called by: every module with parameters.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """MLP-Mixer (arXiv 2105.01601): an MLP across patches, then one across channels, in every block.
 
 The original repository releases its weights beside the Vision Transformer's. Parameter paths are those of that release.
-
-Called by: models.build.
 """
 
 from __future__ import annotations

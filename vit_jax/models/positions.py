@@ -2,8 +2,6 @@
 
 Added vectors (`learned_1d`, `learned_2d`, `sincos_2d`) join the tokens once after the stem, or at every layer, with one
 table per layer or one shared; `relative` embeddings act inside the attention. `resample_*` carry each to another grid.
-
-Called by: models.vit, models.encoder; convert (when a checkpoint meets another resolution).
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 The two differ in ways that released weights depend on: the stem is post-activation (V1), pads as TensorFlow's SAME and
 max-pools against minus infinity; BiT is pre-activation (V2), pads evenly with zeros, its max-pool too.
-
-Called by: models.vit (`resnet_stem`), models.build (`ResNet`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The table of model sizes (arXiv 2010.11929, table 1, and its successors). Plain Python, so that configs can read it.
-
-Called by: configs (to spell out a model section), models.build (tests pin every row's parameter count).
-"""
+"""The table of model sizes (arXiv 2010.11929, table 1, and its successors). Plain Python, so that configs can read it."""
 
 from __future__ import annotations
 

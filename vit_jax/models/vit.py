@@ -1,7 +1,4 @@
-"""The Vision Transformer (arXiv 2010.11929, section 3, figure 1), its hybrids, and every ablation of it in the paper.
-
-Called by: models.build.
-"""
+"""The Vision Transformer (arXiv 2010.11929, section 3, figure 1), its hybrids, and every ablation of it in the paper."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 matplotlib draws with stand-in colours, which become CSS custom properties of the page's style sheet (`--ink`, `--line`,
 `--series-0` and on). The same numbers give the same bytes. matplotlib is imported on use, and through Figure objects only.
-
-Called by: report.tasks, report.page.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """A sweep's folder read and checked for its page: which runs there are, which lack, what each task came to.
 
 Scores stay fractions in [0, 1] here. A task counts in means only when every seed of the sweep has a finite score for it.
-
-Called by: report.layouts, report.page, report.provenance, report.tasks, report.watch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Tables as text that other programs read: CSV with every digit, Markdown and LaTeX as the page prints them.
-
-Called by: report.page.
-"""
+"""Tables as text that other programs read: CSV with every digit, Markdown and LaTeX as the page prints them."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 Sweeps of one layout share its tables; from the second on, a row says the difference to the first. No mean is printed over
 fewer tasks than the layout has: the note under the table says it then, with what is left out.
-
-Called by: report.page.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """A sweep's line in a table: its cells, its means, its difference to another's, and the notes on what it lacks.
 
 A task counts in a mean only when all its seeds are done, and a mean is printed only when all its tasks count.
-
-Called by: report.layouts, report.tasks, report.charts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What a task's predictions say: accuracy by class, who is taken for whom, and the mistakes kept as images.
 
 Predictions of a task's final runs are counted together. What is missing or does not fit `result.json` becomes a note.
-
-Called by: report.tasks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The page of one or more sweeps and the tables' files beside it, made of what lies on disk: same files, same bytes.
-
-Called by: report.watch, scripts/report.py.
-"""
+"""The page of one or more sweeps and the tables' files beside it, made of what lies on disk: same files, same bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Figures of arXiv 2010.11929 that a sweep's results stand beside, table by table, in percent as printed.
-
-Called by: report.layouts.
-"""
+"""Figures of arXiv 2010.11929 that a sweep's results stand beside, table by table, in percent as printed."""
 
 from __future__ import annotations
 

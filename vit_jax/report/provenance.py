@@ -1,7 +1,4 @@
-"""What made the numbers of a sweep: code, versions, devices, preprocessing; and where they differ within one table.
-
-Called by: report.page.
-"""
+"""What made the numbers of a sweep: code, versions, devices, preprocessing; and where they differ within one table."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A table as numbers: rows, columns, cells, best of each; and how a cell is written, the same in every format.
-
-Called by: report.layouts, which fills tables; report.formats and the page's template, which write them.
-"""
+"""A table as numbers: rows, columns, cells, best of each; and how a cell is written, the same in every format."""
 
 from __future__ import annotations
 

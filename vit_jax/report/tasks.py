@@ -1,7 +1,4 @@
-"""One task's part of the page: how its candidates did, its curves, its classes and mistakes, its runs with their files.
-
-Called by: report.page.
-"""
+"""One task's part of the page: how its candidates did, its curves, its classes and mistakes, its runs with their files."""
 
 from __future__ import annotations
 

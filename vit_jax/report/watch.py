@@ -1,7 +1,4 @@
-"""Rewrites a page while its sweeps run: when their files change, at most once in a given time.
-
-Called by: scripts/report.py.
-"""
+"""Rewrites a page while its sweeps run: when their files change, at most once in a given time."""
 
 from __future__ import annotations
 

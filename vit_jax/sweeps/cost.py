@@ -1,7 +1,4 @@
-"""What a sweep will cost, and what can be known to be wrong with it, before anything is run.
-
-Called by: scripts/sweep.py.
-"""
+"""What a sweep will cost, and what can be known to be wrong with it, before anything is run."""
 
 from __future__ import annotations
 
@@ -76,7 +73,7 @@ def _check_run(run: Run, checked: set[str]) -> None:
 
 def _check_probe(run: Run, checked: set[str]) -> None:
     from vit_jax.convert.load import load
-    from vit_jax.data.sources import open_source
+    from vit_jax.data.open import open_source
 
     config = probe_config(run)
     if config.init not in checked:
@@ -112,7 +109,7 @@ def cost_of(run: Run, traced: dict[str, int]) -> Cost:
 
 def _cost_of_probe(run: Run) -> Cost:
     """Examples whose features the first seed extracts, and the forward FLOPs of it; the others read them."""
-    from vit_jax.data.sources import open_source
+    from vit_jax.data.open import open_source
     from vit_jax.sweeps.probe import forward_flops
 
     if run.after:

@@ -2,8 +2,6 @@
 
 The driver holds no state that matters: what is done, chosen and left to do is read off the files. Killed at any moment and
 started again, it goes on.
-
-Called by: scripts/sweep.py.
 """
 
 from __future__ import annotations

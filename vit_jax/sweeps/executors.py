@@ -1,7 +1,5 @@
 """Where a sweep's runs are executed: what the driver asks of an executor, and processes of this machine. SLURM is in
 `sweeps.slurm`. Runs share nothing but the file system.
-
-Called by: sweeps.drive, sweeps.slurm, scripts/sweep.py.
 """
 
 from __future__ import annotations

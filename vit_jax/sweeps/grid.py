@@ -2,8 +2,6 @@
 
 A config file that has `get_sweep(arg)` describes a sweep: a dict of `Sweep`'s fields, whose tasks carry besides the two
 configs that are run, `dev` and `final`, as `vit_jax.main` takes them. So every run of a sweep is a command of its own.
-
-Called by: sweeps.drive, scripts/sweep.py.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _work(folder: Path) -> tuple[int, str]:
 
 def _train(folder: Path, run: Run, identity: str) -> Result:
     """Trains, or goes on, and describes what came of it."""
-    from vit_jax.data.preprocess import describe_transform, make_transform
+    from vit_jax.data.image.recipes import describe_transform, make_transform
     from vit_jax.run import run as train
     from vit_jax.sweeps.mistakes import write_mistakes
 
@@ -219,7 +219,7 @@ def _diverged(folder: Path, run: Run, identity: str) -> Result:
 
 def _probe(folder: Path, run: Run, identity: str) -> Result:
     """Scores frozen features."""
-    from vit_jax.data.preprocess import describe_transform, make_transform
+    from vit_jax.data.image.recipes import describe_transform, make_transform
     from vit_jax.sweeps.probe import probe
 
     began = time.perf_counter()

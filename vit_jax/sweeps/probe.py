@@ -1,7 +1,4 @@
-"""A few-shot run of a sweep: frozen features, computed once per checkpoint and data set, and ridge regression on them.
-
-Called by: sweeps.job.
-"""
+"""A few-shot run of a sweep: frozen features, computed once per checkpoint and data set, and ridge regression on them."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
     Raises:
       UserError: no such checkpoint or data.
     """
-    from vit_jax.data.sources import open_source
+    from vit_jax.data.open import open_source
     from vit_jax.evals.fewshot import choose_examples, drawing_order, ridge_predict
 
     sources = [open_source(config.dataset, s, config.data_dir) for s in (config.train_split, config.test_split)]

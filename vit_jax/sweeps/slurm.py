@@ -2,8 +2,6 @@
 
 A submission's jobs have a name of their own, which the runs' folders hold before sbatch is called. Which runs still wait or
 work is read off the queue by that name, so a driver killed at any moment, or an sbatch that timed out, loses no job.
-
-Called by: scripts/sweep.py.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 SIGUSR2, of `scancel --signal=USR2`, of a time limit that nears and, where a cluster is set up so, of preemption: the run saves,
 and the job goes back into the queue. SIGTERM, of preemption, `scontrol requeue` and `scancel`: the run saves, and SLURM decides.
-
-Called by: sweeps.slurm; in the job, submitit.
 """
 
 from __future__ import annotations

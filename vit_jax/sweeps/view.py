@@ -1,7 +1,4 @@
-"""What the console shows of a sweep: live on a terminal, a plain line per finished run in a log.
-
-Called by: scripts/sweep.py.
-"""
+"""What the console shows of a sweep: live on a terminal, a plain line per finished run in a log."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Timing of compiled steps: completion times, quartiles, memory, and the share of an accelerator's peak.
-
-Called by: scripts/benchmark.py.
-"""
+"""Timing of compiled steps: completion times, quartiles, memory, and the share of an accelerator's peak."""
 
 from __future__ import annotations
 

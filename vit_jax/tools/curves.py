@@ -1,9 +1,4 @@
-"""Draws what a run wrote to metrics.jsonl: training loss, top-1 of every evaluator, learning rate, as one PNG.
-
-Called by: run (at the end of a run); scripts/quickstart.sh (pre-training and fine-tuning side by side); notebooks;
-report.charts, which reads records with `series`, `evaluators` and `running_mean`.
-matplotlib is imported on use, and through Figure objects only: a caller's pyplot state and backend stay as they are.
-"""
+"""Draws what a run wrote to metrics.jsonl: training loss, top-1 of every evaluator, learning rate, as one PNG."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 Matrix products and convolutions count, a multiply and an add as two; elementwise work does not (under 1% of a ViT's).
 Loops count as often as they run, and recomputation (remat) counts, since it runs.
-
-Called by: run (the plan printed at the start), tools.benchmark.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """One static page of image pairs side by side, to judge by eye: opens from disk, no script, light or dark as the reader's
-system is, one column on a phone. Called by: scripts/deduplicate.py.
+system is, one column on a phone.
 """
 
 from __future__ import annotations

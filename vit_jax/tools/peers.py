@@ -1,8 +1,4 @@
-"""Our input pipeline beside tf.data's and PyTorch's: each in a process of its own, in turns, on the same photographs.
-
-Called by: scripts/benchmark.py, `--mode=data --compare`. The peers live in scripts/peer_pipelines.py and run in an environment
-of their own.
-"""
+"""Our input pipeline beside tf.data's and PyTorch's: each in a process of its own, in turns, on the same photographs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Likeness of images by a model's frozen representation: unit vectors of a data set, and the nearest among them, found in
-blocks on the device. Called by: scripts/deduplicate.py.
+blocks on the device.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Throughput of an input pipeline: images a second, and a second of all cores' work, of this process and its workers.
-
-Called by: scripts/benchmark.py.
-"""
+"""Throughput of an input pipeline: images a second, and a second of all cores' work, of this process and its workers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The training loop: draw a batch, step, write, evaluate, save, stop when told to.
-
-Called by: run.
-"""
+"""The training loop: draw a batch, step, write, evaluate, save, stop when told to."""
 
 from __future__ import annotations
 

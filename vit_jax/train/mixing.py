@@ -2,8 +2,6 @@
 
 Both losses of `train.objectives` are linear in the target, so the loss of a mixed target is the mixture of the losses: no
 soft labels are needed, and every objective that is linear in its label works.
-
-Called by: train.step.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What is minimised. An objective maps a model's outputs and a batch to a loss per example and what to log of it.
 
 A new task is a new entry in `OBJECTIVES`: `make(**options) -> objective(outputs, batch) -> {"loss": (b,), ...}`.
-
-Called by: run (to build one), train.step, evals.classification (the loss it reports).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The optimizer: clip, Adam or SGD, decoupled weight decay, schedule (arXiv 2010.11929, sections 4.1 and B.1, tables 3, 4).
-
-Called by: run; train.step applies it.
-"""
+"""The optimizer: clip, Adam or SGD, decoupled weight decay, schedule (arXiv 2010.11929, sections 4.1 and B.1, tables 3, 4)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One optimizer step, from a batch of stored images to new parameters. Read `train_step` top to bottom: it is all here.
-
-Called by: run (to build it), train.loop (to run it), tools.benchmark.
-"""
+"""One optimizer step, from a batch of stored images to new parameters. Read `train_step` top to bottom: it is all here."""
 
 from __future__ import annotations
 

@@ -1,0 +1,183 @@
+"""TFDS data sets: our digits against scikit-learn, split syntax, and what is said when one is missing."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from vit_jax.data.image.decode import decode
+from vit_jax.data.image.recipes import make_transform
+from vit_jax.data.open import open_source
+from vit_jax.data.stream.loader import eval_batches
+from vit_jax.types import UserError
+
+
+def contents(split, tfds_dir):
+    source = open_source("digits", split, tfds_dir)
+    examples = [source.read(index) for index in range(len(source))]
+    return Counter((cv2.imdecode(np.frombuffer(data, np.uint8), -1).tobytes(), label) for data, label, _ in examples)
+
+
+def refuse(dataset, split, data_dir):
+    with pytest.raises(UserError) as error:
+        open_source(dataset, split, str(data_dir))
+    return str(error.value)
+
+
+def test_digits_are_scikit_learns_scaled_to_255_and_split_by_the_documented_rule(tfds_dir):
+    digits = load_digits()
+    pixels = np.floor(digits.images * 255 / 16 + 0.5).astype(np.uint8)
+    order = sorted(range(1797), key=lambda i: (digits.target[i], i))
+    expected_test = {i for place, i in enumerate(order) if place % 5 == 0}
+    expected = {"train": Counter(), "test": Counter()}
+    for i in range(1797):
+        expected["test" if i in expected_test else "train"][pixels[i].tobytes(), int(digits.target[i])] += 1
+    assert expected["test"].total() == 360
+    for split in ("train", "test"):
+        assert contents(split, tfds_dir) == expected[split]
+
+
+def test_digits_are_stratified_and_their_splits_disjoint(tfds_dir):
+    train, test = contents("train", tfds_dir), contents("test", tfds_dir)
+    assert not train & test
+    total = Counter(load_digits().target.tolist())
+    per_class = Counter()
+    for (_, label), count in test.items():
+        per_class[label] += count
+    assert all(abs(per_class[label] - total[label] / 5) <= 1 for label in range(10))
+
+
+def test_digits_spec(tfds_dir):
+    spec = open_source("digits", "train", tfds_dir).spec
+    assert (spec.name, spec.split, spec.num_examples, spec.num_classes) == ("digits", "train", 1437, 10)
+    assert spec.image_shape == (8, 8, 1)
+    assert spec.class_names == tuple("0123456789")
+
+
+def test_reading_one_and_reading_many_agree_and_decode(tfds_dir):
+    source = open_source("digits", "test", tfds_dir)
+    assert source.read_many([5, 3, 359]) == [source.read(5), source.read(3), source.read(359)]
+    data, label, name = source.read(3)
+    assert decode(data).shape == (8, 8, 3)
+    assert label in range(10)
+    assert name == "digits:test#3"
+
+
+def test_sub_splits_are_slices_of_the_stored_order(tfds_dir):
+    whole = open_source("digits", "train", tfds_dir)
+    part = open_source("digits", "train[10%:20%]+test[:7]", tfds_dir)
+    assert len(part) == part.spec.num_examples == 287 - 144 + 7
+    assert part.read(0)[:2] == whole.read(144)[:2]
+    assert part.read(143)[:2] == open_source("digits", "test", tfds_dir).read(0)[:2]
+
+
+def test_a_source_survives_pickling_as_a_few_hundred_bytes(tfds_dir):
+    source = open_source("digits", "train", tfds_dir)
+    data = pickle.dumps(source)
+    assert len(data) < 1500
+    copy = pickle.loads(data)
+    assert copy.spec == source.spec
+    assert copy.read(1436) == source.read(1436)
+
+
+def test_versions_are_understood_and_a_missing_one_says_what_is_there(tfds_dir):
+    assert len(open_source("digits:1.0.0", "test", tfds_dir)) == 360
+    message = refuse("digits:2.0.0", "test", tfds_dir)
+    assert "found digits/1.0.0" in message
+
+
+def test_two_processes_may_prepare_digits_at_once(tmp_path):
+    script = (
+        "import sys; from vit_jax.data.open import open_source; print(len(open_source('digits', 'test', sys.argv[1])))"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert [out.split() for out, _ in results] == [[b"360"]] * 2, results
+    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
+
+
+def test_first_use_prepares_digits_without_a_word(tmp_path, capfd):
+    assert len(open_source("digits", "test", str(tmp_path))) == 360
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_default_folder_is_tfds_data_dir(tfds_dir, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", tfds_dir)
+    assert open_source("digits", "test").folder.startswith(tfds_dir)
+
+
+def test_a_data_set_that_is_not_prepared_names_the_folder_and_the_command(tmp_path, monkeypatch):
+    message = refuse("cifar10", "train", tmp_path)
+    assert f"no cifar10 in {tmp_path}" in message
+    assert f"`python scripts/prepare_data.py cifar10 --data-dir={tmp_path}`" in message
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert "`python scripts/prepare_data.py eurosat/rgb`" in refuse("eurosat/rgb", "train", "")
+
+
+def test_an_unknown_name_offers_the_nearest(tmp_path):
+    assert "cifar10" in refuse("cifar_10", "train", tmp_path)
+    assert "digits" in refuse("digit", "train", tmp_path)
+    assert "neither a TFDS data set" in refuse("two words", "train", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["jft_300m", "imagenet21k"])
+def test_private_data_sets_say_that_the_data_is_the_users_own(name, tmp_path):
+    message = refuse(name, "train", tmp_path)
+    assert "your own" in message
+    assert str(tmp_path / name) in message
+    assert "--config.data.dataset" in message
+
+
+def test_a_private_data_set_is_read_where_tfds_metadata_is_there(tfds_dir, tmp_path):
+    shutil.copytree(f"{tfds_dir}/digits", tmp_path / "imagenet21k")
+    version = tmp_path / "imagenet21k" / "1.0.0"
+    info = json.loads((version / "dataset_info.json").read_text())
+    (version / "dataset_info.json").write_text(json.dumps({**info, "name": "imagenet21k"}))
+    for path in list(version.glob("digits-*")):
+        path.rename(version / path.name.replace("digits-", "imagenet21k-"))
+    assert len(open_source("imagenet21k", "test[:10]", str(tmp_path))) == 10
+
+
+def test_an_unknown_split_lists_the_splits_with_their_sizes(tfds_dir):
+    message = refuse("digits", "validation", tfds_dir)
+    assert "Unknown split 'validation'" in message
+    assert "train (1,437)" in message
+    assert "test (360)" in message
+
+
+def test_tfrecord_says_how_to_convert(tfds_dir, tmp_path):
+    shutil.copytree(f"{tfds_dir}/digits", tmp_path / "digits")
+    path = tmp_path / "digits" / "1.0.0" / "dataset_info.json"
+    path.write_text(path.read_text().replace("array_record", "tfrecord"))
+    message = refuse("digits", "train", tmp_path)
+    assert "stored as TFRecord" in message
+    assert "tfds convert_format" in message
+    assert "prepare_data.py digits --data-dir=OTHER" in message
+
+
+def test_a_data_set_without_image_and_label_is_refused(tfds_dir, tmp_path):
+    shutil.copytree(f"{tfds_dir}/digits", tmp_path / "digits")
+    path = tmp_path / "digits" / "1.0.0" / "features.json"
+    path.write_text(path.read_text().replace('"label"', '"number"'))
+    info = tmp_path / "digits" / "1.0.0" / "dataset_info.json"
+    info.write_text(info.read_text().replace('"label"', '"nothing"'))
+    assert "expected features `image` (Image) and `label` (ClassLabel)" in refuse("digits", "train", tmp_path)
+
+
+def test_a_process_that_has_run_out_of_examples_reads_an_empty_batch(tfds_dir):
+    source = open_source("digits", "test[:5]", tfds_dir)
+    shares = [
+        list(eval_batches(source, make_transform("eval", (8, 8)), batch_size=16, process_index=i, process_count=2))
+        for i in range(2)
+    ]
+    assert [[int(batch.mask.sum()) for batch in batches] for batches in shares] == [[5], [0]]

@@ -1,0 +1,250 @@
+"""`prepare_data.py --check`: what is on disk, what is wrong with it, and the next action for the rest."""
+
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import generated
+
+from vit_jax.data.prepare import fingerprints, prepare
+from vit_jax.data.prepare.check import KNOWN, check
+from vit_jax.data.vtab.tasks import TASKS
+
+
+def test_a_data_set_that_is_whole_is_ready_and_its_images_decode(tfds_dir):
+    finding = check("digits", tfds_dir)
+    assert finding.state == "ready"
+    assert "digits/1.0.0, ArrayRecord, test 360, train 1,437" in finding.detail
+    assert finding.detail.endswith("; 10 images decoded, checksums as published and recorded")
+    assert finding.action == ""
+
+
+def test_what_is_missing_says_where_it_was_looked_for_and_the_one_command(tmp_path):
+    for name, action in {
+        "cifar10": "python scripts/prepare_data.py cifar10",
+        "fashion_mnist": "--source=FOLDER of its four idx files",
+        "digits": "nothing: it is prepared on first use",
+        "imagenet2012": "fetch image-net.org: ILSVRC2012",
+        "vtab/clevr_dist": "python scripts/prepare_data.py clevr",
+        "imagenet21k": "licensed to those who register",
+        "cifar11": "did you mean cifar10",
+    }.items():
+        finding = check(name, str(tmp_path))
+        assert finding.state == "missing", name
+        assert action in finding.action, finding
+    assert str(tmp_path) in check("cifar10", str(tmp_path)).detail
+
+
+@pytest.mark.parametrize("name", ["dsprites", "vtab/camelyon", "sun397/tfds", "dmlab", "cifar10"])
+def test_a_package_that_preparing_needs_is_named_with_the_command(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    package = {"dsprites": "h5py", "vtab/camelyon": "h5py", "cifar10": ""}.get(name, "tensorflow")
+    action = check(name, str(tmp_path)).action
+    assert action.startswith(f"pip install {package} " if package else "python scripts/prepare_data.py cifar10")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert "pip" not in check(name, str(tmp_path)).action
+
+
+def test_too_few_examples_are_wrong_and_so_is_a_damaged_file(tmp_path):
+    generated.prepare("cifar10", tmp_path, {"train": 20, "test": 5})
+    finding = check("cifar10", str(tmp_path))
+    assert finding.state == "wrong"
+    assert "test has 5 examples, expected 10,000; train has 20" in finding.detail or (
+        "train has 20 examples, expected 50,000" in finding.detail
+    )
+    assert "prepare it again" in finding.action
+
+
+def test_damage_is_found_without_reading_everything(tfds_dir, tmp_path):
+    shutil.copytree(Path(tfds_dir) / "digits", tmp_path / "digits")
+    (record,) = (tmp_path / "digits").rglob("*train.array_record*")
+    content = bytearray(record.read_bytes())
+    for at in range(len(content) // 4, len(content) * 3 // 4):
+        content[at] ^= 0x5A
+    record.write_bytes(content)
+    finding = check("digits", str(tmp_path))
+    assert finding.state == "wrong"
+    assert "is damaged" in finding.detail
+
+
+def jpeg(value, **options):
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.full((32, 32, 3), value, np.uint8)).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.fixture
+def flat(tmp_path, monkeypatch):
+    """dtd with flat JPEGs of level 10 * index, and how to prepare it again with others."""
+    monkeypatch.setitem(KNOWN, "dtd", KNOWN["dtd"]._replace(splits={"train": 8}))
+
+    def make(folder, level=lambda index: 10 * index, count=8):
+        def change(example, split, index):
+            example.update(image=jpeg(level(index)), label=index, file_name=str(index))
+
+        return generated.prepare("dtd", tmp_path / folder, {"train": count}, change)
+
+    return make
+
+
+def test_what_was_prepared_elsewhere_has_no_checksums_until_they_are_recorded(flat, tmp_path):
+    flat("a")
+    assert check("dtd", str(tmp_path / "a")).detail.endswith("5 images decoded, no checksums recorded (--record does)")
+    assert check("dtd", str(tmp_path / "a"), record=True).detail.endswith("5 images decoded, checksums as recorded")
+    assert check("dtd", str(tmp_path / "a")).state == "ready"
+
+
+def test_an_image_that_was_replaced_is_found(flat, tmp_path):
+    recorded = fingerprints.write(flat("a"))
+    flat("b", lambda index: 10 * index + 9)
+    shutil.copy(recorded, tmp_path / "b" / "dtd" / "3.0.1")
+    finding = check("dtd", str(tmp_path / "b"))
+    assert finding.state == "wrong"
+    assert [f"example {i} is not the one" in finding.detail for i in range(8)] == [
+        i in (0, 1, 3, 5, 7) for i in range(8)
+    ]
+
+
+@pytest.mark.parametrize(("shift", "state"), [(1.9, "ready"), (2.1, "wrong")])
+def test_decoders_of_jpeg_may_differ_by_a_level_or_two_and_no_more(shift, state, flat, tmp_path):
+    path = Path(fingerprints.write(flat("a")))
+    content = json.loads(path.read_text())
+    for sample in content["splits"]["train"]["samples"]:
+        sample["mean"][1] += shift
+        sample["pixels"] = "another decoder's"
+    path.write_text(json.dumps(content))
+    finding = check("dtd", str(tmp_path / "a"))
+    assert finding.state == state
+    assert ("decodes to mean" in finding.detail) == (state == "wrong")
+
+
+def test_the_pixels_of_a_png_have_to_be_exact(tfds_dir, tmp_path):
+    shutil.copytree(Path(tfds_dir) / "digits", tmp_path / "digits")
+    path = tmp_path / "digits" / "1.0.0" / fingerprints.FILE
+    content = json.loads(path.read_text())
+    content["splits"]["test"]["samples"][2]["pixels"] = "0"
+    path.write_text(json.dumps(content))
+    assert "test: example 179 decodes to other pixels than recorded" in check("digits", str(tmp_path)).detail
+
+
+def test_published_content_is_known_without_a_record(tfds_dir, tmp_path, monkeypatch):
+    shutil.copytree(Path(tfds_dir) / "digits", tmp_path / "digits")
+    (tmp_path / "digits" / "1.0.0" / fingerprints.FILE).unlink()
+    assert check("digits", str(tmp_path)).detail.endswith("10 images decoded, checksums as published")
+    from vit_jax.data.prepare import digits
+
+    monkeypatch.setattr(digits.Digits, "_generate_examples", inverted)
+    prepare.prepare("digits", data_dir=str(tmp_path / "other"))
+    finding = check("digits", str(tmp_path / "other"))
+    assert finding.state == "wrong"
+    assert "train: the images or labels are not those of the published digits/1.0.0" in finding.detail
+
+
+def inverted(self, images, labels, indices):
+    for index in indices:
+        image = PIL.Image.fromarray(np.uint8(255 - images[index]))
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        yield int(index), {"image": file.getvalue(), "label": int(labels[index])}
+
+
+def test_a_shard_that_is_cut_missing_or_short_is_found(flat, tmp_path):
+    builder = flat("a")
+    fingerprints.write(builder)
+    (shard,) = Path(builder.data_dir).glob("*.array_record*")
+    whole = shard.read_bytes()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (short,) = Path(flat("c", count=7).data_dir).glob("*.array_record*")
+    shard.write_bytes(short.read_bytes())
+    assert "it holds 7 examples, expected 8" in check("dtd", str(tmp_path / "a")).detail
+    shard.write_bytes(whole[: len(whole) // 2])
+    assert "is damaged" in check("dtd", str(tmp_path / "a")).detail
+    shard.unlink()
+    assert "is missing; dataset_info.json counts 8" in check("dtd", str(tmp_path / "a")).detail
+    (Path(builder.data_dir) / fingerprints.FILE).write_text("{")
+    shard.write_bytes(whole)
+    assert "write it again with --check --record" in check("dtd", str(tmp_path / "a")).detail
+
+
+def test_one_data_set_that_cannot_be_checked_does_not_hide_the_others(tfds_dir, monkeypatch, capsys):
+    def surprise(*_):
+        raise KeyError("unheard of")
+
+    monkeypatch.setattr(fingerprints, "compare", surprise)
+    sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
+    import prepare_data
+
+    assert prepare_data.main(["--check", "digits", "cifar10", f"--data-dir={tfds_dir}"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("digits   wrong    cannot be checked: KeyError: 'unheard of'")
+    assert lines[3].startswith("cifar10  missing")
+
+
+def test_one_builder_that_fails_unforeseen_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
+    import prepare_data
+
+    real = prepare._make_builder
+
+    def surprise(name, data_dir):
+        if name == "cifar10":
+            raise KeyError("unheard of")
+        return real(name, data_dir)
+
+    monkeypatch.setattr(prepare, "_make_builder", surprise)
+    assert prepare_data.main(["cifar10", "digits", f"--data-dir={tmp_path}"]) == 2
+    said = capsys.readouterr()
+    assert "error: cifar10: unexpected KeyError: 'unheard of'" in said.err
+    assert said.out.startswith("digits/1.0.0 prepared: train 1,437, test 360")
+
+
+PAGE = b"\n<!DOCTYPE html><html>quota exceeded</html>"
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("extra/dtd.tar.gz", PAGE),
+        ("manual/dtd-r1.0.1.tar.gz", PAGE),
+        ("dtd/robots.ox.ac.uk_vgg_data_dtd-r1.0.1XCq0.tar.gz", b"<HTML><head>"),
+        ("dtd/data.zip", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code>'),
+        ("dtd/train_32x32.mat", PAGE),
+        ("dtd/arrays.npz", b'{"error": "not found"}'),
+        ("dtd/ucexport_download_id_137RyRjvTBkBiIfeYBNZBtViDHQ6_Ewsp", b"\xef\xbb\xbf<!doctype html>"),
+        ("dtd/deepmind_raw.tmp.0123/file.hdf5", PAGE),
+    ],
+)
+def test_a_hosts_error_page_in_place_of_an_archive_is_recognised(path, data, tmp_path):
+    file = tmp_path / "downloads" / path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(data)
+    assert check("dtd", str(tmp_path)).action.startswith(f"{file} is a web page and no archive")
+
+
+@pytest.mark.parametrize(
+    "path", ["extracted/TAR/note.zip", "clevr/CLEVR.zip", "dtd/a.zip.INFO.json", "dtd/list.xml", "manual/deep/x.zip"]
+)
+def test_pages_that_belong_there_or_to_another_data_set_are_no_obstacle(path, tmp_path):
+    file = tmp_path / "downloads" / path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(PAGE)
+    assert check("dtd", str(tmp_path)).action.startswith("python scripts/prepare_data.py dtd")
+
+
+def test_every_data_set_of_vtab_is_on_the_list():
+    assert {task.dataset for task in TASKS.values()} <= set(KNOWN)
+
+
+@pytest.mark.parametrize("name", ["clevr", "vtab/clevr_count"])
+def test_labels_that_only_a_task_has_are_no_obstacle(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(KNOWN, "clevr", KNOWN["clevr"]._replace(splits={"train": 3}))
+    generated.prepare("clevr", tmp_path, {"train": 3}, lambda e, s, i: e.update(objects=[], question_answer=[]))
+    assert check(name, str(tmp_path)).state == "ready"

@@ -1,1 +1,0 @@
-"""TFDS builders of our own, for data that ships with a package and needs no download."""

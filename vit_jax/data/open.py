@@ -1,0 +1,102 @@
+"""The door of the data room: from a data set's name and split to a random-access source of encoded images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from etils import epath
+
+from vit_jax.data.formats.catalogue import OWN_BUILDERS, find_data_dir
+from vit_jax.data.formats.folders import open_folder
+from vit_jax.data.formats.held_out import is_part, open_part
+from vit_jax.data.formats.lists import is_list, open_list
+from vit_jax.data.formats.objectnet import is_objectnet, open_objectnet
+from vit_jax.data.formats.records import PRIVATE, find_builder, open_packed, open_tfds
+from vit_jax.data.formats.shards import open_shards
+from vit_jax.data.formats.tarnames import is_shards, names_shards
+from vit_jax.data.prepare.packed import is_packed
+from vit_jax.data.prepare.prepare import prepare
+from vit_jax.data.source import Source
+from vit_jax.data.vtab.source import open_task
+from vit_jax.data.vtab.tasks import PREFIX
+from vit_jax.types import UserError
+
+
+def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bool = False) -> Source:
+    """Opens one split of a data set.
+
+    Args:
+      dataset: a list of `path,label` (.csv, .tsv, .txt); a folder that `data.prepare.pack` wrote, or one that contains
+        train/<class>/*.jpg or <class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
+        `.`, `~`, `gs://`); tar shards (their folder, or `shards/train-{000..123}.tar`), a TFDS name: `cifar10`,
+        `eurosat/rgb`, `cifar10:3.0.2`, `vtab/TASK`, or `objectnet`. `digits` ships with scikit-learn and is prepared on
+        first use.
+      split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`. Of one's own images train_held_out is a
+        tenth of train, by class, and train_kept the rest (see `data.formats.held_out`).
+      data_dir: where TFDS's data sets are; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      multi_label: whether the caller understands examples that have a set of labels (ImageNet ReaL, ObjectNet).
+
+    Returns:
+      The source; its `spec` says what it holds.
+
+    Raises:
+      UserError: it is not there, not prepared, not laid out as expected, or of label sets that the caller does not
+        understand; the message says what to do.
+    """
+    source = _open(dataset, split, data_dir)
+    if source.spec.multi_label and not multi_label:
+        raise UserError(
+            f"{dataset}: its examples have sets of labels, which are for evaluation only: expected one label an image here. "
+            "Score it with an evaluator named scorecard, or scripts/evaluate.py; train on a data set of single labels"
+        )
+    return source
+
+
+def _open(dataset: str, split: str, data_dir: str) -> Source:
+    if dataset.startswith(PREFIX) and not os.path.isdir(dataset):
+        return open_task(dataset, split, data_dir)
+    if not is_list(dataset) and is_objectnet(dataset):
+        return open_objectnet(dataset, split, data_dir)
+    open_own = _find_own(dataset, data_dir)
+    if open_own is None:
+        _prepare_own(dataset, data_dir)
+        return open_tfds(dataset, split, data_dir)
+    return open_part(dataset, split, open_own) if is_part(split) else open_own(dataset, split)
+
+
+def _prepare_own(dataset: str, data_dir: str) -> None:
+    """Prepares what needs no download, the digits, where that has not been done."""
+    root = find_data_dir(data_dir)
+    if dataset.split(":")[0].split("/")[0] in OWN_BUILDERS and find_builder(dataset, root) is None:
+        prepare(dataset, data_dir=root)
+
+
+def _find_own(dataset: str, data_dir: str) -> Callable[[str, str], Source] | None:
+    """What opens the user's own images of that name; None for a name of TFDS's."""
+    if is_list(dataset):
+        return open_list
+    if is_packed(dataset):
+        return open_packed
+    if _is_folder(dataset, data_dir):
+        return open_shards if is_shards(dataset) else open_folder
+    return None
+
+
+def _is_folder(dataset: str, data_dir: str) -> bool:
+    if names_shards(dataset) or dataset.startswith((".", "~", "/", "\\")) or "://" in dataset or os.path.isabs(dataset):
+        return True
+    if "/" not in dataset and "\\" not in dataset:
+        # A bare name may also be a folder of prepared TFDS data (the command runs in ~/tensorflow_datasets).
+        has_train = os.path.isdir(os.path.join(dataset, "train"))
+        return os.path.isdir(dataset) and (has_train or not _is_tfds_name(dataset, data_dir))
+    return os.path.isdir(dataset) or not _is_tfds_name(dataset, data_dir)  # data/flowers, eurosat/rgb
+
+
+def _is_tfds_name(dataset: str, data_dir: str) -> bool:
+    import tensorflow_datasets as tfds
+
+    base = dataset.split(":")[0].split("/")[0]
+    if base in (*OWN_BUILDERS, *PRIVATE) or (epath.Path(find_data_dir(data_dir)) / base).is_dir():
+        return True
+    return base in tfds.list_builders(with_community_datasets=False)

@@ -1,0 +1,1 @@
+"""What writes and checks data: TFDS's own preparation, packing, fingerprints."""

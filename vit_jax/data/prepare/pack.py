@@ -1,0 +1,283 @@
+"""Packs images, from a folder, a list or tar shards, into sharded ArrayRecord once: sequential reads, and few files.
+
+The files are stored as they are, in reading order, so the packed set gives the same batches as what it was packed from.
+Each shard is a task of its own: threads work them off here, or Apache Beam on as many machines as one has
+(`data.pack_beam`).
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import fcntl
+import io
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from etils import epath
+
+from vit_jax.data.formats.folders import folder_splits, open_folder
+from vit_jax.data.formats.lists import is_list, list_splits, open_list
+from vit_jax.data.formats.shards import open_shards
+from vit_jax.data.formats.tarnames import is_shards, shard_splits
+from vit_jax.data.image.decode import decode
+from vit_jax.data.image.encoded import CorruptImage
+from vit_jax.data.prepare.packed import describe, make_features, shard_path, write_labels
+from vit_jax.data.prepare.prepare import quietly
+from vit_jax.files import is_full
+from vit_jax.types import DatasetSpec, UserError
+
+CORRUPT_LIST = "corrupt.txt"
+# A record a chunk, for random access. Encoded images do not get smaller: compressed, they took 20 us more to read.
+WRITER_OPTIONS = "group_size:1,uncompressed"
+PARTIAL = ".partial"
+LOCK = ".lock"
+
+
+class Packable(Protocol):
+    """What can be packed: a `data.source.Source` that knows its size and can be cut into parts."""
+
+    spec: DatasetSpec
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def read(self, index: int) -> tuple[bytes, int, str]:
+        """(encoded image, label, name) of an example."""
+        ...
+
+    def part(self, start: int, stop: int) -> Packable:
+        """Examples `start` to `stop` (excluded) alone."""
+        ...
+
+    def num_bytes(self) -> int:
+        """Bytes of all encoded images."""
+        ...
+
+
+class Task(NamedTuple):
+    """One shard to write: the split it belongs to, what goes in, and where to."""
+
+    split: str
+    source: Packable
+    path: str
+
+
+class Written(NamedTuple):
+    """What became of a task: labels of its examples, their bytes, and `name: reason` of each image that was left out."""
+
+    labels: list[int]
+    num_bytes: int
+    corrupt: list[str]
+
+
+class Packed(NamedTuple):
+    """What was written: the folder, examples per split, and `name: reason` of each image that was left out."""
+
+    folder: str
+    splits: dict[str, int]
+    corrupt: list[str]
+
+
+Run = Callable[[Sequence[Task], tuple[str, ...]], list[Written]]
+
+
+def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: Run | None = None) -> Packed:
+    """Packs every split of a folder or list of images, or of tar shards.
+
+    Args:
+      dataset: folder with train/<class>/, a list of `path,label`, or tar shards (see `data.formats.shards`).
+      to: folder to write; must not exist. A run names it as its data set.
+      threads: that read and check images; each is decoded once, and what does not decode is left out and named.
+      num_shards: of each split; 0 for TFDS's rule: one below 128 MiB, then a power of two of shards of 64 MiB or more, to
+        1,024; from 1 TiB on as many thousands as keep a shard below 1 GiB.
+      run: what works off the shards, in place of `threads`: `data.pack_beam.run_beam`.
+
+    Raises:
+      UserError: `to` exists, the layout is another, or no image of a split decodes.
+    """
+    target = epath.Path(to).expanduser()
+    if target.exists():
+        raise UserError(f"--to={to} exists; give a folder that does not, or remove it first")
+    sources = {name: _open(dataset, name) for name in _split_names(dataset)}
+    classes = next(iter(sources.values())).spec.class_names
+    with _scratch(target) as scratch:
+        tasks = [task for name, source in sources.items() for task in _cut(name, source, scratch, num_shards)]
+        with quietly():
+            done = run(tasks, classes) if run else [write_shard(task, classes, threads) for task in tasks]
+        counts = _finish(dataset, tasks, done, classes, scratch)
+        corrupt = sorted(line for written in done for line in written.corrupt)
+        if corrupt:
+            (scratch / CORRUPT_LIST).write_text("\n".join(corrupt) + "\n")
+    return Packed(str(target), counts, corrupt)
+
+
+@contextlib.contextmanager
+def _scratch(target: epath.Path) -> Iterator[epath.Path]:
+    """A folder beside the target that becomes the target at the end: what was interrupted never looks packed. What an earlier
+    process left there when it was killed is removed.
+
+    Raises:
+      UserError: another process packs into the same target, or there is no room or no permission.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            scratch = _claim(target, held)
+            try:
+                yield scratch
+                if target.exists():
+                    raise UserError(f"--to={target} was made by someone else meanwhile; remove it, and start again")
+                scratch.rename(target)
+                (target / LOCK).unlink(missing_ok=True)
+            except BaseException:
+                scratch.rmtree(missing_ok=True)
+                raise
+    except (OSError, RuntimeError) as error:
+        if is_full(error):
+            raise UserError(
+                f"no room to pack into {target} ({error}); what was written is removed: free some, or give another --to"
+            ) from error
+        if isinstance(error, PermissionError):
+            raise UserError(f"cannot write {target} ({error}); give another --to") from error
+        raise
+
+
+def _claim(target: epath.Path, held: contextlib.ExitStack) -> epath.Path:
+    """Makes the folder beside the target, empty and locked against other processes for as long as `held` is."""
+    unlocked = target.parent / f".{target.name}.{secrets.token_hex(4)}{PARTIAL}"
+    if "://" in str(target):
+        unlocked.mkdir()
+        return unlocked
+    scratch = target.parent / f".{target.name}{PARTIAL}"
+    scratch.mkdir(exist_ok=True)
+    lock = scratch / LOCK
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    held.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another process is packing into {target}; wait for it, or give another --to") from None
+    except OSError:  # this file system knows no locks
+        unlocked.mkdir()
+        return unlocked
+    # Whoever held it before has moved the folder, or removed it.
+    if not lock.exists() or not os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+        raise UserError(f"another process was packing into {target} just now; use it if it is there, else start again")
+    for left in scratch.iterdir():
+        if left.name != LOCK:
+            left.unlink()
+    return scratch
+
+
+def _open(dataset: str, split: str) -> Packable:
+    if is_list(dataset):
+        return open_list(dataset, split)
+    return open_shards(dataset, split) if is_shards(dataset) else open_folder(dataset, split)
+
+
+def _split_names(dataset: str) -> list[str]:
+    if is_list(dataset):
+        return list_splits(dataset)
+    return shard_splits(dataset) if is_shards(dataset) else folder_splits(dataset)
+
+
+def _cut(split: str, source: Packable, folder: epath.Path, num_shards: int) -> Iterator[Task]:
+    """The shards of a split, of equally many examples each."""
+    from tensorflow_datasets.core.utils import shard_utils
+
+    count = num_shards or shard_utils.ShardConfig.calculate_number_shards(source.num_bytes(), len(source))
+    count, start = min(count, len(source)), 0
+    for i, stop in enumerate(shard_utils.get_shard_boundaries(len(source), count)):
+        yield Task(split, source.part(start, stop), shard_path(folder, split, i, count))
+        start = stop
+
+
+def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
+    """Writes one shard: reads, decodes (to check) and stores its images, in order.
+
+    Args:
+      task: the shard.
+      classes: names of all classes.
+      threads: that read and check.
+    """
+    from array_record.python import array_record_module
+    from tensorflow_datasets.core import example_serializer
+
+    features = make_features(classes)
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    labels, size, corrupt = list[int](), 0, list[str]()
+    remote = "://" in task.path
+    with tempfile.TemporaryDirectory() as scratch:
+        # ArrayRecord writes local files only. Under another name first: Beam may run a shard twice at the same time.
+        path = os.path.join(scratch, "shard") if remote else f"{task.path}.{secrets.token_hex(4)}{PARTIAL}"
+        writer = array_record_module.ArrayRecordWriter(path, WRITER_OPTIONS)
+        for data, label, name, problem in _read_all(task.source, threads):
+            if problem:
+                corrupt.append(f"{name}: {problem}")
+                continue
+            example = features.encode_example({"image": io.BytesIO(data), "label": label})
+            # Sorted, for otherwise the order of the two features differs between processes: packing twice is to give the
+            # same files.
+            record = serializer.get_tf_example(example).SerializeToString(deterministic=True)
+            writer.write(record)
+            labels.append(label)
+            size += len(record)
+        writer.close()
+        if remote:
+            with open(path, "rb") as read, epath.Path(task.path).open("wb") as write:
+                shutil.copyfileobj(read, write, 1 << 24)
+        else:
+            os.replace(path, task.path)
+    return Written(labels, size, corrupt)
+
+
+def _read_all(source: Packable, threads: int) -> Iterator[tuple[bytes, int, str, str]]:
+    """All examples in order, as `_check` gives them."""
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        step = 64 * threads  # bounds what waits in memory
+        for start in range(0, len(source), step):
+            yield from pool.map(lambda i: _check(source, i), range(start, min(start + step, len(source))))
+
+
+def _check(source: Packable, index: int) -> tuple[bytes, int, str, str]:
+    """(bytes, label, name, what is wrong with it or "")."""
+    data, label, name = source.read(index)
+    try:
+        decode(data)
+    except CorruptImage as error:
+        return data, label, name, str(error)
+    return data, label, name, ""
+
+
+def _finish(
+    dataset: str, tasks: Sequence[Task], done: Sequence[Written], classes: tuple[str, ...], folder: epath.Path
+) -> dict[str, int]:
+    """Drops shards that stayed empty, writes TFDS's description of the rest; returns the examples of each split."""
+    splits: dict[str, list[tuple[Task, Written]]] = {}
+    for task, written in zip(tasks, done, strict=True):
+        splits.setdefault(task.split, []).append((task, written))
+    for shards in splits.values():
+        if not any(written.labels for _, written in shards):
+            last = shards[-1][1].corrupt[-1]
+            raise UserError(f"{dataset}: no image of a split decodes; the last: {last}")
+    lengths: dict[str, list[tuple[int, int]]] = {}
+    for left in folder.glob(f"*{PARTIAL}"):  # by a worker that was stopped and begun anew elsewhere
+        left.unlink()
+    for split, shards in splits.items():
+        kept = [(task.path, written) for task, written in shards if written.labels]
+        for task, written in shards:
+            if not written.labels:
+                epath.Path(task.path).unlink()
+        for i, (path, _) in enumerate(kept):
+            if (final := shard_path(folder, split, i, len(kept))) != path:
+                epath.Path(path).rename(final)
+        lengths[split] = [(len(written.labels), written.num_bytes) for _, written in kept]
+        write_labels([label for _, written in kept for label in written.labels], folder, split)
+    describe(lengths, classes, folder)
+    return {split: sum(count for count, _ in shards) for split, shards in lengths.items()}

@@ -1,0 +1,1 @@
+"""Which example when, and batches of them: order, reader, loader."""
