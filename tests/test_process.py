@@ -61,7 +61,10 @@ def start(code):
 
 def rest(running):
     """(what is left of standard output, standard error) at its end."""
-    running.wait(20)
+    try:
+        running.wait(20)
+    finally:
+        running.kill()
     return running.stdout.read(), running.stderr.read()
 
 

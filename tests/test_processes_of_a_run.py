@@ -156,7 +156,7 @@ def test_a_process_that_is_gone_ends_the_others_without_a_word_of_c(pair, case, 
 
 
 def test_a_process_that_waits_for_one_that_never_comes_is_told(pair):
-    late = pair(f"peers.MEETING_S = 2\nif me == 0: peers.wait_for_all('first step')\n{HANG}")
+    late = pair(f"peers.MEETING_S = 2\nif me == 1: peers.agree('first step', {{}})\n{HANG}")
     (alone, _, err), (also, _, err1) = ends([*pair("", [0]), *pair("", [1])])
     assert (alone, also) == (2, 2)
     for said in (err, err1):

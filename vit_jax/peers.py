@@ -172,6 +172,19 @@ def _is_of_jax(error: BaseException | None) -> bool:
     return found or _is_of_jax(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
 
 
+@contextlib.contextmanager
+def _patience(what: str) -> Iterator[None]:
+    """Makes a UserError of waiting in vain."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "DEADLINE_EXCEEDED" not in str(error):
+            raise
+        raise UserError(
+            f"some process has not come to the {what} of the run {MEETING_S // 60} minutes after this one; look what it does"
+        ) from None
+
+
 def wait_for_all(what: str) -> None:
     """Waits until every process is here; at once where there is one.
 
@@ -179,25 +192,19 @@ def wait_for_all(what: str) -> None:
       UserError: one has not come in half an hour.
     """
     if jax.process_count() > 1:
-        try:
+        with _patience(what):
             _client().wait_at_barrier(f"vit_jax/{what}/{next(_meetings)}", MEETING_S * 1000)
-        except jax.errors.JaxRuntimeError as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
-            raise UserError(
-                f"some process has not come to the {what} of the run {MEETING_S // 60} minutes after this one; look what it does"
-            ) from None
 
 
 def agree(what: str, facts: Mapping[str, Any]) -> None:
-    """Checks that every process is about to do the same, and waits for all of them.
+    """Checks that every process is about to do the same, and waits for all of them; nothing to do where there is one.
 
     Args:
-      what: what comes next, unique in a run.
+      what: what comes next, for messages.
       facts: {name: JSON value}.
 
     Raises:
-      UserError: in this process some have other values than in process 0.
+      UserError: in this process some have other values than in process 0; or one has not come in half an hour.
     """
     if jax.process_count() == 1:
         return
@@ -206,7 +213,8 @@ def agree(what: str, facts: Mapping[str, Any]) -> None:
     if me == 0:
         _client().key_value_set(key, json.dumps(mine))
     else:
-        first = json.loads(_client().blocking_key_value_get(key, MEETING_S * 1000))
+        with _patience(what):
+            first = json.loads(_client().blocking_key_value_get(key, MEETING_S * 1000))
         missing = "(nothing)"
         differ = [
             f"{name}: {first.get(name, missing)!r} in process 0, {mine.get(name, missing)!r} in process {me}"
