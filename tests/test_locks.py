@@ -59,16 +59,15 @@ def test_a_lock_ends_with_its_process(tmp_path, number):
 
 
 def test_who_waits_goes_on_when_the_first_has_ended_and_says_once_what_it_waits_for(tmp_path):
-    with holder(tmp_path) as first, holder(tmp_path, "wait") as second:
-        words = {first: first.stdout.readline(), second: ""}
-        if words[first] != "held\n":  # the second was faster, and the first has been refused
-            pytest.fail(words[first])
-        said = second.stdout.readline()
-        assert f"is used by process {first.pid} on" in said
-        assert said.endswith("; waiting for its end\n")
-        first.communicate("")
-        assert second.stdout.readline() == "held\n"
-        second.communicate("")
+    with holder(tmp_path) as first:
+        assert first.stdout.readline() == "held\n"
+        with holder(tmp_path, "wait") as second:
+            said = second.stdout.readline()
+            assert f"is used by process {first.pid} on" in said
+            assert said.endswith("; waiting for its end\n")
+            first.communicate("")
+            assert second.stdout.readline() == "held\n"
+            second.communicate("")
     assert os.listdir(tmp_path) == []
 
 

@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 
 import generated
-from test_vtab import amend
+from vtab_examples import amend
 
 from vit_jax.data.vtab import tasks as vtab
 from vit_jax.sweeps.results import read_results, read_sweep

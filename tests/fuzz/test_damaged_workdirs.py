@@ -13,7 +13,7 @@ import pytest
 from vit_jax import config as configs
 from vit_jax import record
 from vit_jax.convert.source import open_source
-from vit_jax.data.prepare import prepare as prepare_data
+from vit_jax.data.prepare.prepare import prepare as prepare_data
 from vit_jax.job import prepare, saved_config
 from vit_jax.metrics import JsonlWriter, read_jsonl
 from vit_jax.models import build as models

@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import generated
+from vtab_examples import amend
 
 from vit_jax.data.formats.reading_order import reading_order
 from vit_jax.data.image.decode import decode
@@ -122,32 +123,6 @@ def test_dsprites_bins():
     found = [vtab.dsprites_orientation({"label_orientation": i}) for i in range(40)]
     # 2.5 labels a bin: 3, 2, 3, 2, ...
     assert found == [bin_ for bin_ in range(16) for _ in range(3 if bin_ % 2 == 0 else 2)]
-
-
-def clevr_objects(index):
-    """CLEVR's objects, as many as `index` says, the nearest at 8.2."""
-    plain = {"color": 0, "material": 0, "shape": 0, "size": 0, "rotation": np.float32(0)}
-    return [
-        plain | {"3d_coords": np.zeros(3, np.float32), "pixel_coords": np.float32([1, 2, 8.2 + i])}
-        for i in range(3 + index % 8)
-    ]
-
-
-def amend(name):
-    def change(example, split, index):
-        if name == "clevr":
-            example["objects"] = clevr_objects(index)
-            example["question_answer"] = []
-        if name == "dsprites":
-            example["image"] = generated.encode(np.random.default_rng(index), (64, 64, 1), high=2)
-            example["label_x_position"], example["label_orientation"] = index % 32, index % 40
-        if name == "kitti":
-            for i, thing in enumerate(example["objects"]):
-                thing["type"], thing["location"] = i % 2, np.float32([0, 0, 9 + index + i])
-        if name.startswith("smallnorb"):
-            example["label_azimuth"], example["label_elevation"] = index % 18, index % 9
-
-    return change
 
 
 EXPECTED = {
