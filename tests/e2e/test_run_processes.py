@@ -60,7 +60,7 @@ def other_digits(digits_dir, tmp_path, monkeypatch):
     """A folder in which digits is prepared with other labels: as many of each, and files of the same size."""
     import sklearn.datasets
 
-    from vit_jax.data.prepare import prepare
+    from vit_jax.data.prepare.prepare import prepare
 
     digits = sklearn.datasets.load_digits()
     digits.target = np.roll(digits.target, 1)
