@@ -245,7 +245,7 @@ def test_few_shot_probes_of_a_run_make_a_table(program, undisturbed, digits_dir,
     assert "1,797 examples" in planned.out, planned.printed
     finished = program.execute(command).finish(600)
     assert finished.code == 0, finished.printed
-    assert "left out, a class has fewer examples: 1000-shot" in "".join(
+    assert "digits: 10 classes have fewer than 1000 examples and give those they have" in "".join(
         log.read_text() for log in (tmp_path / "s").rglob("log.txt")
     )
     results = list(read_results(tmp_path / "s").values())
@@ -271,7 +271,7 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(program, digits_dir, tmp
     ("config", "message"),
     [
         ("configs/vtab.py:variant=Ti/16,tasks=eurosad", r"no VTAB task 'eurosad'; did you mean 'eurosat'?"),
-        ("configs/vtab.py:variant=Ti/16,seeds=0", "the grid is empty, there are no seeds"),
+        ("configs/vtab.py:variant=Ti/16,seeds=0", "seeds=0: expected how many, 1 or more"),
         ("configs/vtab.py:tasks=dtd", "give init=PATH, or variant=SIZE/PATCH"),
         ("configs/pretrain.py", "describes one run and no sweep"),
         ("configs/vtab.py:variant=Ti/16,tasks=dtd", "there is data for none of the tasks"),
