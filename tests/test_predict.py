@@ -11,6 +11,9 @@ import PIL.Image
 import pytest
 
 from vit_jax import classify, load_model, read_images
+from vit_jax.convert.load import load
+from vit_jax.convert.save import save_model
+from vit_jax.data.image.crops import central_crop, resize_small
 from vit_jax.predict import find_images
 from vit_jax.types import UserError
 
@@ -78,6 +81,26 @@ def test_each_file_gets_the_models_classes_whatever_the_batch(photos, batch_size
         best = np.argsort(-shares)[:3]
         assert [name for name, _ in entry.classes] == [f"class {i}" for i in best]
         assert [share for _, share in entry.classes] == pytest.approx(shares[best].tolist(), rel=1e-3)
+
+
+def test_images_are_prepared_as_the_run_was_scored(photos, tmp_path):
+    PIL.Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 40, 3), np.uint8)).save(tmp_path / "wide.png")
+    given = {}
+    for recipe in ("eval", "eval_crop", "pretrain"):  # the last draws, and nothing is scored with it
+        loaded = load(str(GOLDEN / "timm_token"))
+        loaded.source.meta["preprocessing"] = {"recipe": recipe}
+        save_model(loaded, str(tmp_path / recipe), "orbax")
+        (entry,) = classify(str(tmp_path / recipe), [str(tmp_path / "wide.png")])
+        given[recipe] = entry.classes
+    assert given["eval"] == given["pretrain"] != given["eval_crop"]
+    module, params = load_model(str(GOLDEN / "timm_token"))
+    # 20x40 to a shorter side of 18, by areas, and the middle 16x16 of that
+    with PIL.Image.open(tmp_path / "wide.png") as wide:
+        image = central_crop(resize_small(np.asarray(wide), (18, 18)), (16, 16))
+    logits = module.apply({"params": params}, image[None].astype(np.float32) / 127.5 - 1).logits[0]
+    best, share = given["eval_crop"][0]
+    assert best == f"class {int(np.argmax(logits))}"
+    assert share == pytest.approx(float(np.exp(logits).max() / np.exp(logits).sum()), rel=1e-3)
 
 
 def test_a_pipe_among_the_files_is_told_and_not_waited_for(photos, tmp_path):

@@ -30,6 +30,7 @@ def test_configs_and_runs_come_back(tmp_path):
     folder = epath.Path(tmp_path)
     assert saved_config(folder) is None
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert saved_config(folder) is None  # nothing is saved yet: it may be corrected
     (tmp_path / "run.json").write_text(json.dumps(RUN | {"more": 1}))
     assert saved_config(folder) == CONFIG
     assert read_run(folder) == RUN | {"more": 1}
@@ -40,12 +41,14 @@ def test_configs_and_runs_come_back(tmp_path):
     ("file", "read", "advice"), [("config", saved_config, "put a copy"), ("run", read_run, "remove it")]
 )
 def test_what_is_no_json_object_is_one_message_with_advice(tmp_path, data, file, read, advice):
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     (tmp_path / f"{file}.json").write_bytes(data)
     with pytest.raises(UserError, match=rf"^{tmp_path}/{file}\.json .*; {advice}"):
         read(epath.Path(tmp_path))
 
 
 def test_what_is_no_regular_file_is_one_message_too(tmp_path):
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     os.mkfifo(tmp_path / "config.json")  # would block for ever
     with pytest.raises(UserError, match=r"config\.json is a named pipe"):
         saved_config(epath.Path(tmp_path))
@@ -56,6 +59,7 @@ def test_what_is_no_regular_file_is_one_message_too(tmp_path):
     [({"data": []}, "data"), ({"init": None, "model": "vit"}, "model, init"), ({"evals": {"test": 3}}, "evals.test")],
 )
 def test_sections_of_another_kind_are_named(tmp_path, changed, named):
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | changed))
     with pytest.raises(UserError, match=rf"is damaged: {named} should be sections of a config; put a copy of it back"):
         saved_config(epath.Path(tmp_path))

@@ -148,6 +148,10 @@ def build_model(config: ml_collections.ConfigDict) -> Any:
     return configs.build(models.MODELS[config.model.name], config.model)
 
 
+class MissingData(UserError):  # noqa: N818  (a sweep goes on without it)
+    """Data that a config names cannot be opened."""
+
+
 @dataclasses.dataclass
 class Parts:
     """A training step and what it needs, built from a resolved config; nothing is allocated or compiled yet."""
@@ -215,7 +219,8 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, An
       (data section, training source, evaluators not yet given their steps, one spec per split).
 
     Raises:
-      UserError: what is missing, all of it, with the commands that supply it.
+      MissingData: what is missing, all of it, with the commands that supply it.
+      UserError: the model's classes are not the data's.
     """
     from vit_jax.data.build import TrainData
     from vit_jax.evals.build import EVALUATORS
@@ -235,7 +240,7 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, An
             if str(error) not in errors:
                 errors.append(str(error))
     if errors:
-        raise UserError("\n".join(errors))
+        raise MissingData("\n".join(errors))
     if not config.model.num_classes:
         with config.unlocked():
             config.model.num_classes = specs[0].num_classes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from etils import epath
 from vit_jax.data.formats.listing import PATTERNS, list_images
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.encoded import MAX_BYTES
-from vit_jax.data.image.recipes import Transform, make_transform
+from vit_jax.data.image.recipes import RECIPES, RecipeName, Transform, make_transform
 from vit_jax.files import read_regular
 from vit_jax.types import UserError, itemize
 
@@ -92,7 +92,8 @@ def classify(
     batch_size: int = 32,
     **overrides: Any,
 ) -> Iterator[Prediction]:
-    """Classifies image files with a checkpoint of any format, in order, a batch at a time.
+    """Classifies image files with a checkpoint of any format, in order, a batch at a time. Images are prepared as the run of
+    the checkpoint prepared those that it was scored on, or, where the checkpoint does not tell, squashed as the release does.
 
     Args:
       model: as of `load_model`.
@@ -116,7 +117,7 @@ def classify(
     files = find_images(paths)
     loaded = load(model, weights=weights, stored_pixels=True, **{"channels": 3, **overrides})
     check_head(loaded)
-    transform = make_transform("eval", resolution_of(loaded))
+    transform = make_transform(_recipe_of(loaded.source.meta), resolution_of(loaded))
     names = loaded.source.meta.get("class_names") or []
     forward = jax.jit(make_forward(loaded.module))
     size = min(batch_size, len(files))  # of every batch, the last one filled up: one program is compiled
@@ -133,6 +134,12 @@ def classify(
                 best = np.argsort(-share)[: 0 if isinstance(image, str) else top]
                 classes = tuple((names[i] if i < len(names) else f"class {i}", float(share[i])) for i in best)
                 yield Prediction(file, classes, image if isinstance(image, str) else "")
+
+
+def _recipe_of(meta: Mapping[str, Any]) -> RecipeName:
+    """The recipe that a checkpoint says it was scored with; that of the release where it names none without chance in it."""
+    saved = (meta.get("preprocessing") or {}).get("recipe")
+    return saved if saved in RECIPES and not RECIPES[saved].is_random else "eval"
 
 
 def _read(file: str, transform: Transform) -> np.ndarray | str:

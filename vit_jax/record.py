@@ -24,6 +24,7 @@ from etils import epath
 from vit_jax.config import SECTIONS, differences
 from vit_jax.files import read_json
 from vit_jax.metrics import read_jsonl
+from vit_jax.train.folders import FOLDER, committed_steps
 from vit_jax.types import UserError
 
 # Keys that may change between a run and its continuation: they move the work elsewhere and leave its numbers alone.
@@ -63,27 +64,30 @@ def check_workdir(workdir: epath.Path, config: dict[str, Any], old: dict[str, An
     if old is not None:
         changed = [d for d in differences(old, config) if not may_change(d.partition(":")[0])]
         if changed:
-            saved = (workdir / "checkpoints").exists()
-            weights = f"start from that one's weights with --config.init={workdir}"
-            advice = f"give this one another --workdir, or {weights if saved else 'remove it: it has no checkpoint'}"
             raise UserError(
-                f"workdir {workdir} holds a different run; {advice}. They differ in:\n  " + "\n  ".join(changed)
+                f"workdir {workdir} holds a different run; give this one another --workdir, or start from that one's weights "
+                f"with --config.init={workdir}. They differ in:\n  " + "\n  ".join(changed)
             )
-    elif (workdir / "checkpoints").exists():
+    elif committed_steps(workdir / FOLDER):
         raise UserError(
             f"workdir {workdir} holds checkpoints but no config.json, so it cannot be resumed; to start from its weights "
             f"use --config.init={workdir} and another --workdir"
         )
 
 
+def is_untrained(workdir: epath.Path | Path) -> bool:
+    """Whether a run's workdir has neither a checkpoint nor a result: starting over, with another config too, loses nothing."""
+    return not (committed_steps(workdir / FOLDER) or (workdir / "run.json").exists())
+
+
 def saved_config(workdir: epath.Path) -> dict[str, Any] | None:
-    """The config of the run that a workdir holds; None for a new one.
+    """The config of the run that a workdir holds; None for a new one, and for one whose run has saved nothing yet.
 
     Raises:
       UserError: the file is damaged.
     """
     file = workdir / "config.json"
-    if not file.exists():
+    if not file.exists() or is_untrained(workdir):
         return None
     advice = f"put a copy of it back, or give another --workdir: --config.init={workdir} starts from its weights"
     found = read_json(file, advice=advice)
@@ -138,13 +142,14 @@ def no_right(workdir: epath.Path, reason: object) -> UserError:
 
 def claim_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
     """Makes a checked workdir this run's, once everything that can go wrong before training has not: writes config.json.
+    The config that a run began with stays once something is saved.
 
     Raises:
       UserError: the folder cannot be made or written to.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if not (workdir / "config.json").exists():
+        if not (workdir / "config.json").exists() or is_untrained(workdir):
             write_json(workdir / "config.json", config)
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be written to: {error}; give another --workdir") from error

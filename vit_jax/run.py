@@ -247,7 +247,7 @@ def _describe(job: Job, step: int, corrupt: Iterable[str]) -> dict[str, Any]:
         "data": {"next_example": step * job.batch_size, "corrupt": sorted(corrupt)},
         "config": configs.to_dict(job.config),
         "class_names": list(job.specs[0].class_names),
-        "preprocessing": job.data.preprocessing(),
+        "preprocessing": job.preprocessing(),
         "grid": list(grid_of(job.config)),
     }
 
@@ -262,7 +262,7 @@ def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) ->
             **record.surroundings(),
             "config": configs.to_dict(job.config),
             "data": [spec._asdict() for spec in job.specs],
-            "preprocessing": job.data.preprocessing(),
+            "preprocessing": job.preprocessing(),
             "num_params": count_params(job.parts.abstract.params),
             "train_flops_per_image": flops,
             "steps": job.total_steps,

@@ -26,6 +26,20 @@ def test_a_workdir_of_a_different_run_is_refused_with_the_keys_that_differ(progr
     assert reading.hash_of(undisturbed) == before
 
 
+def test_a_run_that_has_saved_nothing_may_be_corrected(program, reading, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    config = json.loads((undisturbed / "config.json").read_text())
+    config["optim"]["lr"] = 17.0  # a mistake that was seen after the first lines of the log
+    (workdir / "config.json").write_text(json.dumps(config))
+    (workdir / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1e9, "train/lr": 17.0}\n')
+    corrected = program.run(workdir)
+    assert corrected.code == 0, corrected.err
+    assert json.loads((workdir / "config.json").read_text())["optim"]["lr"] == 0.002
+    assert "17.0" not in (workdir / "metrics.jsonl").read_text()
+    reading.assert_same_run(workdir, undisturbed)
+
+
 def test_a_run_killed_after_its_last_save_keeps_no_more_checkpoints_than_one_that_was_not(
     program, reading, undisturbed, tmp_path
 ):

@@ -267,6 +267,19 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(program, digits_dir, tmp
     assert not (tmp_path / "s" / "runs").exists()
 
 
+def test_what_a_run_would_refuse_is_refused_before_any_starts(program, digits_dir, tmp_path):
+    config = "configs/finetune.py:dataset=digits,variant=B/16,smoke,lr=0.01,seeds=1"
+    wrong = tiny(checkpoint__best_metric="top1", data__data_dir=digits_dir)
+    messages = set()
+    for more in ([], ["--dry-run"]):
+        said = program.execute(words(config, tmp_path / "s", *more, **wrong)).finish()
+        assert said.code == 2, said.printed
+        messages.add(said.err)
+    (message,) = messages
+    assert "checkpoint.best_metric is 'top1'; expected METRIC after one of eval/test/" in message
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -197,6 +197,7 @@ def test_another_sweep_on_the_same_folder_is_refused(grid, tmp_path):
     folder = tmp_path / "s"
     folder.mkdir()
     claim(folder, grid)
+    leave_result(folder, grid.dev_runs("a")[0], 0.5)
     other = Grid(
         dataclasses.replace(grid.sweep, candidates={"optim.lr": (1.0,)}, label="large"), grid.configs, (), "train"
     )
@@ -212,6 +213,7 @@ def test_a_checkpoint_that_is_replaced_is_another_sweep(grid, tmp_path):
     folder.mkdir()
     begun, now = (dataclasses.replace(grid, sweep=dataclasses.replace(grid.sweep, weights=w)) for w in ("a", "b"))
     claim(folder, begun)
+    leave_result(folder, grid.dev_runs("a")[0], 0.5)
     claim(folder, begun)
     with pytest.raises(UserError, match="weights: the files of the checkpoint that its runs start from are others"):
         claim(folder, now)
@@ -221,12 +223,43 @@ def test_seeds_and_tasks_may_be_added_and_none_taken_away(grid, tmp_path):
     folder = tmp_path / "s"
     folder.mkdir()
     claim(folder, grid)
+    leave_result(folder, grid.dev_runs("a")[0], 0.5)
     more = dataclasses.replace(
         grid.sweep, seeds=(0, 1, 2), tasks=(*grid.sweep.tasks, dataclasses.replace(grid.sweep.tasks[0], name="c"))
     )
     claim(folder, Grid(more, grid.configs, (), "train"))
     assert read_sweep(folder) == more
     with pytest.raises(UserError, match=r"tasks: without c\n  seeds: \(0, 1, 2\) -> \(0, 1\)"):
+        claim(folder, grid)
+
+
+def test_what_differs_is_told_in_the_words_that_were_typed(config_file, tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    begun = load_grid(f"{config_file}:a", [("train.duration", "5"), ("data.data_dir", "here")])
+    claim(folder, begun)
+    leave_result(folder, begun.dev_runs("a")[0], 0.5)
+    with pytest.raises(UserError) as told:
+        claim(folder, load_grid(f"{config_file}:a", [("train.duration", "6"), ("data.data_dir", "there")]))
+    assert str(told.value).splitlines()[1:] == ["  config.train.duration: '5' -> '6'"]
+    light = dataclasses.replace(begun.sweep, title="Light", config=f"{config_file}:a,protocol=light,seeds=3")
+    with pytest.raises(UserError) as told:
+        claim(folder, dataclasses.replace(begun, sweep=light))
+    assert str(told.value).splitlines()[1:] == ["  protocol: '(absent)' -> 'light'"]
+
+
+def test_a_sweep_that_has_saved_nothing_may_be_corrected(grid, config_file, tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    claim(folder, grid)
+    run = grid.dev_runs("a")[0].folder(folder)
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")  # it began and was stopped
+    corrected = load_grid(str(config_file), [("train.duration", "6")])
+    claim(folder, corrected)
+    assert read_sweep(folder) == corrected.sweep
+    (run / "checkpoints" / "3").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"config\.train\.duration: '6' -> '5'"):
         claim(folder, grid)
 
 

@@ -23,6 +23,7 @@ def test_shares_are_equal_and_apart_where_there_is_enough(items, parts, expected
     ("value", "expected"), [("", []), ("-1", []), ("0", ["0"]), ("3,GPU-5f2b,1", ["3", "GPU-5f2b", "1"])]
 )
 def test_gpus_are_those_that_cuda_visible_devices_names(monkeypatch, value, expected):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert visible_gpus() == expected
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 from vit_jax.data.dedup.exclusion import exclude
 from vit_jax.data.image.augment import check_strengths
-from vit_jax.data.image.recipes import describe_transform, make_transform
+from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import TrainLoader, train_batches
@@ -113,7 +113,3 @@ class TrainData:
             corrupt=corrupt,
             upright=self.exif == "apply",
         )
-
-    def preprocessing(self) -> dict[str, Any]:
-        """How an image is prepared for evaluation; saved with checkpoints, for whoever uses the model later."""
-        return describe_transform(make_transform("eval", self.resolution))

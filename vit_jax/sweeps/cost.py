@@ -22,7 +22,7 @@ class Cost(NamedTuple):
 
 
 def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
-    """Checks the configs of every task and opens its data.
+    """Checks the runs of every task as they will check themselves, and opens their data.
 
     Returns:
       {task: why its data cannot be read}, for those whose data cannot; and `Sweep.weights`.
@@ -30,55 +30,40 @@ def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
     Raises:
       UserError: a mistake in the configs or overrides, or a checkpoint that cannot be read: nothing would run.
     """
+    from vit_jax.assemble import MissingData
     from vit_jax.convert.load import fingerprint
 
-    missing, checked = {}, set[str]()
+    missing, checked = {}, dict[str, Any]()
     for task in grid.sweep.tasks:
         try:
             for run in (*grid.dev_runs(task.name)[:1], grid.final_runs(task.name, grid.candidates()[0])[0]):
                 (_check_probe if run.kind == "fewshot" else _check_run)(run, checked)
         except MissingData as error:
             missing[task.name] = str(error)
-    weights = [fingerprint(path) for path in sorted(checked - {""})]
+    weights = [fingerprint(path) for path in sorted(checked.keys() - {""})]
     return missing, hash_of(weights) if weights else ""
 
 
-class MissingData(Exception):  # noqa: N818  (told, and no reason to stop)
-    """A task's data cannot be opened."""
-
-
-def _check_run(run: Run, checked: set[str]) -> None:
-    from vit_jax.assemble import follow_init, open_data, resolve
-    from vit_jax.data.build import TrainData
-    from vit_jax.evals.build import EVALUATORS
+def _check_run(run: Run, checked: dict[str, Any]) -> None:
+    from vit_jax.job import prepare
 
     config = configs.load(run.config)
-    resolve(config, list(run.overrides))
+    # The same checkpoint for every task: read once, and its model taken from the config that it then completed.
+    known = checked.get(config.init.path) if config.init.head != "keep" else None
+    prepare(config, list(run.overrides), known)
     evaluator_of(run, config.evals)
-    if config.init.path not in checked:  # the same checkpoint for every task: read once
-        follow_init(config, list(run.overrides))
-        checked.add(config.init.path)
-    sections = [configs.build(TrainData, config.data)]
-    sections += [configs.build(EVALUATORS[section.name], section) for section in config.evals.values()]
-    try:
-        for section in sections:
-            section.open()
-    except UserError as error:
-        raise MissingData(str(error)) from error
-    _, _, _, specs = open_data(config)  # what it refuses now is no want of data
-    steps_per_epoch = specs[0].num_examples / config.data.batch_size
-    if configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration") < 1:
-        raise UserError(f"train.duration is {config.train.duration!r}; make it at least one step")
+    checked[config.init.path] = configs.to_dict(config)
 
 
-def _check_probe(run: Run, checked: set[str]) -> None:
+def _check_probe(run: Run, checked: dict[str, Any]) -> None:
+    from vit_jax.assemble import MissingData
     from vit_jax.convert.load import load
     from vit_jax.data.open import open_source
 
     config = probe_config(run)
     if config.init not in checked:
         load(config.init, stored_pixels=True, channels=3)
-        checked.add(config.init)
+        checked[config.init] = None
     try:
         for split in (config.train_split, config.test_split):
             open_source(config.dataset, split, config.data_dir)

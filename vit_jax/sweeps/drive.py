@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from vit_jax.config import differences
 from vit_jax.locks import LOCK_FILE
 from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from vit_jax.record import is_untrained
 from vit_jax.sweeps.executors import Executor
 from vit_jax.sweeps.grid import Grid, Run, identity_of
 from vit_jax.sweeps.job import LOG_FILE, Keep, read_outcome, write_job
-from vit_jax.sweeps.results import SWEEP_FILE, Result, Sweep, read_result, read_sweep, write_sweep
+from vit_jax.sweeps.results import SWEEP_FILE, Result, Sweep, read_result, read_results, read_sweep, write_sweep
 from vit_jax.types import UserError
 
 POLL_S = 0.2
@@ -42,7 +44,8 @@ class Progress:
 
 
 def claim(folder: Path, grid: Grid) -> None:
-    """Makes a folder this sweep's, or checks that it is: seeds and tasks may be added, all else has to be as it was.
+    """Makes a folder this sweep's, or checks that it is: seeds and tasks may be added, all else has to be as it was, from the
+    first checkpoint on.
 
     Raises:
       UserError: it holds another sweep, or something else.
@@ -57,22 +60,41 @@ def claim(folder: Path, grid: Grid) -> None:
         write_sweep(folder, grid.sweep)
         return
     old, new = read_sweep(folder), grid.sweep
-    changed = [
-        f"{field}: {getattr(old, field)!r} -> {getattr(new, field)!r}"
-        for field in ("title", "layout", "label", "metric", "candidates")
-        if getattr(old, field) != getattr(new, field)
-    ]
-    if old.weights != new.weights:
-        changed.append("weights: the files of the checkpoint that its runs start from are others than when it began")
-    gone = {task.name for task in old.tasks} - {task.name for task in new.tasks}
-    changed += [f"tasks: without {', '.join(sorted(gone))}"] if gone else []
-    changed += [f"seeds: {old.seeds} -> {new.seeds}"] if new.seeds[: len(old.seeds)] != old.seeds else []
+    changed = [] if _is_untrained(folder) else _changes(old, new)
     if changed:
         raise UserError(
             f"workdir {folder} holds another sweep; give this one a --workdir of its own. They differ in:\n  "
             + "\n  ".join(changed)
         )
     write_sweep(folder, new)
+
+
+def _is_untrained(folder: Path) -> bool:
+    """Whether none of a sweep's runs has saved or finished anything: then the sweep may be corrected."""
+    return not read_results(folder) and all(is_untrained(place) for place in (folder / "runs").glob("*/*"))
+
+
+def _changes(old: Sweep, new: Sweep) -> list[str]:
+    """What makes two sweeps different ones, as the keys that a user typed, or what came of them where those are the same."""
+    fields = ("title", "layout", "label", "metric", "candidates")
+    changed = [f"{x}: {getattr(old, x)!r} -> {getattr(new, x)!r}" for x in fields if getattr(old, x) != getattr(new, x)]
+    if changed:
+        changed = differences(_asked(old), _asked(new)) or changed
+    if old.weights != new.weights:
+        changed.append("weights: the files of the checkpoint that its runs start from are others than when it began")
+    gone = {task.name for task in old.tasks} - {task.name for task in new.tasks}
+    changed += [f"tasks: without {', '.join(sorted(gone))}"] if gone else []
+    changed += [f"seeds: {old.seeds} -> {new.seeds}"] if new.seeds[: len(old.seeds)] != old.seeds else []
+    return changed
+
+
+def _asked(sweep: Sweep) -> dict[str, str]:
+    """The config file's arguments and the overrides that a sweep was asked for with, without those that may grow."""
+    file, _, arguments = sweep.config.partition(":")
+    pairs = (item.partition("=") for item in arguments.split(",") if item)
+    given = {key: value or "True" for key, _, value in pairs}
+    kept = {key: value for key, value in given.items() if key not in ("seeds", "tasks")}
+    return {"config": Path(file).name, **kept, **{f"config.{key}": x for key, x in sweep.overrides.items()}}
 
 
 def without_data(sweep: Sweep, missing: dict[str, str]) -> Sweep:

@@ -182,9 +182,10 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
     described = found.pop("tasks")
     kind = found.pop("kind", "train")
     pairs = {task["name"]: TaskConfigs(task.pop("dev", ""), task.pop("final")) for task in described}
-    if told := [f"{key}={value}" for key, value in overrides if not may_change(key)]:
-        found["title"] += f" (with {', '.join(told)})"
-    sweep = Sweep(**found, config=spec, tasks=tuple(SweepTask(**task) for task in described))
+    told = {key: value for key, value in overrides if not may_change(key)}
+    if told:
+        found["title"] += f" (with {', '.join(f'{key}={value}' for key, value in told.items())})"
+    sweep = Sweep(**found, config=spec, tasks=tuple(SweepTask(**task) for task in described), overrides=told)
     _check_grid(spec, sweep, {key for key, _ in overrides})
     return Grid(sweep, pairs, tuple(overrides), kind)
 

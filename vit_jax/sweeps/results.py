@@ -62,6 +62,7 @@ class Sweep:
       seeds: of the final runs.
       weights: hash of the sizes and times of the checkpoint's files, "" where a run starts from none.
       complete: number of tasks that the layout's overall mean is over (19), 0 where there is none.
+      overrides: {`a.b`: text} of the command line, those that change a number.
     """
 
     title: str
@@ -74,6 +75,7 @@ class Sweep:
     seeds: tuple[int, ...]
     weights: str = ""
     complete: int = 0
+    overrides: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,11 @@ class Recipe(NamedTuple):
     source: str
     keep_aspect: bool = False
 
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws anything: such a recipe is for training."""
+        return self.may_flip or self.crop in ("inception", "random")
+
 
 RECIPES: dict[str, Recipe] = {
     "pretrain": Recipe(None, "inception", True, "the release's pre-training and fine-tuning"),
