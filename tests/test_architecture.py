@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "train": {"types", "files", "process", "metrics", "partition", "peers"},
     "evals": {"types", "files", "metrics", "partition", "data"},
     "tools": {"types", "files", "config", "metrics", "partition", "models", "convert"},
-    "record": {"types", "files", "config", "metrics"},  # what a run leaves in its folder
+    "record": {"types", "files", "config", "metrics", "train.folders"},  # what a run leaves in its folder
     "initial": {"types", "files", "config", "convert", "models"},  # where parameters start: the `init` section
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
     # The composition root, with `job` and `run`: those that know every room.
