@@ -67,8 +67,8 @@ def test_rows_of_a_batch_go_to_the_devices_in_order():
     images = np.arange(16 * 2 * 2 * 3, dtype=np.uint8).reshape(16, 2, 2, 3)[:, ::-1]  # not contiguous
     batch = partition.put_batch(Batch(images, np.arange(16, dtype=np.int32), np.ones(16, np.float32)), mesh)
     assert np.array_equal(batch.image, images)
-    assert (batch.image.dtype, batch.label.dtype, batch.mask.dtype) == (jnp.uint8, jnp.int32, jnp.float32)
-    rows = {shard.device.id: np.asarray(shard.data).tolist() for shard in batch.label.addressable_shards}
+    assert (batch.image.dtype, batch.target.dtype, batch.mask.dtype) == (jnp.uint8, jnp.int32, jnp.float32)
+    rows = {shard.device.id: np.asarray(shard.data).tolist() for shard in batch.target.addressable_shards}
     devices = [device.id for device in mesh.devices.flat]
     assert [rows[i] for i in devices] == [[2 * i, 2 * i + 1] for i in range(8)]
 

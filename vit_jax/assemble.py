@@ -169,7 +169,7 @@ class Parts:
     def trace(self, batch_size: int, resolution: tuple[int, int]) -> tuple[Any, int]:
         """Traces the step, on shapes alone; returns it with the FLOPs of one example in it."""
         sharding = partition.batch_sharding(self.mesh)
-        shapes = {"image": ((*resolution, 3), np.uint8), "label": ((), np.int32), "mask": ((), np.float32)}
+        shapes = {"image": ((*resolution, 3), np.uint8), "target": ((), np.int32), "mask": ((), np.float32)}
         batch = Batch(
             **{k: jax.ShapeDtypeStruct((batch_size, *s), d, sharding=sharding) for k, (s, d) in shapes.items()}
         )

@@ -35,13 +35,14 @@ class Batch(NamedTuple):
 
     Args:
       image: uint8 (b, h, w, 3). Stays uint8 on the wire; `models.build.make_forward` maps it to [-1, 1] on the device.
-      label: int32 (b,), in [0, num_classes); of a split whose examples have sets of labels, which only evaluation reads,
-        uint8 (b, num_classes), 1 for each class that is right, all 0 for an example that is not scored.
+      target: what the examples are labelled with: int32 (b,), in [0, num_classes); of a split whose examples have sets of
+        labels, which only evaluation reads, uint8 (b, num_classes), 1 for each class that is right, all 0 for an example that
+        is not scored.
       mask: float32 (b,), 1 for an example that counts, 0 for padding (or an image that could not be decoded).
     """
 
     image: Any
-    label: Any
+    target: Any
     mask: Any
 
 

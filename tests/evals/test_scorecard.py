@@ -217,7 +217,7 @@ def test_sigmoids_score_as_their_training_does(folder, kernel, forward):
 def test_training_batches_hold_one_label_an_image_as_ever(folder):
     source = Memory(folder[2][0], list(folder[2][1]), 7)
     batch = BatchReader(source, make_transform("eval", (8, 8)), 0, True, 0)(np.array([[0, 2], [0, 5]])).batch
-    assert (batch.label.dtype, batch.label.tolist()) == (np.int32, folder[2][1][[2, 5]].tolist())
+    assert (batch.target.dtype, batch.target.tolist()) == (np.int32, folder[2][1][[2, 5]].tolist())
 
 
 PROCESS = """

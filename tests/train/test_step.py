@@ -41,11 +41,11 @@ def by_hand(params, batch, mask=None):
     """Mean loss, accuracy and gradient over the rows that count, in float64."""
     rows = np.asarray(batch.mask if mask is None else mask) > 0
     x = (batch.image[rows].reshape(-1, PIXELS).astype(np.float64) - 127.5) / 127.5
-    y = np.eye(CLASSES)[batch.label[rows]]
+    y = np.eye(CLASSES)[batch.target[rows]]
     logits = x @ params["kernel"].astype(np.float64) + params["bias"]
     p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     gradient = {"kernel": x.T @ (p - y) / len(x), "bias": (p - y).mean(axis=0)}
-    return -np.log((p * y).sum(axis=-1)).mean(), (logits.argmax(-1) == batch.label[rows]).mean(), gradient
+    return -np.log((p * y).sum(axis=-1)).mean(), (logits.argmax(-1) == batch.target[rows]).mean(), gradient
 
 
 def setup(
@@ -175,7 +175,7 @@ def test_the_dropout_key_is_folded_with_the_step_and_the_micro_batch():
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), t), i)
             logits = np.asarray(jax.random.normal(key, (2, CLASSES)), np.float64)
             log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-            losses += [-log_p[row, label] for row, label in enumerate(batch.label[i::2])]  # row r is in part r % 2
+            losses += [-log_p[row, label] for row, label in enumerate(batch.target[i::2])]  # row r is in part r % 2
         expected.append(np.mean(losses))
     assert found == pytest.approx(expected, rel=1e-5)
     assert found[0] != found[1]

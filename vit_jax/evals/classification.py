@@ -121,12 +121,12 @@ def _score(
     outputs = forward(params, batch.image)
     logits = keep_competing(outputs.logits, competing)
     _, best = jax.lax.top_k(logits, min(5, len(competing) or logits.shape[-1]))  # b k
-    hits = jnp.where(best == batch.label[:, None], batch.mask[:, None], 0.0)
+    hits = jnp.where(best == batch.target[:, None], batch.mask[:, None], 0.0)
     loss = jnp.where(batch.mask > 0, objective(outputs, batch)["loss"], 0.0)
     sums = {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss.sum(), "count": batch.mask.sum()}
     # A softmax of the best class alone: no probabilities of all classes are kept.
     confidence = jnp.exp(logits.max(axis=-1) - jax.nn.logsumexp(logits, axis=-1))
-    return sums, Rows(batch.label, best[:, 0], confidence, batch.mask)
+    return sums, Rows(batch.target, best[:, 0], confidence, batch.mask)
 
 
 def collect_predictions(batches: list[Rows]) -> dict[str, np.ndarray]:

@@ -93,7 +93,7 @@ class FewShot:
 def jit_features(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """(params, batch) -> (representation, label, mask) of the batch, on every device."""
     return jax.jit(
-        lambda params, batch: (forward(params, batch.image).pre_logits, batch.label, batch.mask),
+        lambda params, batch: (forward(params, batch.image).pre_logits, batch.target, batch.mask),
         out_shardings=partition.replicated(mesh),
     )
 

@@ -121,7 +121,7 @@ class Scorecard:
         self.check_head(logits.shape[-1])
         rows = score_rows(
             logits,
-            batch.label,
+            batch.target,
             competing=self._source.spec.competing,
             likelihood=self.likelihood or "softmax",
         )

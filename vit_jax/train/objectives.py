@@ -55,11 +55,11 @@ def sigmoid_cross_entropy(*, label_smoothing: float = 0.0, target_margin: float 
 
 
 def _one_hot(outputs: Outputs, batch: Batch) -> Float[Array, "b c"]:
-    return jax.nn.one_hot(batch.label, outputs.logits.shape[-1])
+    return jax.nn.one_hot(batch.target, outputs.logits.shape[-1])
 
 
 def _hits(outputs: Outputs, batch: Batch) -> jax.Array:
-    return (jnp.argmax(outputs.logits, axis=-1) == batch.label).astype(jnp.float32)
+    return (jnp.argmax(outputs.logits, axis=-1) == batch.target).astype(jnp.float32)
 
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {

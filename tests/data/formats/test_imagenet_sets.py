@@ -74,7 +74,7 @@ def test_sets_of_all_classes_are_read_as_imagenet_is(name, prepared):
     assert source.spec.class_names == tuple(sorted(WORDNET_IDS)) == tuple(WORDNET_IDS)
     assert sorted(source.read(i)[1] for i in range(10)) == list(range(0, 1000, 100))
     (batch,) = eval_batches(source, make_transform("eval", (16, 16)), batch_size=10, max_corrupt=0)
-    assert (batch.mask.sum(), batch.label.dtype, batch.label.shape) == (10, np.int32, (10,))
+    assert (batch.mask.sum(), batch.target.dtype, batch.target.shape) == (10, np.int32, (10,))
 
 
 def test_v2_without_a_config_is_the_matched_frequency_set(prepared):
@@ -88,8 +88,8 @@ def test_real_has_sets_of_labels_and_an_empty_one_stays_empty(prepared):
     found = [source.read(i)[1] for i in range(10)]
     assert sorted(found) == sorted(map(tuple, REAL))
     (batch,) = eval_batches(source, make_transform("eval", (16, 16)), batch_size=16, max_corrupt=0)
-    assert batch.label.shape == (16, 1000)
-    assert [tuple(np.flatnonzero(row)) for row in batch.label[:10]] == [tuple(sorted(labels)) for labels in found]
+    assert batch.target.shape == (16, 1000)
+    assert [tuple(np.flatnonzero(row)) for row in batch.target[:10]] == [tuple(sorted(labels)) for labels in found]
     assert batch.mask.tolist() == [1] * 10 + [0] * 6
 
 
@@ -181,7 +181,7 @@ def test_imagenet21k_is_read_from_the_users_own_copy(tmp_path, no_registration):
     assert [minival.read(i)[1] for i in range(2)] == labels[2:4]
     assert [train.read(i)[1] for i in range(16)] == labels[4:]
     loader = train_batches(train, make_transform("pretrain", (8, 8)), batch_size=8, seed=0)
-    assert next(loader).label.shape == (8,)
+    assert next(loader).target.shape == (8,)
     loader.close()
     with pytest.raises(UserError, match=r"the splits are full \(20\)"):
         open_source("imagenet21k", "train", str(tmp_path))
@@ -226,4 +226,4 @@ def test_every_few_shot_set_is_read_through_its_real_builder(name, fewshot_sets)
         assert (source.spec.num_classes, source.spec.multi_label) == (classes, False)
         batches = list(eval_batches(source, make_transform("fewshot", (16, 16)), batch_size=8, max_corrupt=0))
         assert sum(batch.mask.sum() for batch in batches) == len(source) > 0
-        assert all(0 <= batch.label.min() <= batch.label.max() < classes for batch in batches)
+        assert all(0 <= batch.target.min() <= batch.target.max() < classes for batch in batches)

@@ -65,12 +65,12 @@ def test_batches_hold_the_sets(archive):
     folder, _ = archive
     source = open_source("objectnet", "test", str(folder), multi_label=True)
     (batch,) = eval_batches(source, make_transform("objectnet", (15, 15)), batch_size=10, max_corrupt=0)
-    assert (batch.label.dtype, batch.label.shape, batch.image.shape) == (np.uint8, (10, 6), (10, 15, 15, 3))
+    assert (batch.target.dtype, batch.target.shape, batch.image.shape) == (np.uint8, (10, 6), (10, 15, 15, 3))
     paths = [source.read(i)[2] for i in range(8)]
     for row, path in enumerate(paths):
-        assert tuple(np.flatnonzero(batch.label[row])) == SETS[path.split("/")[1]]
+        assert tuple(np.flatnonzero(batch.target[row])) == SETS[path.split("/")[1]]
     assert batch.mask.tolist() == [1] * 8 + [0] * 2
-    assert not batch.label[8:].any()
+    assert not batch.target[8:].any()
 
 
 def test_a_part_of_the_split_is_the_first_of_the_whole(archive):

@@ -131,7 +131,7 @@ def test_a_large_batch_is_read_in_parts(monkeypatch):
     monkeypatch.setattr("vit_jax.data.stream.reader.TOGETHER", 2)
     found = BatchReader(Counted(), make_transform("pretrain", (32, 32)), 0, replace=True, max_corrupt=5)(keys).batch
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert found.label.tolist() == [3, 1, 4, 0, 2]
+    assert found.target.tolist() == [3, 1, 4, 0, 2]
     assert asked == [[3, 1, 4, 0, 2], [3, 1], [4, 0], [2]]
 
 
@@ -142,7 +142,7 @@ def test_a_file_that_vanishes_after_its_first_epoch_is_a_corrupt_image():
     source.data[0] = b""  # what a folder gives for it
     element = reader(np.array([(1, 0), (1, 1)]))
     assert [name for name, _ in element.corrupt] == ["image-0.jpg"]
-    assert element.batch.label.tolist() == [1, 1]
+    assert element.batch.target.tolist() == [1, 1]
 
 
 def test_the_labels_of_a_corrupt_image_are_not_left_to_its_replacement():
@@ -157,7 +157,7 @@ def test_the_labels_of_a_corrupt_image_are_not_left_to_its_replacement():
 
     reader = BatchReader(Sets(), make_transform("pretrain", (32, 32)), 0, replace=True, max_corrupt=5)
     element = reader(np.array([(0, 5), (0, 3)]))
-    assert element.batch.label.tolist() == [[1, 0, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0]]
+    assert element.batch.target.tolist() == [[1, 0, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0]]
     assert [name for name, _ in element.corrupt] == ["image-5.jpg"]
 
 

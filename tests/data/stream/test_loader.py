@@ -70,13 +70,13 @@ def same(a, b):
 
 
 def labels(batches):
-    return np.concatenate([batch.label for batch in batches]).tolist()
+    return np.concatenate([batch.target for batch in batches]).tolist()
 
 
 def test_batches_are_contiguous_uint8_int32_and_float32():
     (batch,) = take(1, MemorySource(10))
     assert (batch.image.shape, batch.image.dtype) == ((4, 8, 8, 3), np.uint8)
-    assert batch.label.dtype == np.int32
+    assert batch.target.dtype == np.int32
     assert batch.mask.dtype == np.float32
     assert batch.mask.tolist() == [1, 1, 1, 1]
     assert all(leaf.flags.c_contiguous for leaf in batch)
@@ -110,7 +110,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_index():
     for position, (image, label) in enumerate(
         (image, label)
         for batch in take(5, source, seed=7)
-        for image, label in zip(batch.image, batch.label, strict=True)
+        for image, label in zip(batch.image, batch.target, strict=True)
     ):
         rng = np.random.default_rng([7, position // 6, int(label)])
         assert np.array_equal(image, PRETRAIN(decode(source.read(int(label))[0]), rng))
@@ -151,9 +151,9 @@ def test_workers_give_the_same_batches_and_their_corrupt_names():
 
 def test_a_batch_may_be_larger_than_the_data_set():
     (batch,) = take(1, MemorySource(5), batch_size=12)
-    assert sorted(batch.label.tolist()[:10]) == sorted([*range(5)] * 2)
+    assert sorted(batch.target.tolist()[:10]) == sorted([*range(5)] * 2)
     assert batch.mask.sum() == 12
-    assert take(1, MemorySource(1), batch_size=3)[0].label.tolist() == [0, 0, 0]
+    assert take(1, MemorySource(1), batch_size=3)[0].target.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("upright", [True, False])
@@ -185,7 +185,7 @@ def test_a_corrupt_training_image_is_replaced_by_the_next_that_decodes():
 def test_a_replacement_is_augmented_with_the_randomness_of_the_place():
     source = MemorySource(5, bad=[2])
     (batch,), (original,) = (take(1, s, batch_size=5) for s in (source, MemorySource(5)))
-    row = original.label.tolist().index(2)
+    row = original.target.tolist().index(2)
     expected = PRETRAIN(decode(source.read(3)[0]), np.random.default_rng([0, 0, 2]))
     assert np.array_equal(batch.image[row], expected)
 

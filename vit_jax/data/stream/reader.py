@@ -67,7 +67,7 @@ class BatchReader:
         sets = spec.multi_label
         batch = Batch(
             image=np.empty((len(keys), *self._shape), np.uint8),
-            label=np.zeros((len(keys), spec.num_classes), np.uint8) if sets else np.zeros(len(keys), np.int32),
+            target=np.zeros((len(keys), spec.num_classes), np.uint8) if sets else np.zeros(len(keys), np.int32),
             mask=np.zeros(len(keys), np.float32),
         )
         corrupt: list[tuple[str, str]] = []
@@ -119,9 +119,9 @@ class BatchReader:
                 corrupt.append((name, str(error)))
                 continue
             if isinstance(label, tuple):
-                batch.label[row, list(label)] = 1
+                batch.target[row, list(label)] = 1
             else:
-                batch.label[row] = label
+                batch.target[row] = label
             batch.mask[row] = 1.0
             return ""
         return f"no image that decodes was found in its place: {len(corrupt)} tried" if self._replace else ""
