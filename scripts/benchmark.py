@@ -68,7 +68,7 @@ def random_batches(config: ConfigDict) -> list[Batch]:
     return [
         Batch(
             image=rng.integers(0, 256, (size, *config.data.resolution, 3), np.uint8),
-            label=rng.integers(0, config.model.num_classes, size).astype(np.int32),
+            target=rng.integers(0, config.model.num_classes, size).astype(np.int32),
             mask=np.ones(size, np.float32),
         )
         for _ in range(2)

@@ -32,8 +32,8 @@ def main() -> int:
     flags = parser.parse_args()
     from vit_jax.convert.adapt import format_report
     from vit_jax.convert.load import load, parse_overrides
+    from vit_jax.convert.open import describe_settings
     from vit_jax.convert.save import save_model
-    from vit_jax.convert.source import describe_settings
     from vit_jax.models.build import count_params
 
     loaded = load(flags.source, **parse_overrides(flags.set))

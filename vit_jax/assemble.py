@@ -115,7 +115,7 @@ def follow_init(
       resumed: the config saved with a run that goes on, which then does not need the checkpoint any more.
 
     Returns:
-      The checkpoint as it was opened (a `convert.checkpoint.Source`), or None.
+      The checkpoint as it was opened (a `convert.checkpoint.Checkpoint`), or None.
 
     Raises:
       UserError: the checkpoint cannot be read, or its model contradicts the config.

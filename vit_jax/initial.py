@@ -12,10 +12,10 @@ from flax import traverse_util
 
 from vit_jax import config as configs
 from vit_jax.convert.adapt import Fate, HeadPolicy, fit_params, fold_pixels
-from vit_jax.convert.checkpoint import Source, Weights
+from vit_jax.convert.checkpoint import Checkpoint, Weights
 from vit_jax.convert.claims import SIZES
 from vit_jax.convert.classes import match_classes, reorder_head
-from vit_jax.convert.source import open_source, without_positions
+from vit_jax.convert.open import open_checkpoint, without_positions
 from vit_jax.models import build as models
 from vit_jax.models.positions import Method
 from vit_jax.models.variants import describe_sizes
@@ -33,7 +33,7 @@ class Init:
     """The `init` section: where parameters start.
 
     Args:
-      path: "" to draw them; else a checkpoint of any format that `convert.source` opens: npz, safetensors, a Hugging Face
+      path: "" to draw them; else a checkpoint of any format that `convert.open` opens: npz, safetensors, a Hugging Face
         or timm folder, a workdir of ours, a released model (`augreg:B/16`). `--config.init=PATH` sets it.
       head: `zeros` starts a new head and drops the checkpoint's with its representation layer; `keep` loads it, its outputs in
         the order of the data's classes where the checkpoint has their names.
@@ -53,7 +53,9 @@ class Init:
     resize: Method = "bilinear_corners"
 
 
-def adopt_source(config: ml_collections.ConfigDict, chosen: set[str], resumed: dict[str, Any] | None) -> Source | None:
+def adopt_source(
+    config: ml_collections.ConfigDict, chosen: set[str], resumed: dict[str, Any] | None
+) -> Checkpoint | None:
     """Writes what the checkpoint of `init` says of its model into the model section, in place.
 
     Args:
@@ -76,7 +78,7 @@ def adopt_source(config: ml_collections.ConfigDict, chosen: set[str], resumed: d
         found: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in resumed["model"].items()}
     else:
         told = not whole or "model.num_heads" in chosen
-        source = open_source(
+        source = open_checkpoint(
             init.path,
             weights=init.weights,
             num_heads=int(config.model.get("num_heads", 0)) if told else 0,
@@ -103,7 +105,7 @@ def adopt_source(config: ml_collections.ConfigDict, chosen: set[str], resumed: d
     return source
 
 
-def _check_model(config: ml_collections.ConfigDict, source: Source, chosen: set[str], *, whole: bool) -> None:
+def _check_model(config: ml_collections.ConfigDict, source: Checkpoint, chosen: set[str], *, whole: bool) -> None:
     """Refuses a checkpoint whose model is not the config's, and one whose positions the config has to decide and does not.
 
     Raises:
@@ -125,7 +127,7 @@ def _check_model(config: ml_collections.ConfigDict, source: Source, chosen: set[
         raise UserError(f"{without_positions(config.init.path)}; set --config.model.positions to one of them")
 
 
-def _suit_resolution(config: ml_collections.ConfigDict, source: Source | None, *, by_hand: bool) -> None:
+def _suit_resolution(config: ml_collections.ConfigDict, source: Checkpoint | None, *, by_hand: bool) -> None:
     """Makes the images' size one that the adopted model takes: a multiple of its patch, or a Mixer's only one."""
     old, model = tuple(config.data.resolution), config.model
     if "patch_size" not in model or model.get("stem", "none") != "none":
@@ -146,7 +148,7 @@ def _suit_resolution(config: ml_collections.ConfigDict, source: Source | None, *
             section.resolution = new
 
 
-def keep_head(config: ml_collections.ConfigDict, source: Source | None, spec: DatasetSpec) -> None:
+def keep_head(config: ml_collections.ConfigDict, source: Checkpoint | None, spec: DatasetSpec) -> None:
     """Makes the head that `init.head=keep` keeps score the training data's classes in their order.
 
     Args:
@@ -175,7 +177,7 @@ def keep_head(config: ml_collections.ConfigDict, source: Source | None, spec: Da
 
 
 def initial_params(
-    config: ml_collections.ConfigDict, model: Any, source: Source | None = None
+    config: ml_collections.ConfigDict, model: Any, source: Checkpoint | None = None
 ) -> tuple[Any, list[Fate]]:
     """Draws the parameters, or fits those of `config.init` to the model.
 
@@ -197,7 +199,7 @@ def initial_params(
     if source is None:
         grid = init.grid if all(init.grid) else None
         heads = int(config.model.get("num_heads", 0))
-        source = open_source(init.path, weights=init.weights, num_heads=heads, grid=grid)
+        source = open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=grid)
     fresh = {name: np.asarray(x) for name, x in traverse_util.flatten_dict(drawn, sep="/").items()}
     new_grid = models.token_grid(model, config.data.resolution)
     source, folded = fold_pixels(source)

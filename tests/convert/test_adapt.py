@@ -8,8 +8,8 @@ from checkpoints import save_npz
 from vit_jax.convert import adapt
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.convert.architecture import infer_grid
-from vit_jax.convert.checkpoint import Source
-from vit_jax.convert.source import open_source
+from vit_jax.convert.checkpoint import Checkpoint
+from vit_jax.convert.open import open_checkpoint
 from vit_jax.types import UserError
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
@@ -26,7 +26,7 @@ def tensors(n=5, classes=3, dtype=np.float32):
 
 def fit_params(source, fresh, *, old_grid=None, **options):
     grid = old_grid or infer_grid(source, {"pool": "token"})
-    return adapt.fit_params(Source("a.npz", "npz", source, {"pool": "token"}, grid), fresh, **options)
+    return adapt.fit_params(Checkpoint("a.npz", "npz", source, {"pool": "token"}, grid), fresh, **options)
 
 
 def test_every_tensor_of_either_side_is_reported_once():
@@ -96,7 +96,7 @@ def test_the_report_counts_and_shows_what_was_not_simply_loaded():
 def refusal(tmp_path, stored, model, *, head="keep", new_grid=(2, 2)):
     """The message about a file of tensors that is to be a model of others."""
     with pytest.raises(UserError) as caught:
-        adapt.fit_params(open_source(save_npz(tmp_path / "a.npz", stored)), model, head=head, new_grid=new_grid)
+        adapt.fit_params(open_checkpoint(save_npz(tmp_path / "a.npz", stored)), model, head=head, new_grid=new_grid)
     first, *lines = str(caught.value).splitlines()
     missing = [line for line in lines if line.startswith("  missing in the checkpoint: ")]
     extra = [line for line in lines if line.startswith("  not in the model: ")]
@@ -110,7 +110,7 @@ def test_twelve_layers_into_sixteen_are_refused_with_the_reason(tmp_path):
     assert reason == "the checkpoint has 12 layers, the model 16 (model.depth)"
     assert (len(missing), extra) == (10, [])  # of 4 blocks, with 16 tensors each
     with pytest.raises(UserError, match=r"  and 54 more$"):
-        adapt.fit_params(open_source(save_npz(tmp_path / "b.npz", twelve)), sixteen, head="keep", new_grid=(2, 2))
+        adapt.fit_params(open_checkpoint(save_npz(tmp_path / "b.npz", twelve)), sixteen, head="keep", new_grid=(2, 2))
     assert refusal(tmp_path, sixteen, twelve)[1] == "the checkpoint has 16 layers, the model 12 (model.depth)"
 
 
@@ -139,7 +139,7 @@ def test_a_norm_after_pooling_into_a_model_that_has_it_before_is_refused_with_th
 
 def test_nothing_is_changed_in_the_source_by_a_refusal(tmp_path):
     stored = numpy_vit.draw_params()
-    source = open_source(save_npz(tmp_path / "a.npz", stored))
+    source = open_checkpoint(save_npz(tmp_path / "a.npz", stored))
     kept = {name: x.copy() for name, x in source.tensors.items()}
     with pytest.raises(UserError, match="does not fit"):
         adapt.fit_params(source, numpy_vit.draw_params(depth=3, grid=(3, 3)), head="keep", new_grid=(3, 3))

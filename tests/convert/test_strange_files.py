@@ -13,7 +13,7 @@ from checkpoints import copy_golden, golden_tensors, save_npz, save_safetensors
 from test_strangers import TENSORS, attempt, npz_with, safetensors_of, sharded
 
 from vit_jax.convert.load import load
-from vit_jax.convert.source import open_source
+from vit_jax.convert.open import open_checkpoint
 from vit_jax.types import UserError
 
 # Files that are none
@@ -156,7 +156,7 @@ def test_weights_that_are_no_numbers_are_refused_and_can_still_be_looked_at(tmp_
     path = save(tmp_path / "model.safetensors", broken)
     with pytest.raises(UserError, match=rf"NaN or infinite, and nothing was loaded(.|\n)*  {name}: \d of \d values"):
         load(path, num_heads=2 if form == "npz" else 3)
-    assert np.isnan(open_source(path, num_heads=3).tensors["head/bias"]).all()
+    assert np.isnan(open_checkpoint(path, num_heads=3).tensors["head/bias"]).all()
     assert load(path, num_classes=0, num_heads=2 if form == "npz" else 3).settings["num_classes"] == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from vit_jax import config as configs
 from vit_jax import record
-from vit_jax.convert.source import open_source
+from vit_jax.convert.open import open_checkpoint
 from vit_jax.data.prepare.prepare import prepare as prepare_data
 from vit_jax.job import prepare, saved_config
 from vit_jax.metrics import JsonlWriter, read_jsonl
@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_gives_back_the_same_bits_or_is_one_error(started, 
         finally:
             reader.close()
 
-    expected, tensors = restore(), open_source(str(workdir)).tensors
+    expected, tensors = restore(), open_checkpoint(str(workdir)).tensors
     for number, rng in mutations.cases():
         file = files[int(rng.integers(len(files)))]
         good = damage(file, number, rng)
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_gives_back_the_same_bits_or_is_one_error(started, 
                 state, meta = restore()
                 assert (as_bytes(state), meta) == (as_bytes(expected[0]), expected[1])
             else:
-                found = open_source(str(workdir)).tensors
+                found = open_checkpoint(str(workdir)).tensors
                 assert {k: v.tobytes() for k, v in found.items()} == {k: v.tobytes() for k, v in tensors.items()}
         file.write_bytes(good)
 

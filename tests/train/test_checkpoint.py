@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from vit_jax import partition
-from vit_jax.convert.source import open_source
+from vit_jax.convert.open import open_checkpoint
 from vit_jax.train.checkpoint import Checkpointer, read_params
 from vit_jax.train.loop import examine_state
 from vit_jax.types import TrainState, UserError
@@ -101,7 +101,7 @@ def test_a_file_that_is_damaged_is_one_message_with_the_remedy(workdir, damage, 
         restore(workdir)
     if item != "scalars":  # which init does not read
         with pytest.raises(UserError, match=r"/4 cannot be read as a checkpoint of ours .*; copy it again"):
-            open_source(str(workdir))
+            open_checkpoint(str(workdir))
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff{", b"[1]", b'{"eval/x/top1": "high"}', b'{"eval/x/top1": 0.4'])

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vit_jax.convert import architecture
-from vit_jax.convert.checkpoint import Source
+from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.models.positions import Method, resample_axis, resample_positions, resample_relative
 from vit_jax.types import UserError, counted, itemize, printable
 
@@ -47,7 +47,7 @@ ACTIONS = ("loaded", "resized", "channels", "folded", "reordered", "fresh", "dro
 
 
 def fit_params(
-    source: Source,
+    source: Checkpoint,
     fresh: Mapping[str, np.ndarray],
     *,
     head: HeadPolicy,
@@ -106,14 +106,14 @@ def fit_params(
     if not_finite:
         raise UserError(
             f"{source.path} holds values that are NaN or infinite, and nothing was loaded: it is damaged, or of a run that "
-            f"diverged; take an earlier checkpoint, or download it again (convert.source.open_source reads it as it is):\n"
+            f"diverged; take an earlier checkpoint, or download it again (convert.open.open_checkpoint reads it as it is):\n"
             f"{itemize(not_finite)}"
         )
     return params, report
 
 
 def _fit_tensor(
-    source: Source, name: str, start: np.ndarray, new_grid: tuple[int, int], resize: Method
+    source: Checkpoint, name: str, start: np.ndarray, new_grid: tuple[int, int], resize: Method
 ) -> tuple[np.ndarray, Fate]:
     """One tensor and its fate.
 
@@ -143,7 +143,7 @@ def _fit_tensor(
     return value, fate
 
 
-def _count_non_finite(source: Source, name: str) -> list[str]:
+def _count_non_finite(source: Checkpoint, name: str) -> list[str]:
     """A line that says how many values of a tensor are NaN or infinite; empty if none is."""
     finite = np.isfinite(np.asarray(source.tensors[name]))
     wrong = finite.size - int(np.count_nonzero(finite))
@@ -151,7 +151,7 @@ def _count_non_finite(source: Source, name: str) -> list[str]:
 
 
 def _resize(
-    source: Source, name: str, value: np.ndarray, start: np.ndarray, new_grid: tuple[int, int], method: Method
+    source: Checkpoint, name: str, value: np.ndarray, start: np.ndarray, new_grid: tuple[int, int], method: Method
 ) -> tuple[np.ndarray, str] | None:
     """Positions at the model's grid and a note of both grids; None for what is no position or need not change."""
     leaf = name.rpartition("/")[2]
@@ -191,7 +191,7 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     return kernel[:, :, turn] / np.bincount(turn)[turn].astype(kernel.dtype)[:, None]
 
 
-def fold_pixels(source: Source) -> tuple[Source, list[Fate]]:
+def fold_pixels(source: Checkpoint) -> tuple[Checkpoint, list[Fate]]:
     """A source for images in [-1, 1], as our forward pass makes them, where its own are normalised by other statistics.
 
     (p - mean) / std of p in [0, 1] is (0.5 x + 0.5 - mean) / std of x = 2 p - 1: a factor and a constant per channel, which

@@ -11,7 +11,7 @@ Weights = Literal["raw", "average"]
 
 
 @dataclasses.dataclass
-class Source:
+class Checkpoint:
     """A checkpoint in our terms.
 
     Args:

@@ -15,9 +15,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.convert import architecture, claims
 from vit_jax.convert.adapt import FIRST_KERNELS, Fate, fit_params, fold_pixels
-from vit_jax.convert.checkpoint import Source, Weights
+from vit_jax.convert.checkpoint import Checkpoint, Weights
 from vit_jax.convert.classes import match_classes, reorder_head
-from vit_jax.convert.source import open_source, without_positions
+from vit_jax.convert.open import open_checkpoint, without_positions
 from vit_jax.models import build
 from vit_jax.models.positions import Method
 from vit_jax.types import UserError, nearest
@@ -73,7 +73,7 @@ class Loaded:
 
     module: nn.Module
     params: dict[str, Any]
-    source: Source
+    source: Checkpoint
     settings: dict[str, Any]
     grid: tuple[int, int] | None
     report: list[Fate]
@@ -96,7 +96,7 @@ def load(
     the source's is folded into its first layer.
     """
     _check_options(grid, resolution, resize, channels, weights, fields.get("num_heads"))
-    source = open_source(str(path), num_heads=fields.get("num_heads", 0), weights=weights, grid=grid)
+    source = open_checkpoint(str(path), num_heads=fields.get("num_heads", 0), weights=weights, grid=grid)
     if "positions" in source.undecided and "positions" not in fields:
         raise UserError(f"{without_positions(source.path)}; load it with positions=none or positions=sincos_2d")
     settings = _override(source, fields)
@@ -120,7 +120,7 @@ def load(
     return Loaded(module, unflatten_dict(params, sep="/"), source, settings, new_grid, folded + report)
 
 
-def _stand_in(source: Source, settings: dict[str, Any]) -> tuple[int, int] | None:
+def _stand_in(source: Checkpoint, settings: dict[str, Any]) -> tuple[int, int] | None:
     """For positions of an unknown grid, one of as many patches: the fit says that it is unknown, beside all that is wrong.
 
     Raises:
@@ -165,7 +165,7 @@ def _check_options(grid: Any, resolution: Any, resize: Any, channels: Any, weigh
         raise UserError("\n".join(wrong))
 
 
-def _override(source: Source, fields: dict[str, Any]) -> dict[str, Any]:
+def _override(source: Checkpoint, fields: dict[str, Any]) -> dict[str, Any]:
     """The model section with the caller's wishes in it."""
     known = claims.fields_of(source.settings["name"])
     if unknown := sorted(set(fields) - set(known)):

@@ -1,4 +1,4 @@
-"""Checkpoints out: npz, Hugging Face, timm, or a folder like a run's; each read again by `convert.source` to the bit.
+"""Checkpoints out: npz, Hugging Face, timm, or a folder like a run's; each read again by `convert.open` to the bit.
 
 A format that cannot say what a model is refuses it, and says why; nothing is left out in silence.
 """

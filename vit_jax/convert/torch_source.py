@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.convert import architecture, claims, torch_names
-from vit_jax.convert.checkpoint import Source
+from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.convert.names import POSITIONS, rename, with_class_position
 from vit_jax.files import read_json
 from vit_jax.types import UserError
@@ -21,7 +21,7 @@ def open_torch(
     folder: epath.Path | None,
     num_heads: int,
     grid: tuple[int, int] | None,
-) -> Source:
+) -> Checkpoint:
     config, processor = (
         read_json(folder / name) if folder and (folder / name).exists() else {}
         for name in ("config.json", "preprocessor_config.json")
@@ -72,7 +72,9 @@ def open_torch(
     if is_timm and "pool" not in found and "pool" not in own["model"] and settings["class_token"] == "yes":
         assumed.append(f"pool={settings['pool']}, which no tensor tells")
     undecided = claims.undecided(settings, own["model"])
-    return Source(path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta, assumed, undecided)
+    return Checkpoint(
+        path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta, assumed, undecided
+    )
 
 
 def _add_absent_biases(native: dict[str, np.ndarray], origin: dict[str, str]) -> None:

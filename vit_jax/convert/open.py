@@ -16,7 +16,7 @@ from etils import epath
 
 from vit_jax.convert import architecture, claims, released
 from vit_jax.convert.absent import explain_absent
-from vit_jax.convert.checkpoint import Source, Weights
+from vit_jax.convert.checkpoint import Checkpoint, Weights
 from vit_jax.convert.names import native_names
 from vit_jax.convert.npz import read_npz
 from vit_jax.convert.safetensor import INDEX, read_safetensors
@@ -27,9 +27,9 @@ from vit_jax.train.folders import FOLDER, run_folder
 from vit_jax.types import UserError, printable
 
 
-def open_source(
+def open_checkpoint(
     path: str, *, num_heads: int = 0, weights: Weights = "raw", grid: tuple[int, int] | None = None
-) -> Source:
+) -> Checkpoint:
     """Reads a checkpoint of any format.
 
     Args:
@@ -43,7 +43,7 @@ def open_source(
     """
     if released.is_name(path):
         found = released.find(path)
-        source = open_source(str(released.fetch(found)), num_heads=num_heads, weights=weights, grid=grid)
+        source = open_checkpoint(str(released.fetch(found)), num_heads=num_heads, weights=weights, grid=grid)
         return dataclasses.replace(source, path=path)
     try:
         source = _open(path, num_heads, weights, grid)
@@ -66,7 +66,7 @@ def open_source(
     return source if grid is None else dataclasses.replace(source, grid=grid)
 
 
-def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | None) -> Source:
+def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | None) -> Checkpoint:
     place = epath.Path(path).expanduser()
     if folder := run_folder(path):
         return _open_run(path, folder, weights)
@@ -95,7 +95,7 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
     )
 
 
-def _open_run(path: str, folder: epath.Path, weights: Weights) -> Source:
+def _open_run(path: str, folder: epath.Path, weights: Weights) -> Checkpoint:
     try:
         tensors, meta = read_params(folder, average=weights == "average")
         settings = {
@@ -108,10 +108,12 @@ def _open_run(path: str, folder: epath.Path, weights: Weights) -> Source:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UserError(f"{folder} cannot be read as a checkpoint of ours ({reason}); copy it again") from error
     native, aside = native_names(tensors)
-    return Source(path, "run", native, settings or architecture.infer_settings(native), grid, aside=aside, meta=meta)
+    return Checkpoint(
+        path, "run", native, settings or architecture.infer_settings(native), grid, aside=aside, meta=meta
+    )
 
 
-def _open_zip(path: str, place: epath.Path) -> Source:
+def _open_zip(path: str, place: epath.Path) -> Checkpoint:
     with open_regular(place) as file:
         try:
             members = zipfile.ZipFile(file).namelist()
@@ -135,7 +137,7 @@ def _open_zip(path: str, place: epath.Path) -> Source:
     grid = tuple(own["grid"]) if own.get("grid") else architecture.infer_grid(native, settings)
     meta = {key: value for key, value in own.items() if key not in ("model", "grid")}
     undecided = claims.undecided(settings, own.get("model", {}))
-    return Source(path, "npz", native, settings, grid, aside=aside, meta=meta, undecided=undecided)
+    return Checkpoint(path, "npz", native, settings, grid, aside=aside, meta=meta, undecided=undecided)
 
 
 def _read_sidecar(place: epath.Path) -> dict[str, Any]:
@@ -147,7 +149,7 @@ def _read_sidecar(place: epath.Path) -> dict[str, Any]:
     return claims.own_section(read_json(beside))
 
 
-def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, int] | None) -> Source:
+def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, int] | None) -> Checkpoint:
     if not any((place / name).exists() for name in ("model.safetensors", INDEX)):
         there = ", ".join(sorted(p.name for p in place.iterdir())[:8]) or "nothing"
         if place.name == FOLDER and run_folder(str(place.parent)):
