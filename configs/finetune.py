@@ -138,10 +138,10 @@ def get_config(text: str | None = None) -> ConfigDict:
     patch = model.get("patch_size", (1, 1)) if model.get("stem") is None else (32, 32)
 
     config = ConfigDict()
-    config.model = {**model, "num_classes": 0, "head_bias": 0.0, "dtype": "auto"}
+    config.model = {**model, "num_classes": None, "head_bias": 0.0, "dtype": None}
     if model["name"] == "vit":
         dropout = 0.0 if dataset.startswith("vtab/") else choose_dropout(arg.variant, arg.init)
-        config.model.update({"representation_size": 0, "dropout": dropout, "scan": "auto"})
+        config.model.update({"representation_size": 0, "dropout": dropout, "scan": None})
     config.data = {
         "dataset": dataset,
         "split": train,
@@ -289,8 +289,7 @@ TINY: dict[str, dict] = {
 
 def smoke(config: ConfigDict, patch: tuple[int, int]) -> ConfigDict:
     """Shrinks model, data and length, and keeps the row's optimizer, schedule, recipe and head."""
-    with config.ignore_type():  # scan was "auto"
-        config.model.update({**TINY[config.model.name], "dtype": "float32"})
+    config.model.update({**TINY[config.model.name], "dtype": "float32"})
     side = tuple(3 * p if p > 1 else 32 for p in patch)
     if config.model.get("stem") == "resnet":
         config.model.stem_depths, side = (1,) * len(config.model.stem_depths), (64, 64)

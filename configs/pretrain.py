@@ -170,18 +170,18 @@ def paper_config(arg) -> ConfigDict:
         raise UserError(
             f"epochs={arg.epochs}: table 3 has {epochs} for this row; --config.train.duration sets any other"
         )
-    name, classes, (train, held_out), loss = DATASETS.get(arg.dataset, (arg.dataset, 0, ("train", ""), "softmax"))
+    name, classes, (train, held_out), loss = DATASETS.get(arg.dataset, (arg.dataset, None, ("train", ""), "softmax"))
     side = tuple(224 // p * p for p in model.get("patch_size", (1, 1)))
 
     config = ConfigDict()
     config.model = {
         **model,
-        "num_classes": classes,  # 0: the data's
+        "num_classes": classes,  # None: the data's
         "head_bias": -10.0 if loss == "sigmoid" else 0.0,
-        "dtype": "auto",
+        "dtype": None,
     }
     if model["name"] == "vit":
-        config.model.update({"representation_size": model["width"], "dropout": dropout, "scan": "auto"})
+        config.model.update({"representation_size": model["width"], "dropout": dropout, "scan": None})
     config.data = {"dataset": name, "split": train, "recipe": "pretrain", "resolution": side, "batch_size": 4096}
     config.objective = {"name": loss}
     if arg.dataset == "imagenet2012":
@@ -220,7 +220,7 @@ def small_config(arg) -> ConfigDict:
     """Small data: softmax, no representation layer, gentle crops."""
     resolution, batch, epochs, lr, weight_decay, crop, flip, (train, test) = SMALL[arg.dataset]
     config = ConfigDict()
-    config.model = {**any_variant(arg.variant), "num_classes": 0, "dtype": "float32"}
+    config.model = {**any_variant(arg.variant), "num_classes": None, "dtype": "float32"}
     config.data = {
         "dataset": arg.dataset,
         "split": train,
@@ -250,8 +250,8 @@ def small_config(arg) -> ConfigDict:
 def smoke(config: ConfigDict) -> ConfigDict:
     """Shrinks model, data and length, and keeps what makes the row itself: loss, head, optimizer, schedule, recipe."""
     model = config.model
-    with config.ignore_type():  # `scan` was "auto"
-        model.update({**TINY[model.name], "num_classes": 0, "dtype": "float32"})
+    model.update({**TINY[model.name], "dtype": "float32"})
+    model.num_classes = None
     if model.get("representation_size"):
         model.representation_size = 64
     ph, pw = model.get("patch_size", (16, 16))

@@ -38,7 +38,7 @@ def base() -> ConfigDict:
     config = ConfigDict()
     config.model = {
         "name": "vit",
-        "num_classes": 0,
+        "num_classes": None,
         "patch_size": (4, 4),
         "width": 96,
         "depth": 4,

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import functools
 import json
 import logging
 import math
@@ -38,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from vit_jax import config as configs
 from vit_jax.main import parse_command_line
 from vit_jax.process import first_paragraph, prepare_process, reports_user_errors
+from vit_jax.resolve import resolve
 from vit_jax.tools import benchmark, peers, throughput
 from vit_jax.types import Batch, UserError
 
@@ -45,18 +45,6 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from vit_jax.assemble import Parts
-
-
-def load_config(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> ConfigDict:
-    """The config, resolved, with the batch size asked for; 1,000 classes where only the data would say how many."""
-    from vit_jax.assemble import resolve
-
-    config = configs.load(flags.config)
-    resolve(config, overrides)
-    with config.unlocked():
-        config.data.batch_size = flags.batch
-        config.model.num_classes = config.model.num_classes or 1000
-    return config
 
 
 def random_batches(config: ConfigDict) -> list[Batch]:
@@ -117,14 +105,12 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
     """Builds, times and describes one step."""
     import jax
 
-    from vit_jax.assemble import build_parts
+    from vit_jax.job import stand_in
     from vit_jax.models.build import count_params
 
     began = time.perf_counter()
-    config = load_config(flags, overrides)
-    total_steps = 10_000  # only the learning rate depends on it
-    to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
-    parts = build_parts(config, total_steps, to_steps)
+    sized = [*overrides, ("data.batch_size", str(flags.batch))]
+    config, parts = stand_in(configs.load(flags.config), sized, num_classes=1000)
     step, flops = build_step(flags.mode, config, parts)
     jax.block_until_ready(step(0))
     first_step = {
@@ -153,17 +139,15 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
 
 def measure_data(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder: str) -> dict[str, Any]:
     """Runs the input pipeline of a config, and nothing else."""
-    from vit_jax.assemble import resolve
     from vit_jax.data.build import TrainData
+    from vit_jax.schema import SCHEMA
     from vit_jax.tools.throughput import measure_batches, write_photographs
 
-    config = configs.load(flags.config)
-    resolve(config, overrides)
-    with config.unlocked():
-        config.data.batch_size = flags.batch
-        if flags.jpegs:
-            write_photographs(Path(folder), flags.jpegs)
-            config.data.update({"dataset": folder, "split": "train"})
+    asked = [*overrides, ("data.batch_size", str(flags.batch))]
+    if flags.jpegs:
+        write_photographs(Path(folder), flags.jpegs)
+        asked += [("data.dataset", folder), ("data.split", "train")]
+    config = resolve(configs.load(flags.config), SCHEMA, asked)
     began = time.perf_counter()
     data = configs.build(TrainData, config.data)
     source = data.open()
@@ -182,13 +166,11 @@ def measure_data(flags: argparse.Namespace, overrides: list[tuple[str, str]], fo
 
 def compare(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder: str) -> dict[str, dict[str, float]]:
     """Ours, tf.data and PyTorch on the same photographs, in turns; equally many threads or workers."""
-    from vit_jax.assemble import resolve
     from vit_jax.data.prepare.pack import pack
+    from vit_jax.schema import SCHEMA
     from vit_jax.tools.throughput import write_photographs
 
-    config = configs.load(flags.config)
-    resolve(config, overrides)
-    data = config.data
+    data = resolve(configs.load(flags.config), SCHEMA, overrides).data
     if data.recipe != "pretrain" or data.resolution[0] != data.resolution[1]:
         raise UserError("--compare: the peers know the recipe `pretrain` at a square resolution only")
     peers.check_python(flags.peer_python)

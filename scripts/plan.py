@@ -12,7 +12,6 @@ classes_from says which.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import sys
 from pathlib import Path
@@ -23,15 +22,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from vit_jax import config as configs
 from vit_jax.main import parse_command_line
 from vit_jax.process import first_paragraph, reports_user_errors
+from vit_jax.resolve import resolve
 from vit_jax.types import UserError
 
 ASSUMED_CLASSES = 1000
 
 
-def count_classes(config: Any) -> tuple[int, str]:
-    """Number of classes of a resolved config, and who says so."""
+def count_classes(draft: Any, overrides: list[tuple[str, str]]) -> tuple[int, str]:
+    """Number of classes of a config's model, and where that comes from."""
     from vit_jax.data.open import open_source
+    from vit_jax.schema import SCHEMA
 
+    config = resolve(draft, SCHEMA, overrides)
     if config.model.num_classes:
         return config.model.num_classes, "the config"
     try:
@@ -46,18 +48,16 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from vit_jax.assemble import build_parts, follow_init, resolve
+    from vit_jax.job import stand_in
     from vit_jax.models.build import count_params
+    from vit_jax.schema import SCHEMA
     from vit_jax.tools.flops import count_flops
 
-    config = configs.load(spec)
-    resolve(config, overrides)
-    follow_init(config, overrides)
-    with config.unlocked():
-        config.model.num_classes, classes_from = count_classes(config)
-        config.data.batch_size = jax.device_count() * config.train.accumulation
-    total_steps = 10_000  # only the learning rate depends on it
-    parts = build_parts(config, total_steps, functools.partial(configs.steps, steps_per_epoch=100, total=total_steps))
+    draft = configs.load(spec)
+    num_classes, classes_from = count_classes(draft, overrides)
+    batch_size = jax.device_count() * resolve(draft, SCHEMA, overrides).train.accumulation
+    alone = [*overrides, ("data.batch_size", str(batch_size))]
+    config, parts = stand_in(draft, alone, num_classes=num_classes)
     images = jax.ShapeDtypeStruct((1, *config.data.resolution, 3), np.uint8)
     forward = jax.jit(parts.forward).trace(parts.abstract.params, images)
     _, train_flops = parts.trace(config.data.batch_size, config.data.resolution)

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "values": {"types"},
     "flags": {"types"},
     "config": {"types", "files", "values"},
+    "resolve": {"types", "config", "values"},
     "process": {"types"},
     "locks": {"types", "process"},
     "console": {"types"},
@@ -34,16 +35,18 @@ MAY_IMPORT = {
     "tools": {"types", "files", "config", "metrics", "partition", "models", "convert"},
     "record": {"types", "files", "config", "metrics", "train.folders"},  # what a run leaves in its folder
     "initial": {"types", "files", "config", "convert", "models"},  # where parameters start: the `init` section
+    "schema": {"resolve", "initial", *ROOMS},  # which function reads which section
+    "settle": {"types", "config", "schema", "initial", "convert", "models"},
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
     # The composition root, with `job` and `run`: those that know every room.
-    "assemble": {"types", "files", "config", "initial", *ROOMS},
-    "plan": {"types", "assemble", "partition", "models"},  # what a run will do, in words
-    "job": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
+    "assemble": {"types", "config", *ROOMS},
+    "plan": {"types", "config", "settle", "assemble", "partition", "models"},  # what a run will do, in words
+    "job": {"types", "config", "resolve", "schema", "settle", "record", "initial", "assemble", *ROOMS},
     "agreement": {"config", "record", "job", *ROOMS},
     "run": {*FLOOR, "record", "initial", "assemble", "plan", "job", "agreement", *ROOMS},
     "main": {"types", "config", "process", "peers", "run", "train.loop"},
     # Many runs, each a process of its own.
-    "sweeps": {*FLOOR, "record", "initial", "assemble", "job", "run", *ROOMS},
+    "sweeps": {*FLOOR, "resolve", "record", "initial", "assemble", "job", "run", *ROOMS},
     # Their page, drawn from files alone.
     "report": {"types", "files", "record", "sweeps.results", "metrics", "tools.curves"},
 }

@@ -8,6 +8,7 @@ import ml_collections
 import pytest
 
 from vit_jax import config as configs
+from vit_jax.resolve import Section, complete, resolve
 from vit_jax.types import Duration, UserError
 
 
@@ -31,10 +32,10 @@ def schema(
     return dict(locals())
 
 
-def complete(**values):
+def completed(**values):
     """(completed section, errors)."""
     made = section(**values)
-    return made, configs.complete(made, schema, "part", ["injected"])
+    return made, complete(made, schema, "part", ["injected"])
 
 
 # parse_arg
@@ -103,7 +104,7 @@ def test_a_file_without_get_config_or_with_other_sections_is_an_error(tmp_path):
 
 
 def test_defaults_are_written_in_and_values_take_their_types():
-    made, errors = complete(size=[224, 192], rate=1)
+    made, errors = completed(size=[224, 192], rate=1)
     assert errors == []
     assert made.to_dict() == {
         "size": (224, 192),
@@ -119,18 +120,18 @@ def test_defaults_are_written_in_and_values_take_their_types():
 
 
 def test_one_number_stands_for_a_pair():
-    made, errors = complete(size=224, shots=5)
+    made, errors = completed(size=224, shots=5)
     assert (errors, made["size"], made.shots) == ([], (224, 224), (5,))
 
 
 def test_a_misspelt_key_names_the_nearest():
-    _, errors = complete(size=(1, 2), cuont=4)
+    _, errors = completed(size=(1, 2), cuont=4)
     assert len(errors) == 1
     assert errors[0].startswith("config.part.cuont is read by nothing; did you mean 'count'? (known: count, every,")
 
 
 def test_a_key_the_program_supplies_may_not_be_set():
-    _, errors = complete(size=(1, 2), injected=1)
+    _, errors = completed(size=(1, 2), injected=1)
     assert [e.partition(";")[0] for e in errors] == ["config.part.injected is read by nothing"]
 
 
@@ -153,17 +154,17 @@ def test_a_key_the_program_supplies_may_not_be_set():
     ],
 )
 def test_a_value_of_another_type_says_what_was_expected(key, value, expected):
-    _, errors = complete(**{"size": (1, 2), key: value})
+    _, errors = completed(**{"size": (1, 2), key: value})
     assert errors == [f"config.part.{key} is {value!r}; expected {expected}"]
 
 
 def test_a_missing_key_is_an_error():
-    _, errors = complete()
+    _, errors = completed()
     assert errors == ["config.part.size is missing; expected tuple[int, int]"]
 
 
 def test_all_mistakes_are_listed():
-    _, errors = complete(rate="a", cuont=1, name="b")
+    _, errors = completed(rate="a", cuont=1, name="b")
     assert sorted(e.split()[0] for e in errors) == [f"config.part.{k}" for k in ("cuont", "name", "rate", "size")]
 
 
@@ -178,9 +179,9 @@ def test_a_class_and_a_dataclass_are_schemas_too():
         hidden: int = dataclasses.field(default=0, init=False)
 
     plain, data = section(), section(split=3)
-    assert configs.complete(plain, Plain, "a", ["directory"]) == []
+    assert complete(plain, Plain, "a", ["directory"]) == []
     assert plain.every == 5
-    assert configs.complete(data, Data, "b") == ["config.b.split is 3; expected str"]
+    assert complete(data, Data, "b") == ["config.b.split is 3; expected str"]
     assert "hidden" not in data
 
 
@@ -188,12 +189,11 @@ def test_a_class_and_a_dataclass_are_schemas_too():
 
 
 def overridden(*assignments, **values):
-    made, errors = complete(size=(224, 192), **values)
+    made, errors = completed(size=(224, 192), **values)
     assert errors == []
     config = ml_collections.ConfigDict({"part": made, "init": {"path": "", "head": "zeros"}, "seed": 0})
-    configs.override(config, assignments)
-    assert configs.complete(config.part, schema, "part", ["injected"]) == []
-    return config
+    described = {"part": Section(schema, ("injected",))}
+    return resolve(config, described, assignments)
 
 
 @pytest.mark.parametrize(
@@ -266,12 +266,11 @@ def test_all_wrong_overrides_are_in_one_message():
 
 
 def test_text_for_a_number_is_judged_by_the_signature():
-    made, _ = complete(size=(1, 2))
-    config = ml_collections.ConfigDict({"part": made})
-    configs.override(config, [("part.count", "many"), ("part.size", "1,2,3")])
-    assert sorted(configs.complete(config.part, schema, "part", ["injected"])) == [
-        "config.part.count is 'many'; expected int",
-        "config.part.size is (1, 2, 3); expected tuple[int, int]",
+    with pytest.raises(UserError) as caught:
+        overridden(("part.count", "many"), ("part.size", "1,2,3"))
+    assert sorted(str(caught.value).splitlines()) == [
+        "config.part.count=many: expected int, found 'many'",
+        "config.part.size=1,2,3: expected tuple[int, int], found '1,2,3'",
     ]
 
 
@@ -334,14 +333,14 @@ def test_differences_are_listed_by_key():
 
 
 def test_a_resolved_config_is_its_own_json():
-    made, _ = complete(size=(1, 2))
+    made, _ = completed(size=(1, 2))
     as_json = configs.to_dict(made)
     assert as_json["size"] == [1, 2]
     assert configs.differences(as_json, json.loads(json.dumps(as_json))) == []
 
 
 def test_build_calls_with_the_section_and_turns_durations_into_steps():
-    made, _ = complete(size=(1, 2), every="10%", label="10%")
+    made, _ = completed(size=(1, 2), every="10%", label="10%")
     to_steps = lambda d: configs.steps(d, steps_per_epoch=1, total=70)  # noqa: E731
     made["name"] = "sgd"
     result = configs.build(schema, made, to_steps, injected="given")
@@ -355,5 +354,5 @@ def test_the_name_that_chose_a_function_is_not_passed_to_it():
         return rate
 
     made = section(name="chosen", rate=0.5)
-    assert configs.complete(made, chosen, "objective") == []
+    assert complete(made, chosen, "objective") == []
     assert configs.build(chosen, made) == 0.5

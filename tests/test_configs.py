@@ -10,10 +10,13 @@ import PIL.Image
 import pytest
 
 from vit_jax import config as configs
-from vit_jax.assemble import build_model, grid_of, resolve
+from vit_jax.assemble import build_model, grid_of
 from vit_jax.data.image.recipes import describe_transform, make_transform
 from vit_jax.data.vtab import tasks as vtab
 from vit_jax.models.build import abstract_params, count_params
+from vit_jax.resolve import resolve
+from vit_jax.schema import SCHEMA
+from vit_jax.settle import Facts, settle
 from vit_jax.sweeps.grid import load_grid, probe_config
 from vit_jax.types import UserError
 
@@ -86,10 +89,12 @@ NO_FLIP = {"dsprites_loc", "dsprites_ori", "smallnorb_azim"}
 
 
 def load(name, arguments=""):
-    """A resolved config."""
-    config = configs.load(f"{ROOT / 'configs' / name}.py:{arguments}")
-    resolve(config)
-    return config
+    """A config, settled on a CPU without its data."""
+    return settled(configs.load(f"{ROOT / 'configs' / name}.py:{arguments}"))
+
+
+def settled(draft, overrides=(), num_classes=0):
+    return settle(resolve(draft, SCHEMA, overrides), Facts("cpu", num_classes))[0]
 
 
 def some(section, *keys):
@@ -105,8 +110,7 @@ def steps_of(config, key, images=10**6):
 
 def params_of(config):
     """Parameters of a resolved config's model; 10 classes where it has the data's."""
-    with config.unlocked():
-        config.model.num_classes = config.model.num_classes or 10
+    config = settle(config, Facts("cpu", 10))[0]
     return count_params(abstract_params(build_model(config), config.data.resolution))
 
 
@@ -223,7 +227,7 @@ def test_the_reassessed_labels_of_imagenet_are_an_argument_away(name):
 
 def test_a_data_set_of_ones_own_pre_trains_with_softmax():
     config = load("pretrain", "variant=S/16,dataset=stanford_dogs")
-    assert (config.objective.name, config.model.head_bias, config.model.num_classes) == ("softmax", 0.0, 0)
+    assert (config.objective.name, config.model.head_bias, config.model.num_classes) == ("softmax", 0.0, None)
     assert some(config.optim, "lr", "decay", "weight_decay", "clip_norm") == (3e-3, "cosine", 0.3, 1.0)
 
 
@@ -577,7 +581,7 @@ def test_fine_tuning_is_table_4(dataset):
     assert config.data.batch_size == 512
     assert config.data.resolution == (384, 384)
     assert config.objective.name == "softmax"
-    assert some(config.model, "representation_size", "dropout", "head_bias", "num_classes") == (0, 0.0, 0.0, 0)
+    assert some(config.model, "representation_size", "dropout", "head_bias", "num_classes") == (0, 0.0, 0.0, None)
     assert (config.init.head, config.train.average_decay) == ("zeros", 0.0)
     # The final run trains on the whole training set, and scores the test split.
     assert config.data.split == "train"
@@ -781,7 +785,7 @@ def test_a_sweeps_seeds_are_how_many(name):
 
 
 def test_the_quickstart_is_the_paper_in_small():
-    before, after = load("quickstart", "pretrain"), load("quickstart", "finetune,init=runs/x")
+    before, after = (settle(load("quickstart", of), Facts("cpu", 10))[0] for of in ("pretrain", "finetune,init=runs/x"))
     assert (before.optim.name, after.optim.name) == ("adam", "sgd")
     assert (before.model.representation_size, after.model.representation_size) == (96, 0)
     assert (after.init.path, after.init.head) == ("runs/x", "zeros")
@@ -833,7 +837,7 @@ def test_every_documented_sweep_has_runs_that_resolve(name, arguments):
             continue
         for run in (*dev, final):
             config = configs.load(run.config)
-            resolve(config, list(run.overrides))
+            config = settled(config, run.overrides)
             assert config.optim.lr == run.candidate["optim.lr"]
             assert next(iter(config.evals)) == ("dev" if run.phase == "dev" else "test")
 
@@ -841,8 +845,7 @@ def test_every_documented_sweep_has_runs_that_resolve(name, arguments):
 @pytest.mark.parametrize(("name", "arguments"), documented("-m"))
 def test_every_documented_command_resolves_and_builds_its_model(name, arguments, image_folder):
     config = load(name, arguments.replace("FOLDER", str(image_folder)))
-    with config.unlocked():
-        config.model.num_classes = config.model.num_classes or 10
+    config = settle(config, Facts("cpu", 10))[0]
     params = abstract_params(build_model(config), config.data.resolution)
     assert params["head"]["bias"].shape == (config.model.num_classes,)
     gh, gw = grid_of(config)
@@ -915,8 +918,7 @@ def test_smoke_is_small_needs_only_digits_and_keeps_the_row(name, arguments):
     whole, config = load(name, arguments), load(name, f"{arguments},smoke")
     assert {config.data.dataset, *(section.dataset for section in config.evals.values())} == {"digits"}
     assert steps_of(config, lambda c: c.train.duration, 1437) <= 20
-    with config.unlocked():
-        config.model.num_classes = 0  # digits' ten
+    config = settle(config, Facts("cpu", 10))[0]
     assert params_of(config) < 10**6
     assert config.data.batch_size % 8 == 0
     for key in ("name", "lr", "decay", "weight_decay", "clip_norm"):
@@ -935,12 +937,12 @@ def test_smoke_is_small_needs_only_digits_and_keeps_the_row(name, arguments):
 
 def test_overrides_are_applied_and_all_mistakes_are_in_one_message():
     config = configs.load(str(ROOT / "configs" / "quickstart.py"))
-    resolve(config, [("data.resolution", "32"), ("evals.fewshot.shots", "1,2"), ("init", "x.npz")])
+    config = settled(config, [("data.resolution", "32"), ("evals.fewshot.shots", "1,2"), ("init", "x.npz")])
     assert (config.data.resolution, config.evals.fewshot.shots, config.init.path) == ((32, 32), (1, 2), "x.npz")
     assert config.evals.digits.resolution == (32, 32)  # inherited after the override
     assert (config.evals.digits.dataset, config.optim.b2) == ("digits", 0.999)
     with pytest.raises(UserError) as caught:
-        resolve(configs.load(str(ROOT / "configs" / "quickstart.py")), [("optim.lr", "x"), ("modle.depth", "1")])
+        settled(configs.load(str(ROOT / "configs" / "quickstart.py")), [("optim.lr", "x"), ("modle.depth", "1")])
     assert re.search(r"config.optim.lr=x(.|\n)*config.modle does not exist; did you mean 'model'", str(caught.value))
 
 
@@ -966,7 +968,7 @@ def test_every_section_is_checked(change, message):
     with config.unlocked(), config.ignore_type():
         change(config)
     with pytest.raises(UserError, match=message):
-        resolve(config)
+        settled(config)
 
 
 def test_a_resolved_config_is_locked():

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from vit_jax import config as configs
-from vit_jax.assemble import resolve
+from vit_jax.resolve import resolve
+from vit_jax.schema import SCHEMA
 from vit_jax.sweeps.grid import load_grid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +56,7 @@ def test_every_run_in_the_readme_resolves(folder, monkeypatch):
         flags = dict(item.removeprefix("--").split("=", 1) for item in command[3:])
         config = configs.load(flags["config"].replace("FOLDER", str(folder)))
         overrides = [(k.removeprefix("config."), v) for k, v in flags.items() if k.startswith("config.")]
-        resolve(config, overrides)
+        config = resolve(config, SCHEMA, overrides)
         for key, value in overrides:
             section, _, name = key.partition(".")
             if section == "init":
@@ -71,7 +72,7 @@ def test_every_config_in_the_table_resolves():
         if "get_sweep" in (ROOT / spec.partition(":")[0]).read_text() and "init=PATH" in spec:
             assert load_grid(str(ROOT / spec), []).num_runs > 0
         else:
-            resolve(configs.load(str(ROOT / spec)))
+            resolve(configs.load(str(ROOT / spec)), SCHEMA)
 
 
 def test_every_sweep_in_the_readme_has_runs(monkeypatch):

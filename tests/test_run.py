@@ -10,7 +10,8 @@ from etils import epath
 from vit_jax import config as configs
 from vit_jax import record
 from vit_jax import run as runs
-from vit_jax.assemble import resolve
+from vit_jax.resolve import resolve
+from vit_jax.schema import SCHEMA
 from vit_jax.types import UserError
 
 
@@ -32,7 +33,7 @@ from vit_jax.types import UserError
 )
 def test_a_file_that_cannot_be_written_is_told_by_its_cause(monkeypatch, tmp_path, number, message):
     def prepare(config, overrides, old):
-        resolve(config)
+        config = resolve(config, SCHEMA)
         return SimpleNamespace(config=config, to_steps=lambda duration: 10)
 
     def fail(*_):

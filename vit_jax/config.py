@@ -1,9 +1,7 @@
-"""Configs: loading a config file, overriding its keys, checking it against signatures, saving it with a run.
+"""Configs: loading a config file and its arguments, comparing configs, calling the function that reads a section.
 
-A config section is the keyword arguments of one function (or the fields of one class): the signature is the schema. So a
-key that nothing reads, a misspelt key or a value of the wrong type is an error that names the nearest right one, and a
-new option is a new parameter and nothing else. Defaults of the signature are written into the config before it is shown
-and saved, so no value a run used is left unsaid.
+A config section is the keyword arguments of one function (or the fields of one class): the signature is the schema, see
+`vit_jax.resolve`.
 """
 
 from __future__ import annotations
@@ -18,10 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_collections
+# A config as files write it, and one that is complete and cannot be changed.
+from ml_collections import ConfigDict as Draft
+from ml_collections import FrozenConfigDict as Config  # noqa: F401  (named here for all rooms)
 
 from vit_jax.types import Duration, UserError, nearest
-from vit_jax.values import DURATION, conforms, describe_hint, hint_of, normalise, parse_value
+from vit_jax.values import DURATION, parse_value
 
 SECTIONS = ("model", "data", "objective", "optim", "train", "evals", "checkpoint", "init", "seed")
 
@@ -64,7 +64,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(range(int(text)))
 
 
-def load(spec: str) -> ml_collections.ConfigDict:
+def load(spec: str) -> Draft:
     """Loads `FILE.py` or `FILE.py:ARGS` by calling its `get_config(ARGS)`.
 
     Raises:
@@ -81,7 +81,7 @@ def load(spec: str) -> ml_collections.ConfigDict:
         )
     if "get_config" not in namespace:
         raise UserError(f"config file {path} has no function get_config(arg); see configs/quickstart.py for the shape")
-    config = ml_collections.ConfigDict(namespace["get_config"](arg or None), convert_dict=True)
+    config = Draft(namespace["get_config"](arg or None), convert_dict=True)
     if set(config) != set(SECTIONS):
         raise UserError(f"config {path} has sections {sorted(config)}; expected exactly {sorted(SECTIONS)}")
     return config
@@ -98,77 +98,7 @@ def hints(fn: Callable, injected: Iterable[str] = ()) -> dict[str, tuple[Any, An
     return {p.name: (known.get(p.name, Any), p.default) for p in parameters if p.name not in hidden}
 
 
-def complete(section: ml_collections.ConfigDict, fn: Callable, path: str, injected: Iterable[str] = ()) -> list[str]:
-    """Checks a section against a signature and writes the signature's defaults into it.
-
-    Args:
-      section: changed in place: defaults filled in, lists made tuples, 224 made (224, 224) where a pair belongs.
-      fn: the function or class whose keyword arguments the section is; `name`, if in the section, chose it from a table.
-      path: how to name the section in messages.
-      injected: parameters the program supplies, which a config must not set.
-
-    Returns:
-      One message per mistake; empty if there is none.
-    """
-    schema, errors = hints(fn, injected), []
-    for key in list(section):
-        if key == "name" and key not in schema:
-            continue
-        if key not in schema:
-            errors.append(f"config.{path}.{key} is read by nothing; {nearest(key, schema)}")
-            continue
-        hint = schema[key][0]
-        value = normalise(section[key], hint)
-        if not conforms(value, hint):
-            errors.append(f"config.{path}.{key} is {section[key]!r}; expected {describe_hint(hint)}")
-        else:
-            _assign(section, key, value)
-    for key, (hint, default) in schema.items():
-        if key in section:
-            continue
-        if default is inspect.Parameter.empty:
-            errors.append(f"config.{path}.{key} is missing; expected {describe_hint(hint)}")
-        else:
-            _assign(section, key, default)
-    return errors
-
-
-def override(config: ml_collections.ConfigDict, assignments: Iterable[tuple[str, str]]) -> None:
-    """Applies `--config.a.b=value` overrides, in order.
-
-    Args:
-      config: a completed config, changed in place.
-      assignments: (`a.b`, text). Text is read as the type of the value it replaces; for `init` it is the `path`.
-
-    Raises:
-      UserError: unknown keys or wrong types, all of them at once.
-    """
-    errors = []
-    for path, text in assignments:
-        *parents, key = path.split(".")
-        section: Any = config
-        for i, parent in enumerate(parents):
-            if not isinstance(section, ml_collections.ConfigDict) or parent not in section:
-                errors.append(f"config.{'.'.join(parents[: i + 1])} does not exist; {_near_key(section, parent)}")
-                break
-            section = section[parent]
-        else:
-            if not isinstance(section, ml_collections.ConfigDict) or key not in section:
-                errors.append(f"config.{path} does not exist; {_near_key(section, key)}")
-            elif isinstance(section[key], ml_collections.ConfigDict) and "path" in section[key]:
-                _assign(section[key], "path", text)
-            elif isinstance(section[key], ml_collections.ConfigDict):
-                errors.append(f"config.{path} is a section; set one of its keys: {', '.join(section[key])}")
-            else:
-                try:
-                    _assign(section, key, parse_value(text, hint_of(section[key]), f"config.{path}"))
-                except UserError as error:
-                    errors.append(str(error))
-    if errors:
-        raise UserError("\n".join(errors))
-
-
-def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def to_dict(config: Draft) -> dict[str, Any]:
     """The config as plain JSON types, as it is saved with a run."""
     return json.loads(json.dumps(config.to_dict()))
 
@@ -226,14 +156,3 @@ def build(
         if key in schema:
             arguments[key] = to_steps(value) if to_steps and schema[key][0] == Duration else value
     return fn(**arguments, **injected)
-
-
-def _assign(section: ml_collections.ConfigDict, key: str, value: Any) -> None:
-    with section.unlocked(), section.ignore_type():
-        if isinstance(section.get(key), list):
-            del section[key]  # or ConfigDict makes a list of the tuple that replaces it
-        section[key] = value
-
-
-def _near_key(section: Any, key: str) -> str:
-    return nearest(key, section) if isinstance(section, ml_collections.ConfigDict) else "its parent is not a section"

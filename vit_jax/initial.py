@@ -1,4 +1,4 @@
-"""Where a run's parameters start: drawn, or taken from a checkpoint whose model the run then follows."""
+"""Where a run's parameters start: drawn, or taken from a checkpoint. `settle` makes the model follow it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import dataclasses
 from typing import Any, Literal
 
 import jax
-import ml_collections
 import numpy as np
 from flax import traverse_util
 
 from vit_jax import config as configs
+from vit_jax.config import Config
 from vit_jax.convert.adapt import Fate, HeadPolicy, fit_params, fold_pixels
 from vit_jax.convert.checkpoint import Checkpoint, Weights
-from vit_jax.convert.claims import SIZES
 from vit_jax.convert.classes import match_classes, reorder_head
-from vit_jax.convert.open import open_checkpoint, without_positions
+from vit_jax.convert.open import open_checkpoint
 from vit_jax.models import build as models
 from vit_jax.models.positions import Method
-from vit_jax.models.variants import describe_sizes
 from vit_jax.types import DatasetSpec, UserError
 
 # What training chooses and no checkpoint decides; with head=keep the head is the checkpoint's too.
@@ -40,7 +38,7 @@ class Init:
       weights: of our own checkpoints, the raw parameters or their Polyak average.
       architecture: `config` takes the model's sizes from the config, and the checkpoint must fit; `source` takes them
         from the checkpoint. GELU and LayerNorm epsilon follow the checkpoint in both.
-      grid: (gh, gw) that the checkpoint's positions were trained at, for a file that does not tell; (0, 0) if it does.
+      grid: (gh, gw) that the checkpoint's positions were trained at, for a file that does not tell; None if it does.
       resize: how positions are brought to another grid: `bilinear_corners` as the release, `bilinear`, `bicubic` (Hugging
         Face) or `bicubic_antialias` (timm).
     """
@@ -49,106 +47,30 @@ class Init:
     head: HeadPolicy = "zeros"
     weights: Weights = "raw"
     architecture: Literal["config", "source"] = "config"
-    grid: tuple[int, int] = (0, 0)
+    grid: tuple[int, int] | None = None
     resize: Method = "bilinear_corners"
 
 
-def adopt_source(
-    config: ml_collections.ConfigDict, chosen: set[str], resumed: dict[str, Any] | None
-) -> Checkpoint | None:
-    """Writes what the checkpoint of `init` says of its model into the model section, in place.
+def open_init(config: Config, by_hand: frozenset[str]) -> Checkpoint | None:
+    """Opens the checkpoint of `init`, if it names one.
 
     Args:
       config: resolved.
-      chosen: keys that the user set by hand, `model.num_heads`; they stay.
-      resumed: the config saved with a run that goes on; then the checkpoint is not opened.
-
-    Returns:
-      The checkpoint, if it was opened.
+      by_hand: keys that the user set on the command line, `model.num_heads`.
 
     Raises:
-      UserError: the checkpoint cannot be read, or its patches do not divide a resolution set by hand.
+      UserError: it cannot be read.
     """
     init = configs.build(Init, config.init)
     if not init.path:
         return None
-    whole = init.architecture == "source"
-    source = None
-    if resumed is not None and resumed.get("init", {}).get("path") == init.path:
-        found: dict[str, Any] = {key: tuple(x) if isinstance(x, list) else x for key, x in resumed["model"].items()}
-    else:
-        told = not whole or "model.num_heads" in chosen
-        source = open_checkpoint(
-            init.path,
-            weights=init.weights,
-            num_heads=int(config.model.get("num_heads", 0)) if told else 0,
-            grid=init.grid if all(init.grid) else None,
-        )
-        found = source.settings
-        _check_model(config, source, chosen, whole=whole)
-    skip = TRAINING_KEYS | (HEAD_KEYS if init.head == "zeros" else set())
-    adopted = {
-        key: x
-        for key, x in found.items()
-        if key not in skip and f"model.{key}" not in chosen and (whole or key in ALWAYS)
-    }
-    with config.unlocked(), config.ignore_type():
-        if whole:
-            known = {"name", *configs.hints(models.MODELS[str(found["name"])])}
-            for key in [key for key in config.model if key not in known]:
-                del config.model[key]
-        for key, value in adopted.items():
-            if whole or key in config.model:
-                config.model[key] = value
-        if whole:
-            _suit_resolution(config, source, by_hand="data.resolution" in chosen)
-    return source
+    # The config's heads belong to its own model, unless they were set for the checkpoint's.
+    told = init.architecture == "config" or "model.num_heads" in by_hand
+    heads = int(config.model.get("num_heads", 0)) if told else 0
+    return open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid)
 
 
-def _check_model(config: ml_collections.ConfigDict, source: Checkpoint, chosen: set[str], *, whole: bool) -> None:
-    """Refuses a checkpoint whose model is not the config's, and one whose positions the config has to decide and does not.
-
-    Raises:
-      UserError: names both models and the key to leave out, or the key to set.
-    """
-    found = ({"stem": "none"} if source.settings["name"] == "vit" else {}) | source.settings
-    spelt = {key: x for key, x in config.model.items() if not whole or f"model.{key}" in chosen}
-    other = [key for key in SIZES if key in spelt and key in found and spelt[key] != found[key]]
-    if differing := [key for key in other if key not in HEAD_KEYS]:
-        what = "`variant` out of --config"
-        if whole:
-            what = " and ".join(f"--config.model.{key}" for key in differing) + " out"
-        raise UserError(
-            f"config.model is {describe_sizes(found | spelt)}, and the model of {config.init.path} is "
-            f"{describe_sizes(found)}; leave {what}, and the model is the checkpoint's"
-        )
-    said = "model.positions" in chosen or (not whole and config.model.get("positions") in ("none", "sincos_2d"))
-    if "positions" in source.undecided and not said:
-        raise UserError(f"{without_positions(config.init.path)}; set --config.model.positions to one of them")
-
-
-def _suit_resolution(config: ml_collections.ConfigDict, source: Checkpoint | None, *, by_hand: bool) -> None:
-    """Makes the images' size one that the adopted model takes: a multiple of its patch, or a Mixer's only one."""
-    old, model = tuple(config.data.resolution), config.model
-    if "patch_size" not in model or model.get("stem", "none") != "none":
-        return
-    patch = tuple(model.patch_size)
-    if model.name == "mixer" and source is not None and source.grid:
-        new = source.grid[0] * patch[0], source.grid[1] * patch[1]
-    else:
-        new = tuple(max(side // p, 1) * p for side, p in zip(old, patch, strict=True))
-    if new != old and by_hand:
-        raise UserError(
-            f"config.data.resolution is {old[0]}x{old[1]}, and the model of {config.init.path} with patches of "
-            f"{patch[0]}x{patch[1]} takes {new[0]}x{new[1]}; set that, or leave it out"
-        )
-    config.data.resolution = new
-    for section in config.evals.values():
-        if tuple(section.get("resolution", ())) == old:
-            section.resolution = new
-
-
-def keep_head(config: ml_collections.ConfigDict, source: Checkpoint | None, spec: DatasetSpec) -> None:
+def keep_head(config: Config, source: Checkpoint | None, spec: DatasetSpec) -> None:
     """Makes the head that `init.head=keep` keeps score the training data's classes in their order.
 
     Args:
@@ -176,15 +98,13 @@ def keep_head(config: ml_collections.ConfigDict, source: Checkpoint | None, spec
         source.assumed.append(note)
 
 
-def initial_params(
-    config: ml_collections.ConfigDict, model: Any, source: Checkpoint | None = None
-) -> tuple[Any, list[Fate]]:
+def initial_params(config: Config, model: Any, source: Checkpoint | None = None) -> tuple[Any, list[Fate]]:
     """Draws the parameters, or fits those of `config.init` to the model.
 
     Args:
       config: resolved.
       model: of the config.
-      source: the checkpoint of `init`, if `adopt_source` opened it.
+      source: the checkpoint of `init`, if `open_init` opened it.
 
     Returns:
       (tree of host arrays, what became of every tensor; empty if they were drawn).
@@ -197,9 +117,8 @@ def initial_params(
     if not init.path:
         return drawn, []
     if source is None:
-        grid = init.grid if all(init.grid) else None
         heads = int(config.model.get("num_heads", 0))
-        source = open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=grid)
+        source = open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid)
     fresh = {name: np.asarray(x) for name, x in traverse_util.flatten_dict(drawn, sep="/").items()}
     new_grid = models.token_grid(model, config.data.resolution)
     source, folded = fold_pixels(source)

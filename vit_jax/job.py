@@ -1,37 +1,63 @@
-"""A run before it starts: its config, data and lengths, all that can be wrong with them checked, nothing written or computed."""
+"""A run before it starts: its config goes one way, load -> resolve -> open -> settle -> build, each once. Everything that can be
+wrong is checked; nothing is written or computed.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import ml_collections
+import jax
 from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import partition, record
-from vit_jax.assemble import Parts, build_parts, complete_saved, follow_init, open_data, resolve
+from vit_jax.assemble import Parts, build_parts
+from vit_jax.config import Config, Draft
+from vit_jax.convert.checkpoint import Checkpoint
+from vit_jax.data.build import TrainData
 from vit_jax.data.image.recipes import RecipeName, describe_transform, make_transform
-from vit_jax.initial import keep_head
+from vit_jax.data.source import Source
+from vit_jax.evals.build import EVALUATORS
+from vit_jax.evals.classification import Classification
+from vit_jax.evals.scorecard import Scorecard
+from vit_jax.initial import keep_head, open_init
+from vit_jax.resolve import resolve
+from vit_jax.schema import SCHEMA
+from vit_jax.settle import Facts, Settled, settle
 from vit_jax.types import DatasetSpec, UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A run whose config, data and lengths have been checked; nothing is written or computed yet."""
+    """A run whose config, data and lengths have been checked; nothing is written or computed yet.
 
-    config: ml_collections.ConfigDict
-    data: Any
-    source: Any
+    Args:
+      config: settled.
+      settled: what was decided for it, and why.
+      data: the data section.
+      source: the training examples.
+      evaluators: by name, their data opened.
+      specs: of the training data, then of all that evaluators read.
+      parts: model, step and what they need.
+      total_steps, steps_per_epoch: of the run.
+      to_steps: turns durations into steps.
+      init_source: the checkpoint that it starts from, if it starts from one.
+    """
+
+    config: Config
+    settled: list[Settled]
+    data: TrainData
+    source: Source
     evaluators: dict[str, Any]
     specs: list[DatasetSpec]
     parts: Parts
     total_steps: int
     steps_per_epoch: float
     to_steps: Callable[[int | str], int]
-    init_source: Any = None
+    init_source: Checkpoint | None = None
 
     @property
     def batch_size(self) -> int:
@@ -44,37 +70,128 @@ class Job:
         return describe_transform(make_transform(recipe, self.config.data.resolution))
 
 
+class MissingData(UserError):  # noqa: N818  (a sweep continues without it)
+    """Data that a config names cannot be opened."""
+
+
 def prepare(
-    config: ml_collections.ConfigDict,
+    draft: Draft,
     overrides: list[tuple[str, str]] | None = None,
-    resumed: dict[str, Any] | None = None,
+    resumed: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Checks everything that can be checked before a run starts; `resumed` is the config of the run that goes on.
+    """Checks everything that can be checked before a run starts.
+
+    Args:
+      draft: the config as its file wrote it; not changed.
+      overrides: (`a.b`, text) from `--config.a.b=text`.
+      resumed: the saved config of the run that resumes. Its model section is taken, and the checkpoint that it began from
+        not opened again.
 
     Raises:
-      UserError: mistakes in the config, missing data, sizes that do not divide.
+      MissingData: what is missing, all of it, with the commands that supply it.
+      UserError: mistakes in the config, sizes that do not divide.
     """
-    resolve(config, overrides)
-    init_source = follow_init(config, overrides, resumed)
-    data, source, evaluators, specs = open_data(config)
+    config = resolve(draft, SCHEMA, overrides or ())
+    by_hand = frozenset(path for path, _ in overrides or ())
+    same_init = resumed is not None and resumed.get("init", {}).get("path") == config.init.path
+    checkpoint = None if same_init else open_init(config, by_hand)
+    missing: list[str] = []
+    train = _try_to_open(configs.build(TrainData, config.data).open, missing)
+    config, decisions = settle(
+        config,
+        Facts(
+            jax.default_backend(),
+            num_classes=train.spec.num_classes if train else 0,
+            data=train.spec.name if train else "",
+            checkpoint=checkpoint,
+            resumed=resumed["model"] if resumed and same_init else None,
+        ),
+        by_hand,
+    )
+    evaluators = {name: configs.build(EVALUATORS[s.name], s) for name, s in config.evals.items()}
+    specs = [spec for evaluator in evaluators.values() for spec in _try_to_open(evaluator.open, missing) or ()]
+    if missing:
+        raise MissingData("\n".join(missing))
+    specs = [train.spec, *specs]
+    _check_classes(config, specs[0], evaluators)
     steps_per_epoch = specs[0].num_examples / config.data.batch_size
     total_steps = configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")
     if total_steps < 1:
         raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
     parts = build_parts(config, total_steps, to_steps)
+    _check_evaluators(config, parts)
+    if config.init.path and config.init.head == "keep":
+        keep_head(config, checkpoint, specs[0])
+    data = configs.build(TrainData, config.data)
+    return Job(
+        config, decisions, data, train, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps, checkpoint
+    )
+
+
+def stand_in(
+    draft: Draft, overrides: list[tuple[str, str]], *, num_classes: int, total_steps: int = 10_000
+) -> tuple[Config, Parts]:
+    """As `prepare`, without any data: the parts of a run, for a plan or a benchmark of it.
+
+    Args:
+      draft, overrides: as of `prepare`.
+      num_classes: of the data, where the config leaves them to it.
+      total_steps: of the run, 100 to the epoch; only the learning rate depends on them.
+    """
+    config = resolve(draft, SCHEMA, overrides)
+    by_hand = frozenset(path for path, _ in overrides)
+    config, _ = settle(
+        config, Facts(jax.default_backend(), num_classes, checkpoint=open_init(config, by_hand)), by_hand
+    )
+    to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
+    return config, build_parts(config, total_steps, to_steps)
+
+
+def _try_to_open(open_data: Callable[[], Any], missing: list[str]) -> Any:
+    """What `open_data` returns; or None, and its message is added to `missing`."""
+    try:
+        return open_data()
+    except UserError as error:
+        missing += [str(error)] if str(error) not in missing else []
+        return None
+
+
+def _check_classes(config: Config, spec: DatasetSpec, evaluators: dict[str, Any]) -> None:
+    """Refuses a model without a score for each of the data's classes."""
+    if config.model.num_classes < spec.num_classes:
+        raise UserError(
+            f"config.model.num_classes is {config.model.num_classes}, but {spec.name} has {spec.num_classes} "
+            f"classes; leave it out to take the data's"
+        )
+    for name, evaluator in evaluators.items():
+        if isinstance(evaluator, Classification | Scorecard):
+            try:
+                evaluator.check_head(config.model.num_classes)
+            except UserError as error:
+                raise UserError(f"config.evals.{name}: {error}") from error
+
+
+def _check_evaluators(config: Config, parts: Parts) -> None:
+    """Refuses evaluators whose batches do not divide, and a best metric that none of them measures."""
     for name, section in config.evals.items():
         partition.check_batch_size(section.batch_size, parts.mesh, path=f"evals.{name}.batch_size")
     best = config.checkpoint.best_metric
     known = tuple(f"{kind}/{name}/" for name in config.evals for kind in ("eval", "eval_average"))
     if best and not best.startswith(known):
         raise UserError(f"checkpoint.best_metric is {best!r}; expected METRIC after one of {', '.join(known)}")
-    if config.init.path and config.init.head == "keep":
-        keep_head(config, init_source, specs[0])
-    return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps, init_source)
 
 
 def saved_config(folder: epath.Path) -> dict[str, Any] | None:
-    """The config of the run that goes on. Keys that it could not know have their defaults: what was done without them."""
+    """The config of the run that resumes; keys added by newer versions have their defaults, as the older version behaved."""
     saved = record.saved_config(folder)
     return saved if saved is None or set(saved) != set(configs.SECTIONS) else complete_saved(saved)
+
+
+def complete_saved(saved: dict[str, Any]) -> dict[str, Any]:
+    """A config that an older version saved, with the defaults of keys that it did not have."""
+    try:
+        config = resolve(saved, SCHEMA)
+    except UserError:  # a mistake is a difference to the config of today, and reported as that
+        return configs.to_dict(Draft(saved))
+    return configs.to_dict(settle(config, Facts(jax.default_backend()))[0])

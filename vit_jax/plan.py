@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import ml_collections
-
 from vit_jax import partition
 from vit_jax.assemble import Parts, grid_of
+from vit_jax.config import Config
 from vit_jax.models.build import count_params
+from vit_jax.settle import Settled
 from vit_jax.types import DatasetSpec, counted
+
+MOST = 4  # decisions shown of those with one reason
 
 
 def describe_plan(
-    config: ml_collections.ConfigDict,
+    config: Config,
     parts: Parts,
     specs: list[DatasetSpec],
     total_steps: int,
     steps_per_epoch: float,
     flops: int,
     start_step: int,
+    settled: list[Settled],
 ) -> str:
-    """What a run will do, for a person to check before the hours go by; `flops` are those of one training example."""
+    """Describes what a run will do, for a person to check before it starts; `flops` are those of one training example."""
     accumulation, mesh, model = parts.settings.accumulation, parts.mesh, config.model
     (h, w), (gh, gw) = config.data.resolution, grid_of(config)
     batch_size = config.data.batch_size
@@ -36,6 +39,7 @@ def describe_plan(
         ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
         *((s.name, f"{s.split}: {_examples(s)}, {counted(s.num_classes, 'class')}{_class_counts(s)}") for s in specs),
     ]
+    rows += [("settled", text) for text in _decisions(settled)]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
     lines += dict.fromkeys(f"  note: {note}" for spec in specs for note in spec.notes)
     if gh * gw < 16 and model.name != "resnet":
@@ -43,6 +47,15 @@ def describe_plan(
     if model.name == "vit" and model.width // model.num_heads < 32:
         lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
     return "\n".join(lines)
+
+
+def _decisions(settled: list[Settled]) -> list[str]:
+    """A line for each reason: `model.dtype float32, model.scan True: suits the device, a CPU`."""
+    by_reason: dict[str, list[str]] = {}
+    for decision in settled:
+        by_reason.setdefault(decision.why, []).append(f"{decision.key} {decision.value}")
+    few = {why: keys[:MOST] + [f"{len(keys) - MOST} more"] * (len(keys) > MOST) for why, keys in by_reason.items()}
+    return [f"{', '.join(keys)}: {why}" for why, keys in few.items()]
 
 
 def _examples(spec: DatasetSpec) -> str:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ml_collections
 from clu import parameter_overview
 from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import metrics, peers, record
 from vit_jax.assemble import grid_of
+from vit_jax.config import Draft
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.initial import initial_params
 from vit_jax.job import Job, prepare, saved_config
@@ -54,7 +54,7 @@ class RunResult:
 
 
 def run(
-    config: ml_collections.ConfigDict,
+    config: Draft,
     workdir: str | Path,
     *,
     overrides: list[tuple[str, str]] | None = None,
@@ -83,7 +83,7 @@ def run(
 
 
 def _run(
-    config: ml_collections.ConfigDict,
+    config: Draft,
     folder: epath.Path,
     overrides: list[tuple[str, str]] | None,
     primary: bool,
@@ -92,7 +92,7 @@ def _run(
     """As `run`, in a folder that is this run's alone."""
     began = time.perf_counter()
     job = prepare(config, overrides, old := saved_config(folder))
-    record.check_workdir(folder, configs.to_dict(config), old)
+    record.check_workdir(folder, configs.to_dict(job.config), old)
     if jax.process_count() > 1:
         from vit_jax.agreement import facts
 
@@ -180,7 +180,9 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
         if jax.process_index() == 0:
             (folder / "init_report.txt").write_text(format_report(ready.fates, every_leaf=True) + "\n")
     writers.notice(
-        describe_plan(config, parts, job.specs, job.total_steps, job.steps_per_epoch, ready.flops, start_step)
+        describe_plan(
+            config, parts, job.specs, job.total_steps, job.steps_per_epoch, ready.flops, start_step, job.settled
+        )
     )
     loader = job.data.batches(
         job.source,

@@ -13,11 +13,11 @@ import pytest
 
 from vit_jax import config as configs
 from vit_jax import partition
-from vit_jax.assemble import open_data, resolve
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.stream.reader import BatchReader
 from vit_jax.evals import scorecard
 from vit_jax.evals.scorecard import Scorecard
+from vit_jax.job import prepare
 from vit_jax.types import DatasetSpec, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,16 +181,13 @@ def test_a_run_refuses_data_of_other_classes_before_it_starts(folder, tmp_path):
     config = configs.load(f"{ROOT / 'configs' / 'pretrain.py'}:variant=Nano/4,dataset=digits")
     config.data.data_dir = str(tmp_path / "tfds")
     config.evals.card = {"name": "scorecard", "dataset": path, "split": "test"}
-    resolve(config)
     with pytest.raises(UserError, match=r"config.evals.card: .* has 7 classes and the model scores 10"):
-        open_data(config)
-    with config.unlocked():
-        del config.evals["card"]
-        config.evals.test.update({"dataset": "digits"})
-        config.data.dataset = path
-        config.model.num_classes = 0
+        prepare(config)
+    del config.evals["card"]
+    config.evals.test.update({"dataset": "digits"})
+    config.data.dataset = path
     with pytest.raises(UserError, match=r"config.evals.test: digits has 10 classes and the model scores 7"):
-        open_data(config)
+        prepare(config)
 
 
 def test_a_batch_that_goes_missing_is_an_error_and_not_a_score(folder, kernel, forward, monkeypatch):

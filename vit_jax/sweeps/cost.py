@@ -30,8 +30,8 @@ def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
     Raises:
       UserError: a mistake in the configs or overrides, or a checkpoint that cannot be read: nothing would run.
     """
-    from vit_jax.assemble import MissingData
     from vit_jax.convert.load import fingerprint
+    from vit_jax.job import MissingData
 
     missing, checked = {}, dict[str, Any]()
     for task in grid.sweep.tasks:
@@ -47,18 +47,18 @@ def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
 def _check_run(run: Run, checked: dict[str, Any]) -> None:
     from vit_jax.job import prepare
 
-    config = configs.load(run.config)
-    # The same checkpoint for every task: read once, and its model taken from the config that it then completed.
-    known = checked.get(config.init.path) if config.init.head != "keep" else None
-    prepare(config, list(run.overrides), known)
+    draft = configs.load(run.config)
+    # The same checkpoint for every task: read once, and its model taken from the first config that it settled.
+    known = checked.get(draft.init.get("path", "")) if draft.init.get("head") != "keep" else None
+    config = prepare(draft, list(run.overrides), known).config
     evaluator_of(run, config.evals)
     checked[config.init.path] = configs.to_dict(config)
 
 
 def _check_probe(run: Run, checked: dict[str, Any]) -> None:
-    from vit_jax.assemble import MissingData
     from vit_jax.convert.load import load
     from vit_jax.data.open import open_source
+    from vit_jax.job import MissingData
 
     config = probe_config(run)
     if config.init not in checked:
@@ -82,8 +82,7 @@ def cost_of(run: Run, traced: dict[str, int]) -> Cost:
         return _cost_of_probe(run)
     from vit_jax.job import prepare
 
-    config: Any = configs.load(run.config)
-    job = prepare(config, list(run.overrides))
+    job = prepare(configs.load(run.config), list(run.overrides))
     batch, resolution = job.batch_size, job.config.data.resolution
     key = json.dumps([job.config.model.to_dict(), batch, resolution])
     if key not in traced:

@@ -20,10 +20,12 @@ import ml_collections
 
 from vit_jax import config as configs
 from vit_jax.record import may_change
+from vit_jax.resolve import override
 from vit_jax.sweeps.results import Phase, Result, Sweep, SweepTask, hash_of, run_folder
 from vit_jax.types import UserError, nearest
 
 Kind = Literal["train", "fewshot"]
+OLDER_NONE = {"dtype": "auto", "scan": "auto", "num_classes": 0}
 
 
 class TaskConfigs(NamedTuple):
@@ -220,7 +222,13 @@ def identity_of(run: Run) -> str:
 
 @functools.cache
 def _described(kind: Kind, config: str) -> dict[str, Any]:
-    return configs.to_dict(_load_probe(config) if kind == "fewshot" else configs.load(config))
+    if kind == "fewshot":
+        return configs.to_dict(_load_probe(config))
+    described = configs.to_dict(configs.load(config))
+    model = described["model"]
+    # As config files spelt "the run settles it" when older sweeps were made, which resume.
+    model |= {key: old for key, old in OLDER_NONE.items() if key in model and model[key] is None}
+    return described
 
 
 def _load_probe(spec: str) -> ml_collections.ConfigDict:
@@ -235,5 +243,6 @@ def probe_config(run: Run) -> ml_collections.ConfigDict:
       UserError: an override of a key it does not have.
     """
     config = _load_probe(run.config)
-    configs.override(config, run.overrides)
+    if errors := override(config, run.overrides):
+        raise UserError("\n".join(errors))
     return config

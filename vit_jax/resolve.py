@@ -1,0 +1,207 @@
+"""From a config as its file wrote it to one that is complete and checked: the signature of the function that reads a section is
+the section's schema.
+
+So a key that nothing reads, a misspelt key or a value of the wrong type is an error that names the nearest right one, and a new
+option is a new parameter and nothing else. Defaults are written in, so no value that a run used is left unsaid.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from vit_jax.config import Config, Draft, hints
+from vit_jax.types import Duration, UserError, nearest
+from vit_jax.values import DURATION, conforms, describe_hint, hint_of, normalise, parse_value
+
+
+class Section(NamedTuple):
+    """The schema of a section.
+
+    Args:
+      reader: the function or class whose keyword arguments the section is; or a table of those, from which its `name` chooses.
+      injected: parameters that the program supplies, which a config must not set.
+      many: it is a section of sections, by names of the user's own.
+      left_open: {key: older spellings of None}: keys that are None until the run settles them.
+    """
+
+    reader: Callable | Mapping[str, Callable]
+    injected: tuple[str, ...] = ()
+    many: bool = False
+    left_open: Mapping[str, tuple[Any, ...]] = {}
+
+    def chosen(self, section: Mapping[str, Any]) -> Callable | None:
+        """The function that reads a section; None if its `name` is in no table."""
+        if not isinstance(self.reader, Mapping):
+            return self.reader
+        name = section.get("name")
+        return self.reader.get(name) if isinstance(name, str) else None
+
+    def complete(self, section: Draft, path: str) -> list[str]:
+        """`complete` with the function that the section chooses."""
+        fn = self.chosen(section)
+        if fn is None:
+            known = self.reader if isinstance(self.reader, Mapping) else {}
+            return [f"config.{path}.name is {section.get('name')!r}; {nearest(str(section.get('name')), known)}"]
+        return complete(section, fn, path, self.injected, self.left_open)
+
+
+Schema = Mapping[str, Section]
+
+
+def resolve(draft: Mapping[str, Any], schema: Schema, overrides: Iterable[tuple[str, str]] = ()) -> Config:
+    """Applies overrides to a config, fills in defaults and checks everything, in one pass.
+
+    Args:
+      draft: as `load` returns it; not changed.
+      schema: of its sections.
+      overrides: (`a.b`, text) from `--config.a.b=text`, read as the function takes them that the section then chooses.
+
+    Returns:
+      The config with every key in it; None for those that the run settles.
+
+    Raises:
+      UserError: every mistake found, one per line.
+    """
+    config = Draft(draft.to_dict() if isinstance(draft, Draft) else draft)
+    # Names first: `--config.objective.name=mine --config.objective.weights=1,2` in any order.
+    errors = override(config, sorted(overrides, key=lambda pair: not pair[0].endswith(".name")), schema)
+    for path, section, part in _parts(config, schema):
+        errors += section.complete(part, path)
+    if not isinstance(config.seed, int) or config.seed < 0:
+        errors.append(f"config.seed is {config.seed!r}; expected int, 0 or more")
+    if errors:
+        raise UserError("\n".join(dict.fromkeys(errors)))
+    return Config(config)
+
+
+def _parts(config: Draft, schema: Schema) -> list[tuple[str, Section, Draft]]:
+    """(path, schema, section) of every section that one function reads."""
+    parts = []
+    for name, section in schema.items():
+        if section.many:
+            parts += [(f"{name}.{key}", section, part) for key, part in config[name].items()]
+        else:
+            parts.append((name, section, config[name]))
+    return parts
+
+
+def complete(
+    section: Draft,
+    fn: Callable,
+    path: str,
+    injected: Iterable[str] = (),
+    left_open: Mapping[str, tuple[Any, ...]] = types.MappingProxyType({}),
+) -> list[str]:
+    """Checks a section against a signature and writes the signature's defaults into it.
+
+    Args:
+      section: changed in place: defaults filled in, lists made tuples, 224 made (224, 224) where a pair belongs.
+      fn: the function or class whose keyword arguments the section is; `name`, if in the section, chose it from a table.
+      path: how to name the section in messages.
+      injected, left_open: see `Section`.
+
+    Returns:
+      One message per mistake; empty if there is none.
+    """
+    schema, errors = hints(fn, injected), []
+    for key in list(section):
+        if key == "name" and key not in schema:
+            continue
+        if key not in schema:
+            errors.append(f"config.{path}.{key} is read by nothing; {nearest(key, schema)}")
+            continue
+        hint = schema[key][0]
+        value = normalise(section[key], hint)
+        if key in left_open and (value is None or value in left_open[key]):
+            _assign(section, key, None)
+        elif not conforms(value, hint):
+            errors.append(f"config.{path}.{key} is {section[key]!r}; expected {describe_hint(hint)}")
+        else:
+            _assign(section, key, value)
+    for key, (hint, default) in schema.items():
+        if key in section:
+            continue
+        if key in left_open and (default is inspect.Parameter.empty or default in left_open[key]):
+            _assign(section, key, None)
+        elif default is inspect.Parameter.empty:
+            errors.append(f"config.{path}.{key} is missing; expected {describe_hint(hint)}")
+        else:
+            _assign(section, key, default)
+    return errors
+
+
+def override(config: Draft, assignments: Iterable[tuple[str, str]], schema: Schema | None = None) -> list[str]:
+    """Applies `--config.a.b=value` overrides, in order.
+
+    Args:
+      config: changed in place.
+      assignments: (`a.b`, text). For `init`, text is its `path`.
+      schema: of the sections: text is read as the type of the parameter. Without one, as the type of the value it replaces.
+
+    Returns:
+      One message per mistake: unknown keys, values of the wrong type.
+    """
+    errors = []
+    for path, text in assignments:
+        *parents, key = path.split(".")
+        section: Any = config
+        for i, parent in enumerate(parents):
+            if not isinstance(section, Draft) or parent not in section:
+                errors.append(f"config.{'.'.join(parents[: i + 1])} does not exist; {_near_key(section, parent)}")
+                break
+            section = section[parent]
+        else:
+            try:
+                if not isinstance(section, Draft):
+                    raise UserError(f"config.{path} does not exist; its parent is not a section")
+                _set_text(section, parents, key, text, schema)
+            except UserError as error:
+                errors.append(str(error))
+    return errors
+
+
+def _set_text(section: Draft, parents: list[str], key: str, text: str, schema: Schema | None) -> None:
+    """Sets one key from text.
+
+    Raises:
+      UserError: the section has no such key, or the text is of another type.
+    """
+    path = ".".join([*parents, key])
+    described = (schema or {}).get(parents[0]) if parents else None
+    if described is not None and described.many == (len(parents) == 2) and (reader := described.chosen(section)):
+        known = hints(reader, described.injected)
+        named: dict[str, tuple[Any, Any]] = {"name": (str, None)} if isinstance(described.reader, Mapping) else {}
+    else:
+        known, named = {}, {name: (hint_of(old), None) for name, old in section.items()}
+    value = section.get(key)
+    if isinstance(value, Draft) and ("path" in value or (parents, key) == ([], "init")):
+        _assign(value, "path", text)
+    elif isinstance(value, Draft):
+        raise UserError(f"config.{path} is a section; set one of its keys: {', '.join(value)}")
+    elif key not in known and key not in named:
+        raise UserError(f"config.{path} does not exist; {nearest(key, {**known, **named})}")
+    elif described is not None and text in ("None", "auto") and key in described.left_open:
+        _assign(section, key, None)
+    else:
+        hint, default = (known | named)[key]
+        if hint == Duration and isinstance(section.get(key, default), str) and DURATION.fullmatch(text):
+            hint = str  # "500" in place of "5%": as older versions saved it, or their runs would differ from today's
+        _assign(section, key, parse_value(text, hint, f"config.{path}"))
+    if key == "name" and described is not None and (reader := described.chosen(section)):
+        mine = hints(reader, described.injected)
+        for other in [other for other in section if other in known and other not in mine]:
+            del section[other]  # of the function that was chosen before
+
+
+def _assign(section: Draft, key: str, value: Any) -> None:
+    with section.unlocked(), section.ignore_type():
+        if isinstance(section.get(key), list):
+            del section[key]  # or ConfigDict makes a list of the tuple that replaces it
+        section[key] = value
+
+
+def _near_key(section: Any, key: str) -> str:
+    return nearest(key, section) if isinstance(section, Draft) else "its parent is not a section"

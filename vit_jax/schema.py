@@ -1,0 +1,28 @@
+"""Which function reads each section of a run's config: its signature is the section's schema."""
+
+from __future__ import annotations
+
+from vit_jax.data.build import TrainData
+from vit_jax.evals.build import EVALUATORS
+from vit_jax.initial import Init
+from vit_jax.models.build import MODELS
+from vit_jax.resolve import Schema, Section
+from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.loop import TrainSettings
+from vit_jax.train.objectives import OBJECTIVES
+from vit_jax.train.optim import make_optimizer
+
+# Keys that are None in a config until `settle` decides, and how older configs spelt that.
+MODEL_OPEN = {"dtype": ("auto",), "scan": ("auto",), "num_classes": (0,)}
+EVALS_OPEN = {"dataset": ("",), "data_dir": ("",), "exif": ("",), "resolution": ((0, 0),), "likelihood": ("",)}
+
+SCHEMA: Schema = {
+    "model": Section(MODELS, left_open=MODEL_OPEN),
+    "data": Section(TrainData),
+    "objective": Section(OBJECTIVES),
+    "optim": Section(make_optimizer, injected=("total_steps",)),
+    "train": Section(TrainSettings),
+    "evals": Section(EVALUATORS, many=True, left_open=EVALS_OPEN),
+    "checkpoint": Section(Checkpointer, injected=("directory",)),
+    "init": Section(Init, left_open={"grid": ((0, 0),)}),
+}

@@ -1,0 +1,171 @@
+"""What a config leaves open, decided by devices, data and checkpoint: `settle` is a pure function that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from vit_jax import config as configs
+from vit_jax.config import Config
+from vit_jax.convert.checkpoint import Checkpoint
+from vit_jax.convert.claims import SIZES
+from vit_jax.convert.open import without_positions
+from vit_jax.initial import ALWAYS, HEAD_KEYS, TRAINING_KEYS, Init
+from vit_jax.models.build import MODELS
+from vit_jax.models.variants import describe_sizes
+from vit_jax.schema import SCHEMA
+from vit_jax.types import UserError
+
+# Keys that evaluators take from the data section where they leave them open.
+INHERITED = ("dataset", "data_dir", "exif", "resolution")
+# Keys of the model that a device decides. Where it did, a run that moves to another device decides them anew.
+OF_DEVICES = ("dtype", "scan")
+
+
+class Settled(NamedTuple):
+    """A decision: `model.dtype`, what it was settled to, and why."""
+
+    key: str
+    value: Any
+    why: str
+
+
+class Facts(NamedTuple):
+    """What decides the keys that a config leaves open.
+
+    Args:
+      backend: `cpu`, `gpu` or `tpu`.
+      num_classes: of the training data; 0 where it cannot be opened.
+      data: its name, for reasons.
+      checkpoint: that `init` names, as it was opened; None without one, and for a run that resumes.
+      resumed: the model section of the run that resumes, which follows the checkpoint that it began from.
+    """
+
+    backend: str
+    num_classes: int = 0
+    data: str = "the data"
+    checkpoint: Checkpoint | None = None
+    resumed: Mapping[str, Any] | None = None
+
+
+def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) -> tuple[Config, list[Settled]]:
+    """Decides everything that a resolved config leaves open.
+
+    Args:
+      config: resolved.
+      facts: what is known of devices, data and checkpoint.
+      by_hand: keys that the user set on the command line, `model.num_heads`; they stay.
+
+    Returns:
+      The config, without None but where `facts` do not tell; and the decisions of the model and data sections, in order.
+
+    Raises:
+      UserError: the checkpoint's model contradicts the config.
+    """
+    draft = config.to_dict()
+    model, decisions = draft["model"], list[Settled]()
+
+    def decide(section: str, key: str, value: Any, why: str) -> None:
+        if draft[section].get(key) != value:
+            draft[section][key] = value
+            decisions.append(Settled(f"{section}.{key}", value, why))
+
+    for key, choice in (
+        ("dtype", "float32" if facts.backend == "cpu" else "bfloat16"),  # a CPU has no fast bfloat16
+        ("scan", facts.backend == "cpu"),  # scanned layers compile in half the time, which a slow device's runs notice
+    ):
+        if key in model and model[key] is None:
+            decide("model", key, choice, f"suits the device, a {facts.backend.upper()}")
+    if config.init.path:
+        _follow_checkpoint(draft, facts, by_hand, decide)
+    if draft["model"]["num_classes"] is None and facts.num_classes:
+        decide("model", "num_classes", facts.num_classes, f"{facts.data} has as many")
+    for section in draft["evals"].values():
+        for key in INHERITED:
+            if key in section and section[key] is None:
+                section[key] = draft["data"][key]
+        if "likelihood" in section and section["likelihood"] is None:
+            section["likelihood"] = "sigmoid" if config.objective.name == "sigmoid" else "softmax"
+    return Config(draft), decisions
+
+
+def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[str], decide: Any) -> None:
+    """Writes what the checkpoint of `init` says of its model into the model section.
+
+    Raises:
+      UserError: it contradicts the config, or its patches do not divide a resolution set by hand.
+    """
+    init = configs.build(Init, draft["init"])
+    whole = init.architecture == "source"
+    if facts.checkpoint is not None:
+        found = facts.checkpoint.settings
+        _check_model(draft["model"], init, facts.checkpoint, by_hand)
+    elif facts.resumed is not None:
+        found = {key: tuple(x) if isinstance(x, list) else x for key, x in facts.resumed.items()}
+    else:
+        return
+    skip = TRAINING_KEYS | (HEAD_KEYS if init.head == "zeros" else set())
+    adopted = {
+        key: x
+        for key, x in found.items()
+        if key not in skip and f"model.{key}" not in by_hand and (whole or key in ALWAYS)
+    }
+    why = f"as {init.path} was trained"
+    if whole:
+        known = {"name", *configs.hints(MODELS[str(found["name"])])}
+        draft["model"] = {key: value for key, value in draft["model"].items() if key in known}
+    for key, value in adopted.items():
+        if whole or key in draft["model"]:
+            decide("model", key, value, why)
+    if whole:
+        _suit_resolution(draft, init, facts.checkpoint, by_hand, decide)
+    completed = configs.Draft(draft["model"])
+    if errors := SCHEMA["model"].complete(completed, "model"):
+        raise UserError("\n".join(errors))
+    draft["model"] = completed.to_dict()
+
+
+def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, by_hand: frozenset[str]) -> None:
+    """Refuses a checkpoint whose model is not the config's, and one whose positions the config has to decide and does not.
+
+    Raises:
+      UserError: names both models and the key to leave out, or the key to set.
+    """
+    whole = init.architecture == "source"
+    found = ({"stem": "none"} if checkpoint.settings["name"] == "vit" else {}) | checkpoint.settings
+    spelt = {key: x for key, x in model.items() if not whole or f"model.{key}" in by_hand}
+    other = [key for key in SIZES if key in spelt and key in found and spelt[key] != found[key]]
+    if differing := [key for key in other if key not in HEAD_KEYS]:
+        leave = "`variant` out of --config"
+        if whole:
+            leave = " and ".join(f"--config.model.{key}" for key in differing) + " out"
+        raise UserError(
+            f"config.model is {describe_sizes(found | spelt)}, and the model of {init.path} is "
+            f"{describe_sizes(found)}; leave {leave}, and the model is the checkpoint's"
+        )
+    decided = "model.positions" in by_hand or (not whole and model.get("positions") in ("none", "sincos_2d"))
+    if "positions" in checkpoint.undecided and not decided:
+        raise UserError(f"{without_positions(init.path)}; set --config.model.positions to one of them")
+
+
+def _suit_resolution(
+    draft: dict[str, Any], init: Init, checkpoint: Checkpoint | None, by_hand: frozenset[str], decide: Any
+) -> None:
+    """Makes the images' size one that the adopted model takes: a multiple of its patch, or a Mixer's only one."""
+    old, model = tuple(draft["data"]["resolution"]), draft["model"]
+    if "patch_size" not in model or model.get("stem", "none") != "none":
+        return
+    patch = tuple(model["patch_size"])
+    if model["name"] == "mixer" and checkpoint is not None and checkpoint.grid:
+        new = checkpoint.grid[0] * patch[0], checkpoint.grid[1] * patch[1]
+    else:
+        new = tuple(max(side // p, 1) * p for side, p in zip(old, patch, strict=True))
+    if new != old and "data.resolution" in by_hand:
+        raise UserError(
+            f"config.data.resolution is {old[0]}x{old[1]}, and the model of {init.path} with patches of "
+            f"{patch[0]}x{patch[1]} takes {new[0]}x{new[1]}; set that, or leave it out"
+        )
+    decide("data", "resolution", new, f"patches of {patch[0]}x{patch[1]} divide it")
+    for section in draft["evals"].values():
+        if tuple(section.get("resolution") or ()) == old:
+            section["resolution"] = new
