@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 # A length of training: an int counts optimizer steps; text gives a unit, "90 epochs", "500 steps" or "5%" of the run.
@@ -57,6 +57,8 @@ class Outputs(NamedTuple):
       layers: (b, n, d) after each block, where `capture` asked for it; else None.
       attention: (b, heads, n, n) weights of each block, query before key, where `capture` asked for it; else None. Both
         count registers among the n; of an axial block, attention is that of the rows, (b gh, heads, gw, gw).
+      extra: {name: array or tree of arrays} of a task's own, such as the mask and the patch logits of masked patch prediction;
+        an objective names those it reads. Give a dict of your own, and never write into the shared default.
     """
 
     tokens: Any
@@ -65,6 +67,7 @@ class Outputs(NamedTuple):
     logits: Any
     layers: tuple[Any, ...] | None = None
     attention: tuple[Any, ...] | None = None
+    extra: Mapping[str, Any] = {}  # an empty dict is a pytree without leaves; a read-only proxy of one would be a leaf
 
 
 class TrainState(NamedTuple):

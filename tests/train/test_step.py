@@ -19,7 +19,7 @@ from vit_jax.types import Batch, Outputs
 PIXELS, CLASSES = 12, 3
 
 
-def linear(params, images, rng=None):
+def linear(params, images, *, train, rng):
     """Logits are a matrix product with the pixels."""
     x = build.normalize(images).reshape(images.shape[0], -1)
     return Outputs(None, None, None, x @ params["kernel"] + params["bias"][None])
@@ -158,7 +158,7 @@ def test_the_schedule_counts_optimizer_steps_whatever_the_accumulation():
 
 
 def test_the_dropout_key_is_folded_with_the_step_and_the_micro_batch():
-    def draw(params, images, rng):
+    def draw(params, images, *, train, rng):
         logits = jax.random.normal(rng, (images.shape[0], CLASSES)) + 0 * params["bias"][None]
         return Outputs(None, None, None, logits)
 

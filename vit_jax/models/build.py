@@ -34,14 +34,23 @@ def normalize(images: jax.Array) -> jax.Array:
 
 
 def make_forward(model: nn.Module) -> Forward:
-    """Binds a model to `forward(params, images, rng=None) -> Outputs` on stored (uint8) images.
+    """Binds a model to `forward(params, images, *, train=False, rng=None, capture=()) -> Outputs` on stored (uint8) images.
 
-    `rng` is the dropout key; without it the model runs in evaluation mode.
+    `train` says whether the model trains (dropout acts), `rng` is the key of all that the model draws, in training or not, and
+    `capture` names the inner values that `Outputs` shall carry; a model is asked to capture only where it is not empty.
     """
 
-    def forward(params: Any, images: jax.Array, rng: jax.Array | None = None) -> Outputs:
+    def forward(
+        params: Any,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        rng: jax.Array | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Outputs:
         rngs = None if rng is None else {"dropout": rng}
-        return model.apply({"params": params}, normalize(images), train=rng is not None, rngs=rngs)  # type: ignore[return-value]
+        asked: dict[str, Any] = {"capture": capture} if capture else {}
+        return model.apply({"params": params}, normalize(images), train=train, rngs=rngs, **asked)
 
     return forward
 

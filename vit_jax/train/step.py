@@ -32,7 +32,7 @@ def make_train_step(
     """Builds `train_step(state, batch) -> (state, metrics)`; the caller jits it (`jit_train_step`).
 
     Args:
-      forward: `forward(params, images, rng) -> Outputs`.
+      forward: `forward(params, images, train=True, rng=key) -> Outputs`.
       objective: losses per example from outputs and batch.
       optimizer, schedule: from `make_optimizer`.
       mesh: where it runs.
@@ -44,10 +44,10 @@ def make_train_step(
     def loss(params: Any, batch: Batch, rng: jax.Array, weight: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """This micro-batch's part of the global mean; summed over micro-batches it is the mean over the whole batch."""
         if mix is None:
-            values = objective(forward(params, batch.image, rng), batch)
+            values = objective(forward(params, batch.image, train=True, rng=rng), batch)
         else:
             mixed = mix(batch, jax.random.fold_in(rng, 1))
-            values = mixed_values(objective, forward(params, mixed.image, rng), batch, mixed.share)
+            values = mixed_values(objective, forward(params, mixed.image, train=True, rng=rng), batch, mixed.share)
         parts = {name: jnp.sum(value * batch.mask) / weight for name, value in values.items()}
         return parts["loss"], parts
 
