@@ -23,7 +23,7 @@ from vit_jax.train import step as steps
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import TrainSettings
 from vit_jax.train.mixing import make_mix
-from vit_jax.train.objectives import OBJECTIVES
+from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.train.optim import make_optimizer
 from vit_jax.types import Batch, DatasetSpec, TrainState, UserError
 
@@ -158,7 +158,7 @@ class Parts:
 
     model: Any
     forward: Callable[..., Any]
-    objective: Callable[..., Any]
+    objective: Objective
     optimizer: Any
     mesh: Any
     train_step: Any
@@ -195,6 +195,12 @@ def build_parts(config: ml_collections.ConfigDict, total_steps: int, to_steps: C
     model = build_model(config)
     forward = models.make_forward(model)
     objective = configs.build(OBJECTIVES[config.objective.name], config.objective)
+    mix = make_mix(settings.mixup, settings.cutmix)
+    if mix and not objective.linear:
+        raise UserError(
+            f"train.mixup and train.cutmix mix targets, and the loss of config.objective.name={config.objective.name} is not "
+            "linear in its target; set both to 0"
+        )
     optimizer, schedule = configs.build(make_optimizer, config.optim, to_steps, total_steps=total_steps)
     train_step = steps.make_train_step(
         forward=forward,
@@ -204,10 +210,11 @@ def build_parts(config: ml_collections.ConfigDict, total_steps: int, to_steps: C
         mesh=mesh,
         accumulation=settings.accumulation,
         average_decay=settings.average_decay,
-        mix=make_mix(settings.mixup, settings.cutmix),
+        mix=mix,
     )
     rng = jax.random.fold_in(jax.random.key(config.seed), 1)
-    shapes = models.abstract_params(model, config.data.resolution)
+    outputs, shapes = models.abstract_model(model, config.data.resolution)
+    objective.check_reads(outputs, objective=config.objective.name, model=config.model.name)
     abstract = steps.abstract_state(shapes, optimizer, rng, mesh, average=bool(settings.average_decay))
     return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng)
 

@@ -11,7 +11,7 @@ from vit_jax import partition
 from vit_jax.data.open import open_source
 from vit_jax.evals import base, classification
 from vit_jax.evals.classification import Classification
-from vit_jax.train.objectives import sigmoid_cross_entropy, softmax_cross_entropy
+from vit_jax.train.objectives import Objective, sigmoid_cross_entropy, softmax_cross_entropy
 from vit_jax.types import DatasetSpec, UserError
 
 
@@ -67,11 +67,11 @@ def test_of_five_classes_or_fewer_there_is_no_top_five(folder, kernel, forward):
 def test_padding_whose_loss_is_not_finite_does_not_count(folder, kernel, forward):
     path = folder[0]
 
-    def objective(outputs, batch):
+    def values(outputs, batch):
         blank = (batch.image == 0).all(axis=(1, 2, 3))
         return {"loss": jnp.where(blank, jnp.nan, 2.0)}
 
-    assert evaluate(path, kernel, forward, objective=objective)["loss"] == 2.0
+    assert evaluate(path, kernel, forward, objective=Objective(values))["loss"] == 2.0
 
 
 def corrupt(path, label, index):

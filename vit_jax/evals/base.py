@@ -14,6 +14,7 @@ from vit_jax import partition
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import eval_batches
+from vit_jax.train.objectives import Objective
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
 
 # Whether photographs are turned as EXIF says: "" as the data section says, which is where it is explained.
@@ -28,9 +29,7 @@ class Evaluator(Protocol):
     def open(self) -> list[DatasetSpec]:
         """Opens every split it will read; raises UserError now rather than at step 40,000."""
 
-    def __call__(
-        self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
-    ) -> dict[str, float]:
+    def __call__(self, params: Any, forward: Callable[..., Any], objective: Objective, mesh: Mesh) -> dict[str, float]:
         """Returns {metric: value}, fractions in [0, 1] for accuracies."""
 
 

@@ -18,6 +18,7 @@ from vit_jax.data.source import Source
 from vit_jax.evals.base import Exif, has_top5, read_split
 from vit_jax.evals.scoring import keep_competing
 from vit_jax.metrics import Mean
+from vit_jax.train.objectives import Objective
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError
 
 
@@ -78,9 +79,7 @@ class Classification:
                 "training set's classes"
             )
 
-    def __call__(
-        self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
-    ) -> dict[str, float]:
+    def __call__(self, params: Any, forward: Callable[..., Any], objective: Objective, mesh: Mesh) -> dict[str, float]:
         """Returns top1 and, of more than five classes, top5 (fractions), loss (the training objective's) and num_examples."""
         assert self._source is not None, "open() comes first"
         competing = self._source.spec.competing
@@ -115,14 +114,14 @@ class Classification:
 
 
 def _score(
-    forward: Callable[..., Any], objective: Callable[..., Any], params: Any, batch: Batch, competing: tuple[int, ...]
+    forward: Callable[..., Any], objective: Objective, params: Any, batch: Batch, competing: tuple[int, ...]
 ) -> tuple[dict[str, jax.Array], Rows]:
     """Sums over the real rows of a batch, and all its rows."""
     outputs = forward(params, batch.image)
     logits = keep_competing(outputs.logits, competing)
     _, best = jax.lax.top_k(logits, min(5, len(competing) or logits.shape[-1]))  # b k
     hits = jnp.where(best == batch.target[:, None], batch.mask[:, None], 0.0)
-    loss = jnp.where(batch.mask > 0, objective(outputs, batch)["loss"], 0.0)
+    loss = jnp.where(batch.mask > 0, objective.values(outputs, batch)["loss"], 0.0)
     sums = {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss.sum(), "count": batch.mask.sum()}
     # A softmax of the best class alone: no probabilities of all classes are kept.
     confidence = jnp.exp(logits.max(axis=-1) - jax.nn.logsumexp(logits, axis=-1))

@@ -14,6 +14,7 @@ from vit_jax import partition
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
 from vit_jax.evals.base import Exif, read_split
+from vit_jax.train.objectives import Objective
 from vit_jax.types import DatasetSpec, Duration
 
 # The constant feature appended for the bias, and what keeps a constant feature's scale finite: big_vision's values.
@@ -58,9 +59,7 @@ class FewShot:
         ]
         return [source.spec for source in self._sources]
 
-    def __call__(
-        self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
-    ) -> dict[str, float]:
+    def __call__(self, params: Any, forward: Callable[..., Any], objective: Objective, mesh: Mesh) -> dict[str, float]:
         """Returns `{k}shot` (mean over seeds) and `{k}shot_seed{s}`, fractions in [0, 1]."""
         assert self._sources, "open() comes first"
         if self._features is None:

@@ -17,6 +17,7 @@ from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
 from vit_jax.evals.base import Exif, has_top5, read_split
 from vit_jax.evals.scoring import score_rows, summarize
+from vit_jax.train.objectives import Objective
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError, counted
 
 
@@ -72,9 +73,7 @@ class Scorecard:
                 "nothing; score a model that was trained on, or fine-tuned to, these classes (configs/finetune.py)"
             )
 
-    def __call__(
-        self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
-    ) -> dict[str, float]:
+    def __call__(self, params: Any, forward: Callable[..., Any], objective: Objective, mesh: Mesh) -> dict[str, float]:
         """Returns top1, top5 (of more than five classes), nll, ece, each with _low and _high, and num_examples; also
         num_unlabelled of label sets, and num_corrupt where images did not decode."""
         assert self._source is not None, "open() comes first"

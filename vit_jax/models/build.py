@@ -50,15 +50,21 @@ def make_forward(model: nn.Module) -> Forward:
     ) -> Outputs:
         rngs = None if rng is None else {"dropout": rng}
         asked: dict[str, Any] = {"capture": capture} if capture else {}
-        return model.apply({"params": params}, normalize(images), train=train, rngs=rngs, **asked)
+        return model.apply({"params": params}, normalize(images), train=train, rngs=rngs, **asked)  # type: ignore[return-value]
 
     return forward
 
 
 def abstract_params(model: nn.Module, resolution: tuple[int, int], channels: int = 3) -> Any:
     """Shapes and dtypes of the parameters, computing nothing. `resolution` is (h, w) in pixels."""
+    return abstract_model(model, resolution, channels)[1]
+
+
+def abstract_model(model: nn.Module, resolution: tuple[int, int], channels: int = 3) -> tuple[Outputs, Any]:
+    """Shapes and dtypes of the outputs for one image and of the parameters, in one trace of the model."""
     images = jax.ShapeDtypeStruct((1, *resolution, channels), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    outputs, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+    return outputs, variables["params"]
 
 
 def init_params(model: nn.Module, rng: jax.Array, resolution: tuple[int, int], channels: int = 3) -> Any:

@@ -238,7 +238,7 @@ class VisionTransformer(nn.Module):
         logits = None
         if self.num_classes:
             logits = heads.classifier(self.num_classes, self.head_bias)(pre_logits.astype(jnp.float32))
-        return Outputs(tokens=tokens, pooled=pooled, pre_logits=pre_logits, logits=logits, **captured)
+        return Outputs(tokens, pooled, pre_logits, logits, captured.get("layers"), captured.get("attention"))
 
     def _pool(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"] | Float[Array, "b n d"]:
         settings = self._settings()
