@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import ml_collections
@@ -26,6 +26,11 @@ from vit_jax.train.mixing import make_mix
 from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.train.optim import make_optimizer
 from vit_jax.types import Batch, DatasetSpec, TrainState, UserError
+
+if TYPE_CHECKING:  # the data room is imported by those who read data
+    from vit_jax.data.build import TrainData
+    from vit_jax.data.source import Source
+    from vit_jax.evals.base import Evaluator, Scorer
 
 
 def complete(config: ml_collections.ConfigDict) -> list[str]:
@@ -219,7 +224,7 @@ def build_parts(config: ml_collections.ConfigDict, total_steps: int, to_steps: C
     return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng)
 
 
-def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, Any], list[DatasetSpec]]:
+def open_data(config: ml_collections.ConfigDict) -> tuple[TrainData, Source, dict[str, Evaluator], list[DatasetSpec]]:
     """Opens every data set the config names, the evaluators' included, and fixes the number of classes.
 
     Returns:
@@ -231,23 +236,23 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, An
     """
     from vit_jax.data.build import TrainData
     from vit_jax.evals.build import EVALUATORS
-    from vit_jax.evals.classification import Classification
-    from vit_jax.evals.scorecard import Scorecard
 
     data = configs.build(TrainData, config.data)
     evaluators = {name: configs.build(EVALUATORS[s.name], s) for name, s in config.evals.items()}
-    errors, specs = [], []
-    source = None
-    for opened in (data, *evaluators.values()):
+    errors: dict[str, None] = {}
+    try:
+        source = data.open()
+    except UserError as error:
+        errors[str(error)] = None
+    specs = []
+    for evaluator in evaluators.values():
         try:
-            found = opened.open()
-            specs.extend(found if isinstance(found, list) else [found.spec])
-            source = source or found
+            specs += evaluator.open()
         except UserError as error:
-            if str(error) not in errors:
-                errors.append(str(error))
+            errors[str(error)] = None
     if errors:
         raise MissingData("\n".join(errors))
+    specs.insert(0, source.spec)
     if not config.model.num_classes:
         with config.unlocked():
             config.model.num_classes = specs[0].num_classes
@@ -256,13 +261,27 @@ def open_data(config: ml_collections.ConfigDict) -> tuple[Any, Any, dict[str, An
             f"config.model.num_classes is {config.model.num_classes}, but {specs[0].name} has {specs[0].num_classes} "
             f"classes; set it to 0 to take the data's"
         )
-    for name, evaluator in evaluators.items():
-        if isinstance(evaluator, Classification | Scorecard):
-            try:
-                evaluator.check_head(config.model.num_classes)
-            except UserError as error:
-                raise UserError(f"config.evals.{name}: {error}") from error
     return data, source, evaluators, specs
+
+
+def bind_evaluators(
+    config: ml_collections.ConfigDict, parts: Parts, evaluators: dict[str, Evaluator]
+) -> dict[str, Scorer]:
+    """Functions from parameters to scores, by the evaluator's name.
+
+    Raises:
+      UserError: an evaluator refuses the model; names its section.
+    """
+    from vit_jax.evals.base import Bound
+
+    scorers = {}
+    bound = Bound(parts.forward, parts.objective, parts.mesh, config.model.num_classes)
+    for name, evaluator in evaluators.items():
+        try:
+            scorers[name] = evaluator.bind(bound)
+        except UserError as error:
+            raise UserError(f"config.evals.{name}: {error}") from error
+    return scorers
 
 
 def grid_of(config: ml_collections.ConfigDict) -> tuple[int, int]:

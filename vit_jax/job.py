@@ -5,17 +5,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 from etils import epath
 
 from vit_jax import config as configs
-from vit_jax import partition, record
-from vit_jax.assemble import Parts, build_parts, complete_saved, follow_init, open_data, resolve
+from vit_jax import record
+from vit_jax.assemble import Parts, bind_evaluators, build_parts, complete_saved, follow_init, open_data, resolve
 from vit_jax.data.image.recipes import RecipeName, describe_transform, make_transform
 from vit_jax.initial import keep_head
 from vit_jax.types import DatasetSpec, UserError
+
+if TYPE_CHECKING:
+    from vit_jax.data.build import TrainData
+    from vit_jax.data.source import Source
+    from vit_jax.evals.base import Evaluator, Scorer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +28,10 @@ class Job:
     """A run whose config, data and lengths have been checked; nothing is written or computed yet."""
 
     config: ml_collections.ConfigDict
-    data: Any
-    source: Any
-    evaluators: dict[str, Any]
+    data: TrainData
+    source: Source
+    evaluators: dict[str, Evaluator]
+    scorers: dict[str, Scorer]
     specs: list[DatasetSpec]
     parts: Parts
     total_steps: int
@@ -40,7 +46,7 @@ class Job:
 
     def preprocessing(self) -> dict[str, Any]:
         """How images are prepared for the model, saved for whoever uses it later: as its first evaluator prepares them."""
-        recipe: RecipeName = next((e.recipe for e in self.evaluators.values() if hasattr(e, "recipe")), "eval")
+        recipe: RecipeName = next((s.recipe for s in self.config.evals.values() if "recipe" in s), "eval")
         return describe_transform(make_transform(recipe, self.config.data.resolution))
 
 
@@ -63,15 +69,16 @@ def prepare(
         raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
     parts = build_parts(config, total_steps, to_steps)
-    for name, section in config.evals.items():
-        partition.check_batch_size(section.batch_size, parts.mesh, path=f"evals.{name}.batch_size")
+    scorers = bind_evaluators(config, parts, evaluators)
     best = config.checkpoint.best_metric
     known = tuple(f"{kind}/{name}/" for name in config.evals for kind in ("eval", "eval_average"))
     if best and not best.startswith(known):
         raise UserError(f"checkpoint.best_metric is {best!r}; expected METRIC after one of {', '.join(known)}")
     if config.init.path and config.init.head == "keep":
         keep_head(config, init_source, specs[0])
-    return Job(config, data, source, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps, init_source)
+    return Job(
+        config, data, source, evaluators, scorers, specs, parts, total_steps, steps_per_epoch, to_steps, init_source
+    )
 
 
 def saved_config(folder: epath.Path) -> dict[str, Any] | None:

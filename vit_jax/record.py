@@ -15,6 +15,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def write_json(file: epath.Path | Path, value: Any) -> None:
     partial.replace(file)
 
 
-def write_predictions(file: epath.Path, predictions: dict[str, np.ndarray]) -> None:
+def write_predictions(file: epath.Path, predictions: Mapping[str, np.ndarray]) -> None:
     """Writes per-example arrays, each (n,), as npz."""
     file.parent.mkdir(parents=True, exist_ok=True)
     held = io.BytesIO()

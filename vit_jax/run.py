@@ -11,12 +11,13 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 from clu import parameter_overview
 from etils import epath
 
@@ -223,20 +224,19 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
 def _evaluate(job: Job, folder: Any, step: int, state: TrainState) -> dict[str, float]:
     """Results of the evaluators due at a step, on raw and, where there is one, averaged weights.
 
-    At the last step the predictions behind them are left in `predictions/<evaluator>.npz`, those of the average if there
-    is one.
+    At the last step the examples behind them are left in `predictions/<evaluator>.npz`, those of the average if there is one.
     """
     scores: dict[str, float] = {}
     for name, evaluator in job.evaluators.items():
         if step % max(job.to_steps(evaluator.every), 1) and step != job.total_steps:
             continue
+        examples: Mapping[str, np.ndarray] = {}
         for kind, params in (("eval", state.params), ("eval_average", state.average)):
             if params is not None:
-                found = evaluator(params, job.parts.forward, job.parts.objective, job.parts.mesh)
+                found, examples = job.scorers[name](params)
                 scores |= {f"{kind}/{name}/{metric}": value for metric, value in found.items()}
-        predictions = getattr(evaluator, "predictions", None)
-        if predictions and step == job.total_steps and jax.process_index() == 0:
-            record.write_predictions(folder / "predictions" / f"{name}.npz", predictions)
+        if examples and step == job.total_steps and jax.process_index() == 0:
+            record.write_predictions(folder / "predictions" / f"{name}.npz", examples)
     return scores
 
 

@@ -48,7 +48,7 @@ OVERRIDES = {
     ),
     "evaluation batch does not divide": (
         ["--config.evals.digits.batch_size=12"],
-        "evals.digits.batch_size=12 is not divisible by 8 devices",
+        "config.evals.digits: batch_size=12 is not divisible by 8 devices",
     ),
     "no batch": (["--config.data.batch_size=0"], "data.batch_size is 0; expected 1 or more"),
     "no accumulation": (["--config.train.accumulation=0"], "train.accumulation is 0; expected 1 or more"),
