@@ -18,6 +18,7 @@ from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.initial import Init, adopt_source
 from vit_jax.models import build as models
+from vit_jax.models.base import ImageModel
 from vit_jax.tools.flops import count_flops
 from vit_jax.train import step as steps
 from vit_jax.train.checkpoint import Checkpointer
@@ -140,7 +141,7 @@ def _suit_device(config: ml_collections.ConfigDict) -> None:
                 config.model[key] = choice
 
 
-def build_model(config: ml_collections.ConfigDict) -> Any:
+def build_model(config: ml_collections.ConfigDict) -> ImageModel:
     """The linen module of a resolved config.
 
     Raises:
@@ -161,7 +162,7 @@ class MissingData(UserError):  # noqa: N818  (a sweep goes on without it)
 class Parts:
     """A training step and what it needs, built from a resolved config; nothing is allocated or compiled yet."""
 
-    model: Any
+    model: ImageModel
     forward: Callable[..., Any]
     objective: Objective
     optimizer: Any
@@ -286,4 +287,4 @@ def bind_evaluators(
 
 def grid_of(config: ml_collections.ConfigDict) -> tuple[int, int]:
     """Tokens per image, (gh, gw)."""
-    return models.token_grid(build_model(config), config.data.resolution)
+    return build_model(config).grid(config.data.resolution)

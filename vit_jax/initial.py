@@ -17,15 +17,10 @@ from vit_jax.convert.claims import SIZES
 from vit_jax.convert.classes import match_classes, reorder_head
 from vit_jax.convert.open import open_checkpoint, without_positions
 from vit_jax.models import build as models
+from vit_jax.models.base import HEAD, IDENTITY, TRAINING, ImageModel, keys_of_role
 from vit_jax.models.positions import Method
 from vit_jax.models.variants import describe_sizes
 from vit_jax.types import DatasetSpec, UserError
-
-# What training chooses and no checkpoint decides; with head=keep the head is the checkpoint's too.
-TRAINING_KEYS = {"dropout", "attention_dropout", "stochastic_depth", "head_bias", "dtype", "scan", "remat"}
-HEAD_KEYS = {"num_classes", "representation_size"}
-# What changes every number and shows in no shape: taken from the checkpoint even where the config spells out the sizes.
-ALWAYS = {"gelu", "norm_eps"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,15 +81,18 @@ def adopt_source(
         )
         found = source.settings
         _check_model(config, source, chosen, whole=whole)
-    skip = TRAINING_KEYS | (HEAD_KEYS if init.head == "zeros" else set())
+    kind = models.MODELS[str(found["name"])]
+    training, head, identity = (keys_of_role(kind, role) for role in (TRAINING, HEAD, IDENTITY))
+    skip = training | (head if init.head == "zeros" else set())
+    # The identity is taken from the checkpoint even where the config spells out the sizes.
     adopted = {
         key: x
         for key, x in found.items()
-        if key not in skip and f"model.{key}" not in chosen and (whole or key in ALWAYS)
+        if key not in skip and f"model.{key}" not in chosen and (whole or key in identity)
     }
     with config.unlocked(), config.ignore_type():
         if whole:
-            known = {"name", *configs.hints(models.MODELS[str(found["name"])])}
+            known = {"name", *configs.hints(kind)}
             for key in [key for key in config.model if key not in known]:
                 del config.model[key]
         for key, value in adopted.items():
@@ -114,7 +112,8 @@ def _check_model(config: ml_collections.ConfigDict, source: Checkpoint, chosen: 
     found = ({"stem": "none"} if source.settings["name"] == "vit" else {}) | source.settings
     spelt = {key: x for key, x in config.model.items() if not whole or f"model.{key}" in chosen}
     other = [key for key in SIZES if key in spelt and key in found and spelt[key] != found[key]]
-    if differing := [key for key in other if key not in HEAD_KEYS]:
+    head = keys_of_role(models.MODELS[str(found["name"])], HEAD)
+    if differing := [key for key in other if key not in head]:
         what = "`variant` out of --config"
         if whole:
             what = " and ".join(f"--config.model.{key}" for key in differing) + " out"
@@ -177,7 +176,7 @@ def keep_head(config: ml_collections.ConfigDict, source: Checkpoint | None, spec
 
 
 def initial_params(
-    config: ml_collections.ConfigDict, model: Any, source: Checkpoint | None = None
+    config: ml_collections.ConfigDict, model: ImageModel, source: Checkpoint | None = None
 ) -> tuple[Any, list[Fate]]:
     """Draws the parameters, or fits those of `config.init` to the model.
 
@@ -201,10 +200,10 @@ def initial_params(
         heads = int(config.model.get("num_heads", 0))
         source = open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=grid)
     fresh = {name: np.asarray(x) for name, x in traverse_util.flatten_dict(drawn, sep="/").items()}
-    new_grid = models.token_grid(model, config.data.resolution)
+    new_grid = model.grid(config.data.resolution)
     source, folded = fold_pixels(source)
     fitted, fates = fit_params(
         source, models.unstack_layers(fresh), head=init.head, new_grid=new_grid, resize=init.resize
     )
-    fitted = models.stack_layers(fitted) if getattr(model, "scan", False) else fitted
+    fitted = models.stack_layers(fitted) if model.scan else fitted
     return traverse_util.unflatten_dict(fitted, sep="/"), folded + fates

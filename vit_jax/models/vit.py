@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal, get_args
 
 import flax.linen as nn
@@ -10,7 +11,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from vit_jax.models import heads
-from vit_jax.models.embedding import PatchEmbedding
+from vit_jax.models.base import HEAD, IDENTITY, TRAINING, ImageModel
+from vit_jax.models.embedding import PatchEmbedding, describe_patches
 from vit_jax.models.encoder import BlockSettings, Gelu
 from vit_jax.models.inputs import check_grid, check_images
 from vit_jax.models.positions import Kind, Place
@@ -21,7 +23,7 @@ from vit_jax.types import Outputs, UserError
 CAPTURE = ("layers", "attention")
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(ImageModel):
     """ViT for images of any (h, w) that the patch divides; the position embeddings fix (h, w) at initialisation.
 
     Args:
@@ -58,7 +60,7 @@ class VisionTransformer(nn.Module):
     Source: arXiv 2010.11929, eqs. 1-4, table 1.
     """
 
-    num_classes: int
+    num_classes: int = dataclasses.field(metadata=HEAD)
     patch_size: tuple[int, int] = (16, 16)
     width: int = 768
     depth: int = 12
@@ -73,19 +75,19 @@ class VisionTransformer(nn.Module):
     positions: Kind = "learned_1d"
     positions_at: Place = "stem"
     registers: int = 0
-    representation_size: int = 0
-    head_bias: float = 0.0
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    stochastic_depth: float = 0.0
+    representation_size: int = dataclasses.field(default=0, metadata=HEAD)
+    head_bias: float = dataclasses.field(default=0.0, metadata=TRAINING)
+    dropout: float = dataclasses.field(default=0.0, metadata=TRAINING)
+    attention_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING)
+    stochastic_depth: float = dataclasses.field(default=0.0, metadata=TRAINING)
     layer_scale: float = 0.0
     qk_norm: bool = False
     axial: bool = False
-    gelu: Gelu = "tanh"
-    norm_eps: float = 1e-6
-    scan: bool = False
-    remat: bool = False
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    gelu: Gelu = dataclasses.field(default="tanh", metadata=IDENTITY)
+    norm_eps: float = dataclasses.field(default=1e-6, metadata=IDENTITY)
+    scan: bool = dataclasses.field(default=False, metadata=TRAINING)
+    remat: bool = dataclasses.field(default=False, metadata=TRAINING)
+    dtype: Literal["float32", "bfloat16"] = dataclasses.field(default="float32", metadata=TRAINING)
 
     @property
     def has_class_token(self) -> bool:
@@ -102,13 +104,29 @@ class VisionTransformer(nn.Module):
         h, w = (-(-size // self.stem_stride) for size in resolution)
         return h // self.patch_size[0], w // self.patch_size[1]
 
+    def pixels(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the images that the patches of a grid cover exactly."""
+        return grid[0] * self.patch_size[0] * self.stem_stride, grid[1] * self.patch_size[1] * self.stem_stride
+
+    def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
+        """Depth, width and patches, and notes on sizes that train poorly."""
+        rows = [("model", f"{self.depth} x {self.width}"), *describe_patches(self.patch_size, self.grid(resolution))]
+        if self.width // self.num_heads < 32:
+            rows.append(("note", "heads of fewer than 32 dimensions train poorly; lower model.num_heads"))
+        return rows
+
+    @property
+    def first_layer(self) -> str:
+        """The patch embedding; of a hybrid, its root convolution."""
+        return "conv_root" if self.stem == "resnet" else "embedding"
+
     @nn.compact
     def __call__(
         self, images: Shaped[ArrayLike, ...], *, train: bool = False, capture: tuple[str, ...] = ()
     ) -> Outputs:
         """Runs the model on float (b, h, w, channels); `capture` asks for `layers` or `attention`, free if not asked."""
         self._check(capture)
-        check_images(images, self.variables, "conv_root" if self.stem == "resnet" else "embedding")
+        check_images(images, self.variables, self.first_layer)
         settings, x = self._settings(), jnp.asarray(images)
         dtype = settings.dtype
         if self.stem == "resnet":
