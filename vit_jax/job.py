@@ -15,7 +15,7 @@ from vit_jax import record
 from vit_jax.assemble import Parts, bind_evaluators, build_parts, complete_saved, follow_init, open_data, resolve
 from vit_jax.data.image.recipes import RecipeName, describe_transform, make_transform
 from vit_jax.initial import keep_head
-from vit_jax.types import DatasetSpec, UserError
+from vit_jax.types import KINDS, DatasetSpec, Metric, UserError
 
 if TYPE_CHECKING:
     from vit_jax.data.build import TrainData
@@ -71,9 +71,10 @@ def prepare(
     parts = build_parts(config, total_steps, to_steps)
     scorers = bind_evaluators(config, parts, evaluators)
     best = config.checkpoint.best_metric
-    known = tuple(f"{kind}/{name}/" for name in config.evals for kind in ("eval", "eval_average"))
-    if best and not best.startswith(known):
-        raise UserError(f"checkpoint.best_metric is {best!r}; expected METRIC after one of {', '.join(known)}")
+    metric = Metric.parse(best)
+    if best and not (metric and metric.evaluator in config.evals):
+        known = ", ".join(str(Metric(kind, name, "METRIC")) for name in config.evals for kind in KINDS)
+        raise UserError(f"checkpoint.best_metric is {best!r}; expected one of {known}")
     if config.init.path and config.init.head == "keep":
         keep_head(config, init_source, specs[0])
     return Job(

@@ -34,7 +34,7 @@ from vit_jax.process import NO_RIGHT, NO_ROOM
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import check_folder
 from vit_jax.train.loop import NonFinite, fit
-from vit_jax.types import TrainState, UserError, counted
+from vit_jax.types import KINDS, Metric, TrainState, UserError, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,10 +231,10 @@ def _evaluate(job: Job, folder: Any, step: int, state: TrainState) -> dict[str, 
         if step % max(job.to_steps(evaluator.every), 1) and step != job.total_steps:
             continue
         examples: Mapping[str, np.ndarray] = {}
-        for kind, params in (("eval", state.params), ("eval_average", state.average)):
+        for kind, params in zip(KINDS, (state.params, state.average), strict=True):
             if params is not None:
                 found, examples = job.scorers[name](params)
-                scores |= {f"{kind}/{name}/{metric}": value for metric, value in found.items()}
+                scores |= {str(Metric(kind, name, metric)): value for metric, value in found.items()}
         if examples and step == job.total_steps and jax.process_index() == 0:
             record.write_predictions(folder / "predictions" / f"{name}.npz", examples)
     return scores

@@ -19,6 +19,8 @@ Duration = Annotated[int | str, "duration"]
 # What is right about an example: one class, or of a data set of label sets all that are.
 Label = int | tuple[int, ...]
 
+# Whose results an evaluation gives: of the raw weights, and of their Polyak average.
+KINDS = ("eval", "eval_average")
 
 # A message is for a person to read: 300,000 names of a hostile file, or one of a million characters, would bury it.
 MAX_MESSAGE = 20_000  # characters
@@ -116,6 +118,30 @@ class DatasetSpec(NamedTuple):
     class_counts: tuple[int, ...] = ()
     num_excluded: int = 0
     notes: tuple[str, ...] = ()
+
+
+class Metric(NamedTuple):
+    """The name of a result of an evaluation, written `KIND/EVALUATOR/NAME` wherever results are kept: `eval/test/top1`.
+
+    Args:
+      kind: `eval` of the raw weights, `eval_average` of their Polyak average.
+      evaluator: the key of its section under `evals`.
+      name: of the figure, as the evaluator returns it.
+    """
+
+    kind: str
+    evaluator: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Metric | None:
+        """The metric that a key of a record names; None for any other key, such as `train/loss`."""
+        kind, _, rest = text.partition("/")
+        evaluator, _, name = rest.rpartition("/")
+        return cls(kind, evaluator, name) if kind in KINDS and evaluator and name else None
+
+    def __str__(self) -> str:
+        return "/".join(self)
 
 
 class UserError(ValueError):

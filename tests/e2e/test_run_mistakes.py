@@ -58,7 +58,7 @@ OVERRIDES = {
     "too few classes": (["--config.model.num_classes=3"], "num_classes is 3, but digits has 10 classes"),
     "best of nothing": (
         ["--config.checkpoint.keep_best=1", "--config.checkpoint.best_metric=eval/tset/top1"],
-        "checkpoint.best_metric is 'eval/tset/top1'; expected METRIC after one of eval/digits/",
+        "checkpoint.best_metric is 'eval/tset/top1'; expected one of eval/digits/METRIC",
     ),
     "no such weights": (["--config.init=missing.npz"], "missing.npz"),
     "data folder that cannot be": (
