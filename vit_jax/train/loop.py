@@ -10,7 +10,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jax.sharding import Mesh
@@ -194,6 +194,7 @@ class Length:
     log_every: int
 
 
+@runtime_checkable
 class Hooks(Protocol):
     """What a run does beside training."""
 
