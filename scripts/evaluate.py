@@ -44,10 +44,10 @@ def evaluate(flags: argparse.Namespace) -> dict[str, Any]:
     """
     from vit_jax import partition
     from vit_jax.convert.load import check_head, fit_head, load, parse_overrides, resolution_of
+    from vit_jax.evals.base import Bound
     from vit_jax.evals.imagenet import PACKS, open_pack
     from vit_jax.evals.scorecard import Scorecard
     from vit_jax.models.build import make_forward
-    from vit_jax.train.objectives import OBJECTIVES
 
     if flags.pack and flags.pack not in PACKS:
         raise UserError(f"no pack {flags.pack!r}; {nearest(flags.pack, PACKS)}")
@@ -82,13 +82,13 @@ def evaluate(flags: argparse.Namespace) -> dict[str, Any]:
     }
     for note in dict.fromkeys(note for note in (*adapted(loaded), *(note for _, note in heads.values())) if note):
         print(printable(f"note: {note}"), file=sys.stderr)
-    forward, objective = make_forward(loaded.module), OBJECTIVES[flags.likelihood]()
+    bound = Bound(make_forward(loaded.module), None, mesh, num_classes)
     named = {"model": flags.model, "resolution": list(resolution), "likelihood": flags.likelihood}
     scores = {}
     for name, evaluator in evaluators.items():
         params = partition.put_tree(heads[name][0], partition.param_sharding(heads[name][0], mesh))
         try:
-            scores[name] = evaluator(params, forward, objective, mesh)
+            scores[name] = evaluator.bind(bound)(params).values
         except UserError as error:  # too many images that do not decode
             if not flags.pack:
                 raise

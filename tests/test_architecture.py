@@ -31,7 +31,7 @@ MAY_IMPORT = {
     # Hands out modules with their parameters, and reads our own runs' like any other format.
     "convert": {"types", "files", "models", "train.checkpoint", "train.folders"},
     "train": {"types", "files", "process", "metrics", "partition", "peers"},
-    "evals": {"types", "files", "metrics", "partition", "data"},
+    "evals": {"types", "files", "metrics", "partition", "data", "train.objectives"},
     "tools": {"types", "files", "config", "metrics", "partition", "models", "convert"},
     "record": {"types", "files", "config", "metrics", "train.folders"},  # what a run leaves in its folder
     "initial": {"types", "files", "config", "convert", "models"},  # where parameters start: the `init` section

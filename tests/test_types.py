@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from vit_jax.types import UserError, counted, itemize, printable, shown
+from vit_jax.types import Metric, UserError, counted, itemize, printable, shown
 
 
 def test_a_message_never_reaches_the_terminal_as_a_command():
@@ -55,3 +55,24 @@ def test_names_are_printable_and_those_that_are_stay():
     shown = ["caf\\xe9.jpg", "a\\nb\\x1b[2J\\x00", "\\u202egpj.exe"]
     assert [printable(name.decode("utf-8", "surrogateescape")) for name in names] == shown
     assert printable("\ud83d") == "\\ud83d"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("eval/test/top1", ("eval", "test", "top1")),
+        ("eval_average/few/shot/5shot", ("eval_average", "few/shot", "5shot")),  # an evaluator's name may hold a slash
+        ("train/loss", None),
+        ("time/eta_s", None),
+        ("evaluation/test/top1", None),
+        ("eval/top1", None),
+        ("eval//top1", None),
+        ("eval/test/", None),
+        ("step", None),
+        ("", None),
+    ],
+)
+def test_the_name_of_a_metric_is_parsed_as_it_is_printed(text, parts):
+    assert Metric.parse(text) == parts
+    if parts:
+        assert (str(Metric(*parts)), f"{Metric(*parts)}") == (text, text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -17,16 +17,20 @@ from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.config import Config
 from vit_jax.models import build as models
+from vit_jax.models.base import ImageModel
 from vit_jax.tools.flops import count_flops
 from vit_jax.train import step as steps
 from vit_jax.train.loop import TrainSettings
 from vit_jax.train.mixing import make_mix
-from vit_jax.train.objectives import OBJECTIVES
+from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.train.optim import make_optimizer
 from vit_jax.types import Batch, TrainState, UserError
 
+if TYPE_CHECKING:  # the data room is imported by those who read data
+    from vit_jax.evals.base import Evaluator, Scorer
 
-def build_model(config: Config) -> Any:
+
+def build_model(config: Config) -> ImageModel:
     """The linen module of a settled config.
 
     Raises:
@@ -43,9 +47,9 @@ def build_model(config: Config) -> Any:
 class Parts:
     """A training step and what it needs, built from a settled config; nothing is allocated or compiled yet."""
 
-    model: Any
+    model: ImageModel
     forward: Callable[..., Any]
-    objective: Callable[..., Any]
+    objective: Objective
     optimizer: Any
     mesh: Any
     train_step: Any
@@ -82,6 +86,12 @@ def build_parts(config: Config, total_steps: int, to_steps: Callable[[int | str]
     model = build_model(config)
     forward = models.make_forward(model)
     objective = configs.build(OBJECTIVES[config.objective.name], config.objective)
+    mix = make_mix(settings.mixup, settings.cutmix)
+    if mix and not objective.linear:
+        raise UserError(
+            f"train.mixup and train.cutmix mix targets, and the loss of config.objective.name={config.objective.name} is not "
+            "linear in its target; set both to 0"
+        )
     optimizer, schedule = configs.build(make_optimizer, config.optim, to_steps, total_steps=total_steps)
     train_step = steps.make_train_step(
         forward=forward,
@@ -91,14 +101,33 @@ def build_parts(config: Config, total_steps: int, to_steps: Callable[[int | str]
         mesh=mesh,
         accumulation=settings.accumulation,
         average_decay=settings.average_decay,
-        mix=make_mix(settings.mixup, settings.cutmix),
+        mix=mix,
     )
     rng = jax.random.fold_in(jax.random.key(config.seed), 1)
-    shapes = models.abstract_params(model, config.data.resolution)
+    outputs, shapes = models.abstract_model(model, config.data.resolution)
+    objective.check_reads(outputs, objective=config.objective.name, model=config.model.name)
     abstract = steps.abstract_state(shapes, optimizer, rng, mesh, average=bool(settings.average_decay))
     return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng)
 
 
+def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluator]) -> dict[str, Scorer]:
+    """Functions from parameters to scores, by the evaluator's name.
+
+    Raises:
+      UserError: an evaluator refuses the model; names its section.
+    """
+    from vit_jax.evals.base import Bound
+
+    scorers = {}
+    bound = Bound(parts.forward, parts.objective, parts.mesh, config.model.num_classes)
+    for name, evaluator in evaluators.items():
+        try:
+            scorers[name] = evaluator.bind(bound)
+        except UserError as error:
+            raise UserError(f"config.evals.{name}: {error}") from error
+    return scorers
+
+
 def grid_of(config: Config) -> tuple[int, int]:
     """Tokens per image, (gh, gw)."""
-    return models.token_grid(build_model(config), config.data.resolution)
+    return build_model(config).grid(config.data.resolution)

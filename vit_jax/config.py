@@ -6,6 +6,7 @@ A config section is the keyword arguments of one function (or the fields of one 
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import math
@@ -89,10 +90,11 @@ def load(spec: str) -> Draft:
 
 def hints(fn: Callable, injected: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
     """The schema that a function or class gives a section: {key: (type hint, default or inspect.Parameter.empty)}."""
-    known = typing.get_type_hints(fn.__init__ if inspect.isclass(fn) else fn, include_extras=True)
+    # The fields of a dataclass, and not its __init__: inherited ones are annotated in the words of another module.
+    annotated = fn.__init__ if inspect.isclass(fn) and not dataclasses.is_dataclass(fn) else fn
+    known = typing.get_type_hints(annotated, include_extras=True)
     hidden = {"self", "parent", *injected}
     if inspect.isclass(fn):
-        known |= typing.get_type_hints(fn, include_extras=True)
         hidden |= {"name"} if hasattr(fn, "apply") else set()  # a linen module's own name, not an option
     parameters = inspect.signature(fn).parameters.values()
     return {p.name: (known.get(p.name, Any), p.default) for p in parameters if p.name not in hidden}

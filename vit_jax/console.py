@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from vit_jax.types import Metric
+
 CONSOLE = {  # What a line about training says, in order; the live line has room for the last four.
     "train/epoch": "epoch {:6.2f}",
     "train/accuracy": "accuracy {:7.2%}",
@@ -85,16 +87,18 @@ def _evaluations(scalars: Mapping[str, float]) -> dict[str, tuple[list[str], lis
     """Groups `eval/NAME/METRIC` and `eval_average/NAME/METRIC` by NAME into (raw, average), each metric as text."""
     found: dict[str, tuple[list[str], list[str]]] = {}
     for key, value in scalars.items():
-        room, _, rest = key.partition("/")
-        name, _, metric = rest.rpartition("/")
+        parsed = Metric.parse(key)
+        if parsed is None:
+            continue
+        kind, name, metric = parsed
+        # The averaged weights see the same examples: counted once. Single seeds and intervals are in the record.
         if (
-            room not in ("eval", "eval_average")
-            or (room, metric) == ("eval_average", "num_examples")
+            (kind, metric) == ("eval_average", "num_examples")
             or "_seed" in metric
             or metric.endswith(("_low", "_high"))
         ):
-            continue  # The averaged weights see the same examples: said once. Single seeds and intervals are in the record.
-        shown = found.setdefault(name, ([], []))[room == "eval_average"]
+            continue
+        shown = found.setdefault(name, ([], []))[kind == "eval_average"]
         if metric == "num_examples":
             shown.append(f"{value:.0f} examples")
         elif metric == "accuracy" or re.fullmatch(r"top\d+|\d+shot", metric):

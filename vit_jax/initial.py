@@ -16,14 +16,9 @@ from vit_jax.convert.checkpoint import Checkpoint, Weights
 from vit_jax.convert.classes import match_classes, reorder_head
 from vit_jax.convert.open import open_checkpoint
 from vit_jax.models import build as models
+from vit_jax.models.base import ImageModel
 from vit_jax.models.positions import Method
 from vit_jax.types import DatasetSpec, UserError
-
-# What training chooses and no checkpoint decides; with head=keep the head is the checkpoint's too.
-TRAINING_KEYS = {"dropout", "attention_dropout", "stochastic_depth", "head_bias", "dtype", "scan", "remat"}
-HEAD_KEYS = {"num_classes", "representation_size"}
-# What changes every number and shows in no shape: taken from the checkpoint even where the config spells out the sizes.
-ALWAYS = {"gelu", "norm_eps"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +93,7 @@ def keep_head(config: Config, source: Checkpoint | None, spec: DatasetSpec) -> N
         source.assumed.append(note)
 
 
-def initial_params(config: Config, model: Any, source: Checkpoint | None = None) -> tuple[Any, list[Fate]]:
+def initial_params(config: Config, model: ImageModel, source: Checkpoint | None = None) -> tuple[Any, list[Fate]]:
     """Draws the parameters, or fits those of `config.init` to the model.
 
     Args:
@@ -120,10 +115,10 @@ def initial_params(config: Config, model: Any, source: Checkpoint | None = None)
         heads = int(config.model.get("num_heads", 0))
         source = open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid)
     fresh = {name: np.asarray(x) for name, x in traverse_util.flatten_dict(drawn, sep="/").items()}
-    new_grid = models.token_grid(model, config.data.resolution)
+    new_grid = model.grid(config.data.resolution)
     source, folded = fold_pixels(source)
     fitted, fates = fit_params(
         source, models.unstack_layers(fresh), head=init.head, new_grid=new_grid, resize=init.resize
     )
-    fitted = models.stack_layers(fitted) if getattr(model, "scan", False) else fitted
+    fitted = models.stack_layers(fitted) if model.scan else fitted
     return traverse_util.unflatten_dict(fitted, sep="/"), folded + fates

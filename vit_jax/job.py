@@ -13,21 +13,20 @@ import jax
 from etils import epath
 
 from vit_jax import config as configs
-from vit_jax import partition, record
-from vit_jax.assemble import Parts, build_parts
+from vit_jax import record
+from vit_jax.assemble import Parts, bind_evaluators, build_parts
 from vit_jax.config import Config, Draft
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.data.build import TrainData
 from vit_jax.data.image.recipes import RecipeName, describe_transform, make_transform
 from vit_jax.data.source import Source
+from vit_jax.evals.base import Evaluator, Scorer
 from vit_jax.evals.build import EVALUATORS
-from vit_jax.evals.classification import Classification
-from vit_jax.evals.scorecard import Scorecard
 from vit_jax.initial import keep_head, open_init
 from vit_jax.resolve import resolve
 from vit_jax.schema import SCHEMA
 from vit_jax.settle import Facts, Settled, settle
-from vit_jax.types import DatasetSpec, UserError
+from vit_jax.types import KINDS, DatasetSpec, Metric, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Job:
       data: the data section.
       source: the training examples.
       evaluators: by name, their data opened.
+      scorers: by name, from parameters to scores.
       specs: of the training data, then of all that evaluators read.
       parts: model, step and what they need.
       total_steps, steps_per_epoch: of the run.
@@ -51,7 +51,8 @@ class Job:
     settled: list[Settled]
     data: TrainData
     source: Source
-    evaluators: dict[str, Any]
+    evaluators: dict[str, Evaluator]
+    scorers: dict[str, Scorer]
     specs: list[DatasetSpec]
     parts: Parts
     total_steps: int
@@ -66,7 +67,7 @@ class Job:
 
     def preprocessing(self) -> dict[str, Any]:
         """How images are prepared for the model, saved for whoever uses it later: as its first evaluator prepares them."""
-        recipe: RecipeName = next((e.recipe for e in self.evaluators.values() if hasattr(e, "recipe")), "eval")
+        recipe: RecipeName = next((s.recipe for s in self.config.evals.values() if "recipe" in s), "eval")
         return describe_transform(make_transform(recipe, self.config.data.resolution))
 
 
@@ -113,20 +114,20 @@ def prepare(
     if missing:
         raise MissingData("\n".join(missing))
     specs = [train.spec, *specs]
-    _check_classes(config, specs[0], evaluators)
+    _check_classes(config, specs[0])
     steps_per_epoch = specs[0].num_examples / config.data.batch_size
     total_steps = configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")
     if total_steps < 1:
         raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
     parts = build_parts(config, total_steps, to_steps)
-    _check_evaluators(config, parts)
+    scorers = bind_evaluators(config, parts, evaluators)
+    _check_best(config)
     if config.init.path and config.init.head == "keep":
         keep_head(config, checkpoint, specs[0])
     data = configs.build(TrainData, config.data)
-    return Job(
-        config, decisions, data, train, evaluators, specs, parts, total_steps, steps_per_epoch, to_steps, checkpoint
-    )
+    lengths = total_steps, steps_per_epoch, to_steps
+    return Job(config, decisions, data, train, evaluators, scorers, specs, parts, *lengths, checkpoint)
 
 
 def stand_in(
@@ -157,29 +158,22 @@ def _try_to_open(open_data: Callable[[], Any], missing: list[str]) -> Any:
         return None
 
 
-def _check_classes(config: Config, spec: DatasetSpec, evaluators: dict[str, Any]) -> None:
+def _check_classes(config: Config, spec: DatasetSpec) -> None:
     """Refuses a model without a score for each of the data's classes."""
     if config.model.num_classes < spec.num_classes:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {spec.name} has {spec.num_classes} "
             f"classes; leave it out to take the data's"
         )
-    for name, evaluator in evaluators.items():
-        if isinstance(evaluator, Classification | Scorecard):
-            try:
-                evaluator.check_head(config.model.num_classes)
-            except UserError as error:
-                raise UserError(f"config.evals.{name}: {error}") from error
 
 
-def _check_evaluators(config: Config, parts: Parts) -> None:
-    """Refuses evaluators whose batches do not divide, and a best metric that none of them measures."""
-    for name, section in config.evals.items():
-        partition.check_batch_size(section.batch_size, parts.mesh, path=f"evals.{name}.batch_size")
+def _check_best(config: Config) -> None:
+    """Refuses a best metric that no evaluator measures."""
     best = config.checkpoint.best_metric
-    known = tuple(f"{kind}/{name}/" for name in config.evals for kind in ("eval", "eval_average"))
-    if best and not best.startswith(known):
-        raise UserError(f"checkpoint.best_metric is {best!r}; expected METRIC after one of {', '.join(known)}")
+    metric = Metric.parse(best)
+    if best and not (metric and metric.evaluator in config.evals):
+        known = ", ".join(str(Metric(kind, name, "METRIC")) for name in config.evals for kind in KINDS)
+        raise UserError(f"checkpoint.best_metric is {best!r}; expected one of {known}")
 
 
 def saved_config(folder: epath.Path) -> dict[str, Any] | None:

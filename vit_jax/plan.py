@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vit_jax import partition
-from vit_jax.assemble import Parts, grid_of
+from vit_jax.assemble import Parts
 from vit_jax.config import Config
 from vit_jax.models.build import count_params
 from vit_jax.settle import Settled
@@ -23,29 +23,29 @@ def describe_plan(
     settled: list[Settled],
 ) -> str:
     """Describes what a run will do, for a person to check before it starts; `flops` are those of one training example."""
-    accumulation, mesh, model = parts.settings.accumulation, parts.mesh, config.model
-    (h, w), (gh, gw) = config.data.resolution, grid_of(config)
+    accumulation, mesh = parts.settings.accumulation, parts.mesh
+    h, w = config.data.resolution
     batch_size = config.data.batch_size
     micro = batch_size // (mesh.size * accumulation)
     num_params = count_params(parts.abstract.params)
     begun = f", from step {start_step}" if start_step else ""
-    size = f" {model.depth} x {model.width}" if "depth" in model else f" {'-'.join(map(str, model.depths))}"
-    tokens = f"patches of {'x'.join(map(str, model.patch_size))}" if "patch_size" in model else "features"
+    said: dict[str, list[str]] = {"model": [], "images": []}
+    for row, text in parts.model.describe((h, w)):
+        said.setdefault(row, []).append(text)
+    dtype = f", {config.model.dtype}" if "dtype" in config.model else ""
+    notes = [*dict.fromkeys(note for spec in specs for note in spec.notes), *said.pop("note", ())]
     rows = [
         ("devices", partition.describe_devices(mesh)),
-        ("model", f"{model.name}{size}, {num_params:,} parameters, {model.dtype}"),
-        ("images", f"{h}x{w}: {gh}x{gw} {tokens}; {flops / 1e9:,.2f} GFLOP to train on one"),
+        ("model", f"{' '.join([config.model.name, *said.pop('model')])}, {num_params:,} parameters{dtype}"),
+        ("images", f"{': '.join([f'{h}x{w}', *said.pop('images')])}; {flops / 1e9:,.2f} GFLOP to train on one"),
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
         ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
+        *((row, ", ".join(texts)) for row, texts in said.items()),
         *((s.name, f"{s.split}: {_examples(s)}, {counted(s.num_classes, 'class')}{_class_counts(s)}") for s in specs),
     ]
     rows += [("settled", text) for text in _decisions(settled)]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
-    lines += dict.fromkeys(f"  note: {note}" for spec in specs for note in spec.notes)
-    if gh * gw < 16 and model.name != "resnet":
-        lines.append(f"  note: {gh * gw} patches an image are few; a smaller model.patch_size usually does better")
-    if model.name == "vit" and model.width // model.num_heads < 32:
-        lines.append("  note: heads of fewer than 32 dimensions train poorly; lower model.num_heads")
+    lines += [f"  note: {note}" for note in notes]
     return "\n".join(lines)
 
 

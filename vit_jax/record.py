@@ -15,6 +15,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from vit_jax.config import SECTIONS, differences
 from vit_jax.files import read_json
 from vit_jax.metrics import read_jsonl
 from vit_jax.train.folders import FOLDER, committed_steps
-from vit_jax.types import UserError
+from vit_jax.types import Metric, UserError
 
 # Keys that may change between a run and its continuation: they move the work elsewhere and leave its numbers alone.
 MAY_CHANGE = (
@@ -167,7 +168,7 @@ def write_json(file: epath.Path | Path, value: Any) -> None:
     partial.replace(file)
 
 
-def write_predictions(file: epath.Path, predictions: dict[str, np.ndarray]) -> None:
+def write_predictions(file: epath.Path, predictions: Mapping[str, np.ndarray]) -> None:
     """Writes per-example arrays, each (n,), as npz."""
     file.parent.mkdir(parents=True, exist_ok=True)
     held = io.BytesIO()
@@ -179,7 +180,7 @@ def last_scores(workdir: epath.Path) -> dict[str, float]:
     """The last value of every evaluation in a run's record."""
     scores: dict[str, float] = {}
     for entry in read_jsonl(workdir / "metrics.jsonl"):
-        scores |= {key: value for key, value in entry.items() if key.startswith(("eval/", "eval_average/"))}
+        scores |= {key: value for key, value in entry.items() if Metric.parse(key)}
     return scores
 
 

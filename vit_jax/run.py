@@ -9,13 +9,13 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from clu import parameter_overview
 from etils import epath
 
@@ -32,8 +32,11 @@ from vit_jax.plan import describe_plan
 from vit_jax.process import NO_RIGHT, NO_ROOM
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import check_folder
-from vit_jax.train.loop import NonFinite, fit
-from vit_jax.types import TrainState, UserError, counted
+from vit_jax.train.loop import Length, NonFinite, Window, fit
+from vit_jax.types import KINDS, Metric, TrainState, UserError, counted
+
+if TYPE_CHECKING:
+    from vit_jax.data.stream.loader import TrainLoader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +170,9 @@ def _bring_up(job: Job, checkpointer: Checkpointer, start_step: int) -> Ready:
     return Ready(start_step, state, meta, fates, train_step, flops)
 
 
-def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writers: metrics.MetricWriters) -> None:
+def _train(
+    job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Ready, writers: metrics.MetricWriters
+) -> None:
     """Trains to the end."""
     config, parts, start_step = job.config, job.parts, ready.start_step
     if start_step:
@@ -199,15 +204,16 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
                 train_step=ready.train_step,
                 batches=loader,
                 mesh=parts.mesh,
-                start_step=start_step,
-                total_steps=job.total_steps,
-                steps_per_epoch=job.steps_per_epoch,
-                batch_size=job.batch_size,
-                log_every=max(job.to_steps(config.train.log_every), 1),
-                evaluate=functools.partial(_evaluate, job, folder),
+                length=Length(
+                    start_step=start_step,
+                    total_steps=job.total_steps,
+                    steps_per_epoch=job.steps_per_epoch,
+                    batch_size=job.batch_size,
+                    log_every=max(job.to_steps(config.train.log_every), 1),
+                ),
+                hooks=RunHooks(job, folder, loader),
+                window=Window(ready.meta.get("pending")),
                 checkpointer=checkpointer,
-                describe=lambda step: _describe(job, step, loader.corrupt),
-                pending=ready.meta.get("pending"),
                 writers=writers,
             )
     except NonFinite as error:
@@ -222,36 +228,42 @@ def _train(job: Job, folder: Any, checkpointer: Checkpointer, ready: Ready, writ
         writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
 
 
-def _evaluate(job: Job, folder: Any, step: int, state: TrainState) -> dict[str, float]:
-    """Results of the evaluators due at a step, on raw and, where there is one, averaged weights.
+@dataclasses.dataclass(frozen=True)
+class RunHooks:
+    """What a run does beside training: it scores, and describes its checkpoints (`loop.Hooks`)."""
 
-    At the last step the predictions behind them are left in `predictions/<evaluator>.npz`, those of the average if there
-    is one.
-    """
-    scores: dict[str, float] = {}
-    for name, evaluator in job.evaluators.items():
-        if step % max(job.to_steps(evaluator.every), 1) and step != job.total_steps:
-            continue
-        for kind, params in (("eval", state.params), ("eval_average", state.average)):
-            if params is not None:
-                found = evaluator(params, job.parts.forward, job.parts.objective, job.parts.mesh)
-                scores |= {f"{kind}/{name}/{metric}": value for metric, value in found.items()}
-        predictions = getattr(evaluator, "predictions", None)
-        if predictions and step == job.total_steps and jax.process_index() == 0:
-            record.write_predictions(folder / "predictions" / f"{name}.npz", predictions)
-    return scores
+    job: Job
+    folder: epath.Path
+    loader: TrainLoader
 
+    def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+        """Results of the evaluators due at a step, on raw and, where there is one, averaged weights.
 
-def _describe(job: Job, step: int, corrupt: Iterable[str]) -> dict[str, Any]:
-    """The meta of a checkpoint: all that a reader needs besides the arrays."""
-    return {
-        "step": step,
-        "data": {"next_example": step * job.batch_size, "corrupt": sorted(corrupt)},
-        "config": configs.to_dict(job.config),
-        "class_names": list(job.specs[0].class_names),
-        "preprocessing": job.preprocessing(),
-        "grid": list(grid_of(job.config)),
-    }
+        At the last step the examples behind them are left in `predictions/<evaluator>.npz`, those of the average if there is one.
+        """
+        scores: dict[str, float] = {}
+        for name, evaluator in self.job.evaluators.items():
+            if step % max(self.job.to_steps(evaluator.every), 1) and step != self.job.total_steps:
+                continue
+            examples: Mapping[str, np.ndarray] = {}
+            for kind, params in zip(KINDS, (state.params, state.average), strict=True):
+                if params is not None:
+                    found, examples = self.job.scorers[name](params)
+                    scores |= {str(Metric(kind, name, metric)): value for metric, value in found.items()}
+            if examples and step == self.job.total_steps and jax.process_index() == 0:
+                record.write_predictions(self.folder / "predictions" / f"{name}.npz", examples)
+        return scores
+
+    def describe(self, step: int) -> dict[str, Any]:
+        """The meta of a checkpoint: all that a reader needs besides the arrays."""
+        return {
+            "step": step,
+            "data": {"next_example": step * self.job.batch_size, "corrupt": sorted(self.loader.corrupt)},
+            "config": configs.to_dict(self.job.config),
+            "class_names": list(self.job.specs[0].class_names),
+            "preprocessing": self.job.preprocessing(),
+            "grid": list(grid_of(self.job.config)),
+        }
 
 
 def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) -> RunResult:

@@ -10,7 +10,8 @@ from vit_jax.config import Config
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.convert.claims import SIZES
 from vit_jax.convert.open import without_positions
-from vit_jax.initial import ALWAYS, HEAD_KEYS, TRAINING_KEYS, Init
+from vit_jax.initial import Init
+from vit_jax.models.base import HEAD, IDENTITY, TRAINING, keys_of_role
 from vit_jax.models.build import MODELS
 from vit_jax.models.variants import describe_sizes
 from vit_jax.schema import SCHEMA
@@ -104,15 +105,18 @@ def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[s
         found = {key: tuple(x) if isinstance(x, list) else x for key, x in facts.resumed.items()}
     else:
         return
-    skip = TRAINING_KEYS | (HEAD_KEYS if init.head == "zeros" else set())
+    kind = MODELS[str(found["name"])]
+    training, head, identity = (keys_of_role(kind, role) for role in (TRAINING, HEAD, IDENTITY))
+    skip = training | (head if init.head == "zeros" else set())
+    # The identity is taken from the checkpoint even where the config spells out the sizes.
     adopted = {
         key: x
         for key, x in found.items()
-        if key not in skip and f"model.{key}" not in by_hand and (whole or key in ALWAYS)
+        if key not in skip and f"model.{key}" not in by_hand and (whole or key in identity)
     }
     why = f"as {init.path} was trained"
     if whole:
-        known = {"name", *configs.hints(MODELS[str(found["name"])])}
+        known = {"name", *configs.hints(kind)}
         draft["model"] = {key: value for key, value in draft["model"].items() if key in known}
     for key, value in adopted.items():
         if whole or key in draft["model"]:
@@ -135,7 +139,8 @@ def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, b
     found = ({"stem": "none"} if checkpoint.settings["name"] == "vit" else {}) | checkpoint.settings
     spelt = {key: x for key, x in model.items() if not whole or f"model.{key}" in by_hand}
     other = [key for key in SIZES if key in spelt and key in found and spelt[key] != found[key]]
-    if differing := [key for key in other if key not in HEAD_KEYS]:
+    head = keys_of_role(MODELS[str(found["name"])], HEAD)
+    if differing := [key for key in other if key not in head]:
         leave = "`variant` out of --config"
         if whole:
             leave = " and ".join(f"--config.model.{key}" for key in differing) + " out"

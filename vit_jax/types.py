@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 # A length of training: an int counts optimizer steps; text gives a unit, "90 epochs", "500 steps" or "5%" of the run.
@@ -19,6 +19,8 @@ Duration = Annotated[int | str, "duration"]
 # What is right about an example: one class, or of a data set of label sets all that are.
 Label = int | tuple[int, ...]
 
+# Whose results an evaluation gives: of the raw weights, and of their Polyak average.
+KINDS = ("eval", "eval_average")
 
 # A message is for a person to read: 300,000 names of a hostile file, or one of a million characters, would bury it.
 MAX_MESSAGE = 20_000  # characters
@@ -57,6 +59,8 @@ class Outputs(NamedTuple):
       layers: (b, n, d) after each block, where `capture` asked for it; else None.
       attention: (b, heads, n, n) weights of each block, query before key, where `capture` asked for it; else None. Both
         count registers among the n; of an axial block, attention is that of the rows, (b gh, heads, gw, gw).
+      extra: {name: array or tree of arrays} of a task's own, such as the mask and the patch logits of masked patch prediction;
+        an objective names those it reads. Give a dict of your own, and never write into the shared default.
     """
 
     tokens: Any
@@ -65,6 +69,7 @@ class Outputs(NamedTuple):
     logits: Any
     layers: tuple[Any, ...] | None = None
     attention: tuple[Any, ...] | None = None
+    extra: Mapping[str, Any] = {}  # an empty dict is a pytree without leaves; a read-only proxy of one would be a leaf
 
 
 class TrainState(NamedTuple):
@@ -113,6 +118,30 @@ class DatasetSpec(NamedTuple):
     class_counts: tuple[int, ...] = ()
     num_excluded: int = 0
     notes: tuple[str, ...] = ()
+
+
+class Metric(NamedTuple):
+    """The name of a result of an evaluation, written `KIND/EVALUATOR/NAME` wherever results are kept: `eval/test/top1`.
+
+    Args:
+      kind: `eval` of the raw weights, `eval_average` of their Polyak average.
+      evaluator: the key of its section under `evals`.
+      name: of the figure, as the evaluator returns it.
+    """
+
+    kind: str
+    evaluator: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Metric | None:
+        """The metric that a key of a record names; None for any other key, such as `train/loss`."""
+        kind, _, rest = text.partition("/")
+        evaluator, _, name = rest.rpartition("/")
+        return cls(kind, evaluator, name) if kind in KINDS and evaluator and name else None
+
+    def __str__(self) -> str:
+        return "/".join(self)
 
 
 class UserError(ValueError):

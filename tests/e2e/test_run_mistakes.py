@@ -48,7 +48,7 @@ OVERRIDES = {
     ),
     "evaluation batch does not divide": (
         ["--config.evals.digits.batch_size=12"],
-        "evals.digits.batch_size=12 is not divisible by 8 devices",
+        "config.evals.digits: batch_size=12 is not divisible by 8 devices",
     ),
     "no batch": (["--config.data.batch_size=0"], "data.batch_size is 0; expected 1 or more"),
     "no accumulation": (["--config.train.accumulation=0"], "train.accumulation is 0; expected 1 or more"),
@@ -58,7 +58,7 @@ OVERRIDES = {
     "too few classes": (["--config.model.num_classes=3"], "num_classes is 3, but digits has 10 classes"),
     "best of nothing": (
         ["--config.checkpoint.keep_best=1", "--config.checkpoint.best_metric=eval/tset/top1"],
-        "checkpoint.best_metric is 'eval/tset/top1'; expected METRIC after one of eval/digits/",
+        "checkpoint.best_metric is 'eval/tset/top1'; expected one of eval/digits/METRIC",
     ),
     "no such weights": (["--config.init=missing.npz"], "missing.npz"),
     "data folder that cannot be": (

@@ -276,7 +276,7 @@ def test_what_a_run_would_refuse_is_refused_before_any_starts(program, digits_di
         assert said.code == 2, said.printed
         messages.add(said.err)
     (message,) = messages
-    assert "checkpoint.best_metric is 'top1'; expected METRIC after one of eval/test/" in message
+    assert "checkpoint.best_metric is 'top1'; expected one of eval/test/METRIC" in message
     assert not (tmp_path / "s").exists()
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from vit_jax import partition
 from vit_jax.data.open import open_source
-from vit_jax.evals import base, classification
+from vit_jax.evals import base
+from vit_jax.evals import split as scored_split
 from vit_jax.evals.classification import Classification
-from vit_jax.train.objectives import sigmoid_cross_entropy, softmax_cross_entropy
+from vit_jax.train.objectives import Objective, sigmoid_cross_entropy, softmax_cross_entropy
 from vit_jax.types import DatasetSpec, UserError
 
 
@@ -20,7 +21,8 @@ def evaluate(folder, kernel, forward, *, objective=None, devices=8, **options):
     evaluator = Classification(**settings)
     evaluator.open()
     mesh = partition.make_mesh(devices=jax.devices()[:devices])
-    return evaluator({"kernel": jnp.asarray(kernel)}, forward, objective or softmax_cross_entropy(), mesh)
+    bound = base.Bound(forward, objective or softmax_cross_entropy(), mesh, kernel.shape[1])
+    return evaluator.bind(bound)({"kernel": jnp.asarray(kernel)}).values
 
 
 def by_hand(images, labels, kernel):
@@ -67,11 +69,11 @@ def test_of_five_classes_or_fewer_there_is_no_top_five(folder, kernel, forward):
 def test_padding_whose_loss_is_not_finite_does_not_count(folder, kernel, forward):
     path = folder[0]
 
-    def objective(outputs, batch):
+    def values(outputs, batch):
         blank = (batch.image == 0).all(axis=(1, 2, 3))
         return {"loss": jnp.where(blank, jnp.nan, 2.0)}
 
-    assert evaluate(path, kernel, forward, objective=objective)["loss"] == 2.0
+    assert evaluate(path, kernel, forward, objective=Objective(values))["loss"] == 2.0
 
 
 def corrupt(path, label, index):
@@ -103,12 +105,12 @@ def test_more_corrupt_images_than_the_limit_are_an_error_that_names_them(folder,
 
 
 def test_a_batch_that_goes_missing_is_an_error_and_not_a_score(folder, kernel, forward, monkeypatch):
-    whole = classification.read_split
+    whole = scored_split.read_split
 
     def without_the_first(*args, **options):
         yield from list(whole(*args, **options))[1:]
 
-    monkeypatch.setattr(classification, "read_split", without_the_first)
+    monkeypatch.setattr(scored_split, "read_split", without_the_first)
     with pytest.raises(UserError, match="scored 5 examples of 13"):
         evaluate(folder[0], kernel, forward, max_corrupt=0)
 

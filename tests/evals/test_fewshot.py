@@ -10,6 +10,7 @@ import pytest
 
 from vit_jax import partition
 from vit_jax.data.open import open_source
+from vit_jax.evals.base import Bound
 from vit_jax.evals.fewshot import FewShot, choose_examples, drawing_order, ridge_predict
 
 
@@ -140,7 +141,7 @@ def test_the_evaluator_scores_the_frozen_representation_of_both_splits(folder, f
     train_spec, test_spec = evaluator.open()
     assert (train_spec.num_examples, test_spec.num_examples) == (56, 13)
     kernel = jnp.zeros((7 * 7 * 3, 7))
-    scores = evaluator({"kernel": kernel}, forward, None, partition.make_mesh())
+    scores = evaluator.bind(Bound(forward, None, partition.make_mesh(), 7))({"kernel": kernel}).values
 
     def features(images):
         # Resized to 8/7 of 7, which is what they are, and cut to 7x7: the forward's first twelve values of the crop.
@@ -165,7 +166,7 @@ def test_one_device_and_eight_give_the_same_scores(folder, forward):
         evaluator = FewShot(**settings, resolution=(7, 7), shots=(2,))
         evaluator.open()
         mesh = partition.make_mesh(devices=jax.devices()[:count])
-        found.append(evaluator({"kernel": jnp.zeros((147, 7))}, forward, None, mesh))
+        found.append(evaluator.bind(Bound(forward, None, mesh, 7))({"kernel": jnp.zeros((147, 7))}).values)
     assert found[0] == found[1]
     assert 0 < found[0]["2shot"] < 1
 

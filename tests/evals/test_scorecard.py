@@ -15,7 +15,8 @@ from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.stream.reader import BatchReader
-from vit_jax.evals import scorecard
+from vit_jax.evals import scorecard, split
+from vit_jax.evals.base import Bound
 from vit_jax.evals.scorecard import Scorecard
 from vit_jax.job import prepare
 from vit_jax.types import DatasetSpec, UserError
@@ -28,7 +29,8 @@ def evaluate(folder, kernel, forward, *, devices=8, **options):
     evaluator = Scorecard(**settings)
     evaluator.open()
     mesh = partition.make_mesh(devices=jax.devices()[:devices])
-    return evaluator({"kernel": jnp.asarray(kernel)}, forward, None, mesh)
+    bound = Bound(forward, None, mesh, kernel.shape[1])
+    return evaluator.bind(bound)({"kernel": jnp.asarray(kernel)}).values
 
 
 def probabilities(images, kernel):
@@ -191,12 +193,12 @@ def test_a_run_refuses_data_of_other_classes_before_it_starts(folder, tmp_path):
 
 
 def test_a_batch_that_goes_missing_is_an_error_and_not_a_score(folder, kernel, forward, monkeypatch):
-    whole = scorecard.read_split
+    whole = split.read_split
 
     def without_the_first(*args, **options):
         yield from list(whole(*args, **options))[1:]
 
-    monkeypatch.setattr(scorecard, "read_split", without_the_first)
+    monkeypatch.setattr(split, "read_split", without_the_first)
     with pytest.raises(UserError, match="scored 5 examples of 13"):
         evaluate(folder[0], kernel, forward, max_corrupt=0)
 
@@ -226,6 +228,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 from vit_jax import partition, peers
 import numpy as np
 from conftest import forward
+from vit_jax.evals.base import Bound
 from vit_jax.evals.scorecard import Scorecard
 with peers.joined({address!r}, 2, int(sys.argv[1])):
     mesh = partition.make_mesh()
@@ -234,7 +237,7 @@ with peers.joined({address!r}, 2, int(sys.argv[1])):
     evaluator.open()
     params = {{"kernel": np.load({kernel!r})}}
     params = partition.put_tree(params, partition.param_sharding(params, mesh))
-    print(json.dumps(evaluator(params, forward, None, mesh)))
+    print(json.dumps(evaluator.bind(Bound(forward, None, mesh, 7))(params).values))
 """
 
 

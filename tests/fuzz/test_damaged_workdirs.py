@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from vit_jax.job import prepare, saved_config
 from vit_jax.metrics import JsonlWriter, read_jsonl
 from vit_jax.models import build as models
 from vit_jax.report.collect import collect
-from vit_jax.run import _describe
+from vit_jax.run import RunHooks
 from vit_jax.sweeps import job as jobs
 from vit_jax.sweeps.grid import Run
 from vit_jax.sweeps.results import Result, Sweep, SweepTask, read_as, write_result, write_sweep
@@ -39,7 +40,8 @@ def started(tmp_path_factory):
 
     def again(old=None):
         config = configs.load("configs/quickstart.py:pretrain,smoke")
-        return config, prepare(config, overrides, old)
+        job = prepare(config, overrides, old)
+        return job.config, job
 
     config, job = again()
     record.claim_workdir(workdir, configs.to_dict(config))
@@ -47,7 +49,7 @@ def started(tmp_path_factory):
     saver, writer = Checkpointer(workdir, every=1), JsonlWriter(workdir / "metrics.jsonl", -1)
     for step in STEPS:
         state = state._replace(step=jax.device_put(np.int32(step), state.step.sharding))
-        meta = {**_describe(job, step, ["a.png"]), "pending": {"loss": [0.5]}}
+        meta = {**RunHooks(job, workdir, SimpleNamespace(corrupt=["a.png"])).describe(step), "pending": {"loss": [0.5]}}
         saver.save(state, meta | {"checksums": examine_state(state, job.parts.mesh)})
         writer.write(step, {"train/loss": 2.5 / step, "train/lr": 1e-3, "eval/digits/top1": 0.1 * step})
     saver.close()

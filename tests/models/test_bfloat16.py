@@ -3,6 +3,8 @@
 Strict promotion makes an error of any two types that meet, so tracing the model is enough.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -35,6 +37,7 @@ def test_bfloat16_is_computed_with_float32_parameters_and_logits(variety):
     images = jax.ShapeDtypeStruct((2, 8, 12, 3), jnp.uint8)
     rng = jax.eval_shape(jax.random.key, 0)
 
-    outputs = jax.eval_shape(build.make_forward(model), params, images, rng)
+    forward = functools.partial(build.make_forward(model), train=True)
+    outputs = jax.eval_shape(forward, params, images, rng=rng)
     assert outputs.tokens.dtype == outputs.pooled.dtype == outputs.pre_logits.dtype == jnp.bfloat16
     assert outputs.logits.dtype == jnp.float32

@@ -6,7 +6,10 @@ import numpy as np
 import numpy_options
 import numpy_vit
 import pytest
-from tiny import model_shapes, nested, random_images, run, tiny_vit
+from tiny import QUICK, model_shapes, nested, random_images, run, tiny_vit
+
+from vit_jax.models.build import make_forward
+from vit_jax.types import Outputs
 
 BOTH = ("layers", "attention")
 VARIETIES = {
@@ -74,3 +77,22 @@ def test_what_is_not_asked_for_leaves_no_block(scan):
     assert block_outputs(program(BOTH)) == [3] * blocks
     assert [len(program(capture).outvars) for capture in ((), ("layers",), BOTH)] == [4, 6, 8]
     assert str(program(())) == str(jax.make_jaxpr(lambda p, x: model.apply({"params": p}, x))(params, images))
+
+
+def test_a_key_does_not_mean_training_and_capture_needs_neither():
+    model = tiny_vit(dropout=0.5, depth=1)
+    params, images = nested(numpy_vit.draw(model_shapes(model))), jnp.asarray(random_images())
+    forward = jax.jit(make_forward(model), static_argnames=("train", "capture"), compiler_options=QUICK)
+    plain, drawn = forward(params, images), forward(params, images, rng=jax.random.key(0))
+    np.testing.assert_array_equal(plain.logits, drawn.logits)
+    trained = forward(params, images, train=True, rng=jax.random.key(0), capture=("layers",))
+    assert not np.array_equal(plain.logits, trained.logits)
+    assert (plain.layers, len(trained.layers)) == (None, 1)
+
+
+def test_extra_is_no_part_of_a_compiled_program_until_a_task_fills_it():
+    plain = Outputs(1.0, 2.0, 3.0, 4.0)
+    assert jax.tree.leaves(plain) == [1.0, 2.0, 3.0, 4.0]
+    task = plain._replace(extra={"mask": 5.0})
+    assert jax.tree.map(lambda x: x + 1, task).extra == {"mask": 6.0}
+    assert Outputs(1.0, 2.0, 3.0, 4.0).extra == {}

@@ -1,5 +1,7 @@
 """Dropout and stochastic depth: how often, how strongly, where, and independently of what."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -124,7 +126,7 @@ PLACES = {
     **{f"mlp {i}": f"Transformer/encoderblock_{i}/MlpBlock_3/Dense_1/bias" for i in range(DEPTH)},
 }
 MODEL = VisionTransformer(3, (1, 1), WIDTH, DEPTH, 16, 2, dropout=0.5)
-TOKENS = jax.jit(lambda params, images, rng: build.make_forward(MODEL)(params, images, rng).tokens)
+TOKENS = jax.jit(lambda params, images, rng: build.make_forward(MODEL)(params, images, train=True, rng=rng).tokens)
 
 
 def shown(place):
@@ -168,8 +170,8 @@ def test_the_hidden_layer_of_the_mlp_is_dropped_and_the_projections_are_not():
 
     with nn.intercept_methods(note):
         params = build.abstract_params(model, (8, 8))
-        forward = build.make_forward(model)
-        jax.eval_shape(forward, params, jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.uint8), jax.random.key(0))
+        forward = functools.partial(build.make_forward(model), train=True)
+        jax.eval_shape(forward, params, jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.uint8), rng=jax.random.key(0))
     block = "Transformer/encoderblock_0"
     assert found == {
         "Transformer/Dropout_0": (0.5, (2, 5, 8)),

@@ -26,7 +26,7 @@ from vit_jax.models.variants import any_variant
 def test_the_grid_of_tokens_by_hand(variant, resolution, grid):
     settings = any_variant(variant)
     model = build.MODELS[settings.pop("name")](num_classes=0, **settings)
-    assert build.token_grid(model, resolution) == grid
+    assert model.grid(resolution) == grid
 
 
 @pytest.mark.parametrize("resolution", [(37, 50), (65, 16)])
@@ -40,5 +40,5 @@ def test_the_grid_is_the_number_of_tokens(resolution):
     for model in models:
         images = jnp.zeros((1, *resolution, 3))
         tokens = jax.eval_shape(lambda x, model=model: model.init_with_output(jax.random.key(0), x), images)[0].tokens
-        gh, gw = build.token_grid(model, resolution)
+        gh, gw = model.grid(resolution)
         assert tokens.shape[1] == gh * gw

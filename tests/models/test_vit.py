@@ -163,7 +163,7 @@ def test_remat_changes_no_number():
 
     def loss(params, remat):
         model = tiny_vit(depth=1, dropout=0.3, remat=remat)
-        outputs = build.make_forward(model)(params, jnp.asarray(images), jax.random.key(3))
+        outputs = build.make_forward(model)(params, jnp.asarray(images), train=True, rng=jax.random.key(3))
         return jnp.sum(outputs.logits * outputs.logits)
 
     grad = jax.jit(jax.value_and_grad(loss), static_argnums=1, compiler_options=QUICK)

@@ -11,6 +11,7 @@ from vit_jax import partition
 from vit_jax.convert.load import load
 from vit_jax.data.open import open_source
 from vit_jax.data.prepare.prepare import prepare
+from vit_jax.evals.base import Bound
 from vit_jax.evals.fewshot import FewShot
 from vit_jax.models.build import make_forward
 from vit_jax.sweeps import probe as probing
@@ -60,7 +61,7 @@ def test_scores_are_the_evaluators(checkpoint, data_dir, tmp_path):
     mesh = partition.make_mesh(1)
     loaded = load(checkpoint, stored_pixels=True, channels=3)
     params = partition.put_tree(loaded.params, partition.param_sharding(loaded.params, mesh))
-    expected = evaluator(params, make_forward(loaded.module), None, mesh)
+    expected = evaluator.bind(Bound(make_forward(loaded.module), None, mesh, 0))(params).values
     assert found["scores"] == {"1shot": expected["1shot"], "5shot": expected["5shot"]}
     assert found["scores"]["5shot"] > 0.3  # chance is 0.1
     assert (found["resolution"], found["num_examples"], found["class_names"][3]) == ((8, 8), 100, "3")

@@ -15,7 +15,7 @@ LABELS = np.array([0, 6, 3, 3])
 def values(objective, logits=LOGITS, labels=LABELS):
     outputs = Outputs(None, None, None, jnp.asarray(logits, jnp.float32))
     batch = Batch(None, jnp.asarray(labels, jnp.int32), jnp.ones(len(labels), jnp.float32))
-    return jax.jit(lambda: objective(outputs, batch))()
+    return jax.jit(lambda: objective.values(outputs, batch))()
 
 
 def targets(smoothing=0.0):

@@ -1,5 +1,6 @@
 """The training step: its arithmetic on a linear model, by hand in numpy, and the same numbers however it is spread."""
 
+import dataclasses
 import functools
 
 import jax
@@ -19,7 +20,7 @@ from vit_jax.types import Batch, Outputs
 PIXELS, CLASSES = 12, 3
 
 
-def linear(params, images, rng=None):
+def linear(params, images, *, train, rng):
     """Logits are a matrix product with the pixels."""
     x = build.normalize(images).reshape(images.shape[0], -1)
     return Outputs(None, None, None, x @ params["kernel"] + params["bias"][None])
@@ -52,6 +53,7 @@ def setup(
     forward,
     params,
     *,
+    objective=None,
     devices=8,
     fsdp=1,
     accumulation=1,
@@ -64,7 +66,7 @@ def setup(
     optimizer, schedule = make_optimizer(**{"total_steps": 10, "name": "sgd", "lr": 0.1, "decay": "constant", **optim})
     step = make_train_step(
         forward=forward,
-        objective=softmax_cross_entropy(),
+        objective=objective or softmax_cross_entropy(),
         optimizer=optimizer,
         schedule=schedule,
         mesh=mesh,
@@ -108,6 +110,21 @@ def test_masked_rows_do_not_count(accumulation):
     assert float(metrics["loss"]) == pytest.approx(loss, rel=1e-5)
     assert float(metrics["accuracy"]) == pytest.approx(accuracy)
     assert_params(state, {name: params[name] - 0.1 * gradient[name] for name in params})
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_loss_is_the_mean_by_the_objectives_weights(accumulation):
+    mask = np.array([1, 0, 1, 1] * 4)
+    params, batch = linear_params(), linear_batch(mask=mask)
+    objective = dataclasses.replace(
+        softmax_cross_entropy(), weight=lambda batch: batch.mask * (1 + batch.target.astype(jnp.float32))
+    )
+    mesh, state, step = setup(linear, params, objective=objective, accumulation=accumulation)
+    _, metrics = step(state, partition.put_batch(batch, mesh))
+    weights = mask * (1 + batch.target)
+    losses = [by_hand(params, batch, np.arange(16) == row)[0] for row in range(16)]
+    assert float(metrics["loss"]) == pytest.approx(np.average(losses, weights=weights), rel=1e-5)
+    assert weights.sum() > 16  # the weights are no mask
 
 
 def test_a_batch_without_a_real_row_changes_nothing():
@@ -158,7 +175,7 @@ def test_the_schedule_counts_optimizer_steps_whatever_the_accumulation():
 
 
 def test_the_dropout_key_is_folded_with_the_step_and_the_micro_batch():
-    def draw(params, images, rng):
+    def draw(params, images, *, train, rng):
         logits = jax.random.normal(rng, (images.shape[0], CLASSES)) + 0 * params["bias"][None]
         return Outputs(None, None, None, logits)
 

@@ -14,11 +14,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.convert import architecture, claims
-from vit_jax.convert.adapt import FIRST_KERNELS, Fate, fit_params, fold_pixels
+from vit_jax.convert.adapt import Fate, fit_params, fold_pixels
 from vit_jax.convert.checkpoint import Checkpoint, Weights
 from vit_jax.convert.classes import match_classes, reorder_head
 from vit_jax.convert.open import open_checkpoint, without_positions
 from vit_jax.models import build
+from vit_jax.models.base import ImageModel
 from vit_jax.models.positions import Method
 from vit_jax.types import UserError, nearest
 
@@ -71,7 +72,7 @@ class Loaded:
       report: what became of every tensor.
     """
 
-    module: nn.Module
+    module: ImageModel
     params: dict[str, Any]
     source: Checkpoint
     settings: dict[str, Any]
@@ -107,15 +108,15 @@ def load(
         source.tensors = {name: x for name, x in source.tensors.items() if not name.startswith("head/")}
     shown = source.grid or _stand_in(source, settings)
     module = build.MODELS[settings["name"]](**{key: x for key, x in settings.items() if key != "name"})
-    first = next(n for n in FIRST_KERNELS if n in source.tensors)
-    channels = channels or source.tensors[first].shape[2]
-    resolution = resolution or pixels_of(settings, shown)
-    looped = module.clone(scan=False) if getattr(module, "scan", False) else module
+    first = source.tensors.get(f"{module.first_layer}/kernel")
+    channels = channels or (3 if first is None else first.shape[2])
+    resolution = resolution or _trained_at(source, module, shown) or module.pixels(shown or (14, 14))
+    looped = module.clone(scan=False) if module.scan else module
     shapes = flatten_dict(build.abstract_params(looped, resolution, channels), sep="/")
     fresh = {name: _Start(x.shape, x.dtype) for name, x in shapes.items()}
-    new_grid = build.token_grid(module, resolution)
+    new_grid = module.grid(resolution)
     params, report = fit_params(source, fresh, head="keep", new_grid=new_grid, resize=resize)  # type: ignore[arg-type]
-    if getattr(module, "scan", False):
+    if module.scan:
         params = build.stack_layers(params)
     return Loaded(module, unflatten_dict(params, sep="/"), source, settings, new_grid, folded + report)
 
@@ -178,22 +179,16 @@ def _override(source: Checkpoint, fields: dict[str, Any]) -> dict[str, Any]:
     return claims.as_fields(settings | fields)
 
 
-def pixels_of(settings: dict[str, Any], grid: tuple[int, int] | None) -> tuple[int, int]:
-    """(h, w) of the images whose patches make a grid."""
-    if settings["name"] == "resnet":
-        return 224, 224  # any
-    grid = grid or (14, 14)
-    stride = 2 ** (2 + max(len(settings.get("stem_depths", ())) - 1, 0)) if settings.get("stem") == "resnet" else 1
-    ph, pw = settings["patch_size"]
-    return grid[0] * ph * stride, grid[1] * pw * stride
+def _trained_at(source: Checkpoint, module: ImageModel, grid: tuple[int, int] | None) -> tuple[int, int] | None:
+    """(h, w) of the images of the run that saved a checkpoint, if it says so and they have this grid."""
+    trained = source.meta.get("config", {}).get("data", {}).get("resolution")
+    return tuple(trained) if trained and module.grid(tuple(trained)) == grid else None
 
 
 def resolution_of(loaded: Loaded) -> tuple[int, int]:
     """(h, w) in pixels that a model is evaluated at: a run's own; else that of the positions as loaded; 224 for a ResNet."""
-    trained = loaded.source.meta.get("config", {}).get("data", {}).get("resolution")
-    if trained and build.token_grid(loaded.module, tuple(trained)) == loaded.grid:
-        return tuple(trained)
-    return pixels_of(loaded.settings, loaded.grid)
+    grid = loaded.grid
+    return _trained_at(loaded.source, loaded.module, grid) or loaded.module.pixels(grid or (14, 14))
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vit_jax.convert import torch_names
 from vit_jax.convert.architecture import has_class_token
 from vit_jax.convert.claims import OWN_SECTION
-from vit_jax.convert.load import Loaded, pixels_of
+from vit_jax.convert.load import Loaded
 from vit_jax.convert.names import POSITIONS, bit_names
 from vit_jax.convert.npz import write_npz
 from vit_jax.convert.safetensor import write_safetensors
@@ -118,7 +118,7 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
     _check_left("hf", left)
     if has_head:
         foreign = {name if name.startswith("classifier") else f"vit.{name}": x for name, x in foreign.items()}
-    h, w = pixels_of(settings, loaded.grid)
+    h, w = loaded.module.pixels(loaded.grid or (14, 14))
     ph, pw = settings["patch_size"]
     channels = int(tensors["embedding/kernel"].shape[2])
     names = loaded.source.meta.get("class_names") or [f"LABEL_{i}" for i in range(settings.get("num_classes", 0))]
@@ -174,7 +174,7 @@ def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]
         tensors = tensors | {POSITIONS: np.concatenate(parts, axis=1)}
     foreign, left = torch_names.to_foreign(tensors, torch_names.TIMM, settings["depth"])
     _check_left("timm", left)
-    h, w = pixels_of(settings, loaded.grid)
+    h, w = loaded.module.pixels(loaded.grid or (14, 14))
     names = loaded.source.meta.get("class_names")
     args = {
         "img_size": [h, w],

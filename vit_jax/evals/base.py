@@ -1,23 +1,59 @@
-"""What an evaluator is, and the pass over a split that all of them share.
+"""Evaluators: what one is, and the pass over a split that all of them share.
 
 To add one: a dataclass with these members, an entry in `evals.build.EVALUATORS`, and a section under `evals` in a config.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import eval_batches
-from vit_jax.types import Batch, DatasetSpec, Duration, UserError
+from vit_jax.train.objectives import Objective
+from vit_jax.types import Batch, DatasetSpec, Duration, Outputs, UserError
 
 # Whether photographs are turned as EXIF says: "" as the data section says, which is where it is explained.
 Exif = Literal["", "apply", "ignore"]
+
+
+class Scores(NamedTuple):
+    """The result of one pass.
+
+    Args:
+      values: {metric: value}, fractions in [0, 1] for accuracies; what a run records.
+      examples: {name: (n, ...)} of each scored example, in one order; empty where an evaluator keeps none. A run writes those of
+        its last step to `predictions/NAME.npz`.
+    """
+
+    values: dict[str, float]
+    examples: Mapping[str, np.ndarray] = {}
+
+
+Scorer = Callable[[Any], Scores]  # from parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """The model that an evaluator scores, without its parameters.
+
+    Args:
+      forward: `forward(params, images) -> Outputs`, from `models.build.make_forward`.
+      objective: of the training; None where there is none, and then nothing may ask for its loss.
+      mesh: where it runs.
+      num_classes: outputs of its head; 0 for none.
+    """
+
+    forward: Callable[..., Outputs]
+    objective: Objective | None
+    mesh: Mesh
+    num_classes: int
 
 
 class Evaluator(Protocol):
@@ -28,10 +64,12 @@ class Evaluator(Protocol):
     def open(self) -> list[DatasetSpec]:
         """Opens every split it will read; raises UserError now rather than at step 40,000."""
 
-    def __call__(
-        self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
-    ) -> dict[str, float]:
-        """Returns {metric: value}, fractions in [0, 1] for accuracies."""
+    def bind(self, model: Bound) -> Scorer:
+        """Returns the function that scores parameters of `model`; compiles nothing yet. `open` comes first.
+
+        Raises:
+          UserError: the model has no such outputs as are scored, or the batch does not divide over its devices.
+        """
 
 
 def has_top5(spec: DatasetSpec) -> bool:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from vit_jax import partition
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
-from vit_jax.evals.base import Exif, read_split
+from vit_jax.evals.base import Bound, Exif, Scorer, Scores, read_split
 from vit_jax.types import DatasetSpec, Duration
 
 # The constant feature appended for the bias, and what keeps a constant feature's scale finite: big_vision's values.
@@ -49,7 +49,6 @@ class FewShot:
     batch_size: int = 512
     every: Duration = "10%"
     _sources: list[Source] = dataclasses.field(default_factory=list, init=False, repr=False)
-    _features: Any = dataclasses.field(default=None, init=False, repr=False)
 
     def open(self) -> list[DatasetSpec]:
         """Opens both splits."""
@@ -58,16 +57,17 @@ class FewShot:
         ]
         return [source.spec for source in self._sources]
 
-    def __call__(
-        self, params: Any, forward: Callable[..., Any], objective: Callable[..., Any], mesh: Mesh
-    ) -> dict[str, float]:
-        """Returns `{k}shot` (mean over seeds) and `{k}shot_seed{s}`, fractions in [0, 1]."""
+    def bind(self, model: Bound) -> Scorer:
+        """As `Evaluator.bind`; scores `{k}shot` (mean over seeds) and `{k}shot_seed{s}`, fractions in [0, 1]."""
         assert self._sources, "open() comes first"
-        if self._features is None:
-            self._features = jit_features(forward, mesh)
+        partition.check_batch_size(self.batch_size, model.mesh, path="batch_size")
+        features = jit_features(model.forward, model.mesh)
+        return lambda params: self._score(features, params, model.mesh)
+
+    def _score(self, features: Callable[..., Any], params: Any, mesh: Mesh) -> Scores:
         (train_x, train_y), (test_x, test_y) = (
             extract_features(
-                self._features,
+                features,
                 params,
                 source,
                 mesh,
@@ -87,7 +87,7 @@ class FewShot:
                 )
                 scores[f"{k}shot_seed{seed}"] = float(np.mean(predicted == test_y))
             scores[f"{k}shot"] = float(np.mean([scores[f"{k}shot_seed{seed}"] for seed in self.seeds]))
-        return scores
+        return Scores(scores)
 
 
 def jit_features(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

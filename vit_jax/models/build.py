@@ -6,18 +6,18 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from vit_jax.models.base import ImageModel
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.types import Outputs
 
-MODELS: dict[str, type[nn.Module]] = {
+MODELS: dict[str, type[ImageModel]] = {
     "vit": VisionTransformer,
     "mixer": MlpMixer,
     "resnet": ResNet,
@@ -33,26 +33,41 @@ def normalize(images: jax.Array) -> jax.Array:
     return (images.astype(jnp.float32) - 127.5) / 127.5
 
 
-def make_forward(model: nn.Module) -> Forward:
-    """Binds a model to `forward(params, images, rng=None) -> Outputs` on stored (uint8) images.
+def make_forward(model: ImageModel) -> Forward:
+    """Binds a model to `forward(params, images, *, train=False, rng=None, capture=()) -> Outputs` on stored (uint8) images.
 
-    `rng` is the dropout key; without it the model runs in evaluation mode.
+    `train` says whether the model trains (dropout acts), `rng` is the key of all that the model draws, in training or not, and
+    `capture` names the inner values that `Outputs` shall carry; a model is asked to capture only where it is not empty.
     """
 
-    def forward(params: Any, images: jax.Array, rng: jax.Array | None = None) -> Outputs:
+    def forward(
+        params: Any,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        rng: jax.Array | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> Outputs:
         rngs = None if rng is None else {"dropout": rng}
-        return model.apply({"params": params}, normalize(images), train=rng is not None, rngs=rngs)  # type: ignore[return-value]
+        asked: dict[str, Any] = {"capture": capture} if capture else {}
+        return model.apply({"params": params}, normalize(images), train=train, rngs=rngs, **asked)  # type: ignore[return-value]
 
     return forward
 
 
-def abstract_params(model: nn.Module, resolution: tuple[int, int], channels: int = 3) -> Any:
+def abstract_params(model: ImageModel, resolution: tuple[int, int], channels: int = 3) -> Any:
     """Shapes and dtypes of the parameters, computing nothing. `resolution` is (h, w) in pixels."""
+    return abstract_model(model, resolution, channels)[1]
+
+
+def abstract_model(model: ImageModel, resolution: tuple[int, int], channels: int = 3) -> tuple[Outputs, Any]:
+    """Shapes and dtypes of the outputs for one image and of the parameters, in one trace of the model."""
     images = jax.ShapeDtypeStruct((1, *resolution, channels), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    outputs, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+    return outputs, variables["params"]
 
 
-def init_params(model: nn.Module, rng: jax.Array, resolution: tuple[int, int], channels: int = 3) -> Any:
+def init_params(model: ImageModel, rng: jax.Array, resolution: tuple[int, int], channels: int = 3) -> Any:
     """Draws the parameters, without running the model: the images' values are never needed.
 
     Args:
@@ -65,7 +80,7 @@ def init_params(model: nn.Module, rng: jax.Array, resolution: tuple[int, int], c
       The parameter tree, float32, on the host's default device.
     """
     images = jax.ShapeDtypeStruct((1, *resolution, channels), jnp.float32)
-    if not getattr(model, "scan", False):
+    if not model.scan:
         return model.lazy_init(rng, images)["params"]
     # The loop's draws, stacked: a scanned model starts where the looped one does.
     looped = flatten_dict(model.clone(scan=False).lazy_init(rng, images)["params"], sep="/")
@@ -96,16 +111,6 @@ def unstack_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         else:
             out[name] = value
     return out
-
-
-def token_grid(model: nn.Module, resolution: tuple[int, int]) -> tuple[int, int]:
-    """(gh, gw) of the tokens that a model makes of an image of (h, w) pixels; for a ResNet, of its last features."""
-    if isinstance(model, VisionTransformer):
-        return model.grid(resolution)
-    if isinstance(model, MlpMixer):
-        return resolution[0] // model.patch_size[0], resolution[1] // model.patch_size[1]
-    stride = 2 ** (len(model.depths) + 1)
-    return -(-resolution[0] // stride), -(-resolution[1] // stride)
 
 
 def count_params(params: Any) -> int:

@@ -46,3 +46,12 @@ class PatchEmbedding(nn.Module):
         images, kernel, bias = (x.astype(self.dtype) for x in (images, kernel, bias))
         patches = images.reshape(b, h // ph, ph, w // pw, pw, channels)  # b gh ph gw pw channels
         return jnp.einsum("bypxqc,pqcd->byxd", patches, kernel) + bias[None, None, None]
+
+
+def describe_patches(patch_size: tuple[int, int], grid: tuple[int, int]) -> list[tuple[str, str]]:
+    """Rows of `ImageModel.describe` for a model of patches: their number and size, and a note where they are few."""
+    gh, gw = grid
+    rows = [("images", f"{gh}x{gw} patches of {'x'.join(map(str, patch_size))}")]
+    if gh * gw < 16:
+        rows.append(("note", f"{gh * gw} patches an image are few; a smaller model.patch_size usually does better"))
+    return rows

@@ -5,6 +5,7 @@ The original repository releases its weights beside the Vision Transformer's. Pa
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Literal
 
@@ -14,8 +15,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from vit_jax.models import heads
+from vit_jax.models.base import HEAD, IDENTITY, TRAINING, ImageModel
 from vit_jax.models.dropout import DropPath
-from vit_jax.models.embedding import PatchEmbedding
+from vit_jax.models.embedding import PatchEmbedding, describe_patches
 from vit_jax.models.encoder import Gelu, MlpBlock
 from vit_jax.models.inputs import check_grid, check_images
 from vit_jax.types import Outputs, UserError
@@ -43,7 +45,7 @@ class MixerBlock(nn.Module):
         return x + branch(y, 1)
 
 
-class MlpMixer(nn.Module):
+class MlpMixer(ImageModel):
     """MLP-Mixer; the token-mixing MLPs fix the number of patches, so it works at one resolution only.
 
     Args:
@@ -61,16 +63,33 @@ class MlpMixer(nn.Module):
     Source: arXiv 2105.01601, table 1.
     """
 
-    num_classes: int
+    num_classes: int = dataclasses.field(metadata=HEAD)
     patch_size: tuple[int, int] = (16, 16)
     width: int = 768
     depth: int = 12
     tokens_mlp_dim: int = 384
     channels_mlp_dim: int = 3072
-    head_bias: float = 0.0
-    stochastic_depth: float = 0.0
-    gelu: Gelu = "tanh"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    head_bias: float = dataclasses.field(default=0.0, metadata=TRAINING)
+    stochastic_depth: float = dataclasses.field(default=0.0, metadata=TRAINING)
+    gelu: Gelu = dataclasses.field(default="tanh", metadata=IDENTITY)
+    dtype: Literal["float32", "bfloat16"] = dataclasses.field(default="float32", metadata=TRAINING)
+
+    def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
+        """(gh, gw) of the patches of an image of (h, w) pixels."""
+        return resolution[0] // self.patch_size[0], resolution[1] // self.patch_size[1]
+
+    def pixels(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the images whose patches make a grid."""
+        return grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
+
+    def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
+        """Depth, width and patches."""
+        return [("model", f"{self.depth} x {self.width}"), *describe_patches(self.patch_size, self.grid(resolution))]
+
+    @property
+    def first_layer(self) -> str:
+        """The patch embedding, by the name that it has in the release."""
+        return "stem"
 
     @nn.compact
     def __call__(
@@ -79,7 +98,7 @@ class MlpMixer(nn.Module):
         """Runs the model on float (b, h, w, channels); of `capture`, it has `layers`."""
         if set(capture) - {"layers"}:
             raise UserError(f"capture={capture}: a Mixer has layers to capture, and no attention")
-        check_images(images, self.variables, "stem")
+        check_images(images, self.variables, self.first_layer)
         dtype = jnp.dtype(self.dtype)
         x = PatchEmbedding(self.width, self.patch_size, dtype, name="stem")(jnp.asarray(images))
         check_grid((x.shape[1], x.shape[2]), self.variables, has_class_token=False, patch=self.patch_size)

@@ -6,6 +6,7 @@ max-pools against minus infinity; BiT is pre-activation (V2), pads evenly with z
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from vit_jax.models import heads, initializers
+from vit_jax.models.base import HEAD, TRAINING, ImageModel
 from vit_jax.models.inputs import check_images
 from vit_jax.types import Outputs, UserError
 
@@ -156,7 +158,7 @@ class PreActivationUnit(nn.Module):
         return residual + conv(activate(y, "gn3"), 4 * self.features, 1, 1, "conv3")
 
 
-class ResNet(nn.Module):
+class ResNet(ImageModel):
     """ResNet V2 with GroupNorm and standardised convolutions: "ResNet (BiT)", the paper's baseline.
 
     Args:
@@ -169,11 +171,26 @@ class ResNet(nn.Module):
     Source: arXiv 1912.11370; arXiv 2010.11929 section 4.1.
     """
 
-    num_classes: int
+    num_classes: int = dataclasses.field(metadata=HEAD)
     depths: tuple[int, ...] = (3, 4, 6, 3)
     width_factor: int = 1
-    head_bias: float = 0.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    head_bias: float = dataclasses.field(default=0.0, metadata=TRAINING)
+    dtype: Literal["float32", "bfloat16"] = dataclasses.field(default="float32", metadata=TRAINING)
+
+    def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
+        """(gh, gw) of the last features of an image of (h, w) pixels."""
+        stride = 2 ** (len(self.depths) + 1)
+        return -(-resolution[0] // stride), -(-resolution[1] // stride)
+
+    def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
+        """Units per stage, and the size of the last features."""
+        gh, gw = self.grid(resolution)
+        return [("model", "-".join(map(str, self.depths))), ("images", f"{gh}x{gw} features")]
+
+    @property
+    def first_layer(self) -> str:
+        """The root convolution."""
+        return "conv_root"
 
     @nn.compact
     def __call__(
@@ -187,7 +204,7 @@ class ResNet(nn.Module):
             raise UserError(
                 f"model.depths is {self.depths} and model.width_factor {self.width_factor}; expected 1 or more"
             )
-        check_images(images, self.variables, "conv_root")
+        check_images(images, self.variables, self.first_layer)
         dtype, width = jnp.dtype(self.dtype), 64 * self.width_factor
         x = StdConv(width, 7, 2, ((3, 3), (3, 3)), 1e-10, True, dtype, name="conv_root")(jnp.asarray(images))
         # Zeros and not minus infinity, as released: at the border a negative maximum becomes 0.

@@ -141,6 +141,8 @@ def any_variant(variant: str) -> dict:
 
 def describe_sizes(settings: Mapping[str, Any]) -> str:
     """A model section's sizes on one line, by its variant's name where it has one: `Ti/16 (width 192, depth 12, ...)`."""
+    if settings["name"] not in ("vit", "mixer", "resnet"):  # a model from outside
+        return f"{settings['name']} ({', '.join(f'{key} {x}' for key, x in settings.items() if key != 'name')})"
     if settings["name"] == "resnet":
         return f"a ResNet of {'-'.join(map(str, settings['depths']))} units, width x{settings['width_factor']}"
     patch = "x".join(map(str, settings["patch_size"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal, get_args
 
 import flax.linen as nn
@@ -9,113 +10,20 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
-from vit_jax.models import heads, initializers
-from vit_jax.models.dropout import Dropout
-from vit_jax.models.embedding import PatchEmbedding
-from vit_jax.models.encoder import AxialBlock, BlockSettings, EncoderBlock, Gelu
+from vit_jax.models import heads
+from vit_jax.models.base import HEAD, IDENTITY, TRAINING, ImageModel
+from vit_jax.models.embedding import PatchEmbedding, describe_patches
+from vit_jax.models.encoder import BlockSettings, Gelu
 from vit_jax.models.inputs import check_grid, check_images
-from vit_jax.models.positions import Kind, Place, PositionEmbedding
+from vit_jax.models.positions import Kind, Place
 from vit_jax.models.resnet import resnet_stem
+from vit_jax.models.transformer import Encoder
 from vit_jax.types import Outputs, UserError
 
 CAPTURE = ("layers", "attention")
 
 
-class Encoder(nn.Module):
-    """Positions, dropout, registers, `depth` blocks and the final LayerNorm; the `Transformer` of the released tree.
-
-    Args:
-      settings: of every block.
-      depth: blocks.
-      grid: (gh, gw) of the patches.
-      has_class_token: whether token 0 is the class token.
-      final_norm: whether a LayerNorm follows the last block.
-      Others: as `VisionTransformer`.
-    """
-
-    settings: BlockSettings
-    depth: int
-    grid: tuple[int, int]
-    has_class_token: bool
-    positions: Kind
-    positions_at: Place
-    registers: int
-    stochastic_depth: float
-    axial: bool
-    final_norm: bool
-    scan: bool
-    remat: bool
-
-    @nn.compact
-    def __call__(
-        self, tokens: Float[Array, "b n d"], *, train: bool, capture: tuple[str, ...] = ()
-    ) -> tuple[Float[Array, "b n d"], dict[str, tuple]]:
-        """Returns the encoded tokens, registers left out, and what was captured, one entry per block."""
-        first = int(self.has_class_token)
-        x, shared = self.add_positions(tokens)
-        x = Dropout(self.settings.dropout)(x, train)
-        if self.registers:
-            b, _, d = x.shape
-            registers = self.param("registers", initializers.normal(stddev=0.02), (1, self.registers, d), jnp.float32)
-            registers = jnp.broadcast_to(registers.astype(x.dtype), (b, self.registers, d))
-            x = jnp.concatenate([x[:, :first], registers, x[:, first:]], axis=1)  # b 1+registers+n d
-        rates = None
-        if self.stochastic_depth:
-            rates = self.stochastic_depth * jnp.arange(self.depth, dtype=jnp.float32) / max(self.depth - 1, 1)
-        run = self.scan_blocks if self.scan else self.loop_blocks
-        x, captured = run(x, rates, shared, train, capture)
-        if self.registers:
-            x = jnp.concatenate([x[:, :first], x[:, first + self.registers :]], axis=1)
-        return self.settings.norm("encoder_norm")(x) if self.final_norm else x, captured
-
-    def add_positions(self, x: Float[Array, "b n d"]) -> tuple[Float[Array, "b n d"], Float[Array, "1 n d"] | None]:
-        """Adds positions at the stem; or returns those that every block adds."""
-        if self.positions in ("none", "relative") or self.positions_at == "every_layer":
-            return x, None
-        table = PositionEmbedding(
-            self.positions, self.grid, self.has_class_token, self.settings.dtype, name="posembed_input"
-        )(x)
-        return (x + table, None) if self.positions_at == "stem" else (x, table)
-
-    def block(self, train: bool, capture: tuple[str, ...]) -> tuple[type[nn.Module], dict]:
-        """The class of a block, and its fields."""
-        fields: dict = {"settings": self.settings, "train": train, "capture": capture}
-        if self.axial:
-            return AxialBlock, fields | {"grid": self.grid}
-        if self.positions == "relative":
-            fields["relative"] = (*self.grid, self.has_class_token)
-        elif self.positions != "none" and self.positions_at == "every_layer":
-            fields["positions"] = (self.positions, self.grid, self.has_class_token)
-        return EncoderBlock, fields
-
-    def loop_blocks(self, x, rates, shared, train, capture):
-        """The blocks one after the other, with parameters of their own: `encoderblock_0`, ..."""
-        kind, fields = self.block(train, capture)
-        kind = nn.remat(kind) if self.remat else kind
-        kind = nn.jit(kind)  # traced once and not once per layer; XLA inlines it
-        captured: dict[str, tuple] = dict.fromkeys(capture, ())
-        for layer in range(self.depth):
-            rate = None if rates is None else rates[layer]
-            x, found = kind(**fields, name=f"encoderblock_{layer}")(x, rate, shared)
-            captured = {name: (*captured[name], value) for name, value in found.items()}
-        return x, captured
-
-    def scan_blocks(self, x, rates, shared, train, capture):
-        """The same as a loop of the compiled program, its parameters stacked along a first axis: `encoderblock`."""
-        kind, fields = self.block(train, capture)
-        kind = nn.remat(kind, prevent_cse=False) if self.remat else kind
-        scanned = nn.scan(
-            kind,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast if rates is None else 0, nn.broadcast),
-            length=self.depth,
-        )
-        x, found = scanned(**fields, name="encoderblock")(x, rates, shared)
-        return x, {name: tuple(value) for name, value in found.items()}
-
-
-class VisionTransformer(nn.Module):
+class VisionTransformer(ImageModel):
     """ViT for images of any (h, w) that the patch divides; the position embeddings fix (h, w) at initialisation.
 
     Args:
@@ -152,7 +60,7 @@ class VisionTransformer(nn.Module):
     Source: arXiv 2010.11929, eqs. 1-4, table 1.
     """
 
-    num_classes: int
+    num_classes: int = dataclasses.field(metadata=HEAD)
     patch_size: tuple[int, int] = (16, 16)
     width: int = 768
     depth: int = 12
@@ -167,19 +75,19 @@ class VisionTransformer(nn.Module):
     positions: Kind = "learned_1d"
     positions_at: Place = "stem"
     registers: int = 0
-    representation_size: int = 0
-    head_bias: float = 0.0
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    stochastic_depth: float = 0.0
+    representation_size: int = dataclasses.field(default=0, metadata=HEAD)
+    head_bias: float = dataclasses.field(default=0.0, metadata=TRAINING)
+    dropout: float = dataclasses.field(default=0.0, metadata=TRAINING)
+    attention_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING)
+    stochastic_depth: float = dataclasses.field(default=0.0, metadata=TRAINING)
     layer_scale: float = 0.0
     qk_norm: bool = False
     axial: bool = False
-    gelu: Gelu = "tanh"
-    norm_eps: float = 1e-6
-    scan: bool = False
-    remat: bool = False
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    gelu: Gelu = dataclasses.field(default="tanh", metadata=IDENTITY)
+    norm_eps: float = dataclasses.field(default=1e-6, metadata=IDENTITY)
+    scan: bool = dataclasses.field(default=False, metadata=TRAINING)
+    remat: bool = dataclasses.field(default=False, metadata=TRAINING)
+    dtype: Literal["float32", "bfloat16"] = dataclasses.field(default="float32", metadata=TRAINING)
 
     @property
     def has_class_token(self) -> bool:
@@ -196,13 +104,29 @@ class VisionTransformer(nn.Module):
         h, w = (-(-size // self.stem_stride) for size in resolution)
         return h // self.patch_size[0], w // self.patch_size[1]
 
+    def pixels(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the images that the patches of a grid cover exactly."""
+        return grid[0] * self.patch_size[0] * self.stem_stride, grid[1] * self.patch_size[1] * self.stem_stride
+
+    def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
+        """Depth, width and patches, and notes on sizes that train poorly."""
+        rows = [("model", f"{self.depth} x {self.width}"), *describe_patches(self.patch_size, self.grid(resolution))]
+        if self.width // self.num_heads < 32:
+            rows.append(("note", "heads of fewer than 32 dimensions train poorly; lower model.num_heads"))
+        return rows
+
+    @property
+    def first_layer(self) -> str:
+        """The patch embedding; of a hybrid, its root convolution."""
+        return "conv_root" if self.stem == "resnet" else "embedding"
+
     @nn.compact
     def __call__(
         self, images: Shaped[ArrayLike, ...], *, train: bool = False, capture: tuple[str, ...] = ()
     ) -> Outputs:
         """Runs the model on float (b, h, w, channels); `capture` asks for `layers` or `attention`, free if not asked."""
         self._check(capture)
-        check_images(images, self.variables, "conv_root" if self.stem == "resnet" else "embedding")
+        check_images(images, self.variables, self.first_layer)
         settings, x = self._settings(), jnp.asarray(images)
         dtype = settings.dtype
         if self.stem == "resnet":
@@ -238,7 +162,7 @@ class VisionTransformer(nn.Module):
         logits = None
         if self.num_classes:
             logits = heads.classifier(self.num_classes, self.head_bias)(pre_logits.astype(jnp.float32))
-        return Outputs(tokens=tokens, pooled=pooled, pre_logits=pre_logits, logits=logits, **captured)
+        return Outputs(tokens, pooled, pre_logits, logits, captured.get("layers"), captured.get("attention"))
 
     def _pool(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"] | Float[Array, "b n d"]:
         settings = self._settings()

@@ -19,7 +19,7 @@ import numpy as np
 from vit_jax.metrics import read_jsonl
 from vit_jax.report.collect import Entry, TaskRuns, describe
 from vit_jax.tools.curves import MARKERS, evaluators, running_mean, series
-from vit_jax.types import UserError
+from vit_jax.types import Metric, UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -225,7 +225,7 @@ def _paint_top1(ax: Axes, records: Records) -> None:
     for place, label, found in records:
         for evaluator in evaluators(found):
             for prefix, line in (("eval", "-"), ("eval_average", "--")):
-                steps, top1 = series(found, f"{prefix}/{evaluator}/top1")
+                steps, top1 = series(found, str(Metric(prefix, evaluator, "top1")))
                 if len(steps):
                     named = _short(f"{label}, {evaluator}") if prefix == "eval" else None
                     marker = MARKERS[num % len(MARKERS)] if len(steps) <= FEW_POINTS else ""

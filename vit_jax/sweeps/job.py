@@ -36,7 +36,7 @@ from vit_jax.process import (
 from vit_jax.record import read_run, surroundings, write_json
 from vit_jax.sweeps.grid import Run, identity_of, probe_config
 from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_as, read_result, write_result
-from vit_jax.types import UserError
+from vit_jax.types import KINDS, Metric, UserError
 
 Keep = Literal["final", "all", "none"]  # runs whose checkpoints stay when they are done
 JOB_FILE, OUTCOME_FILE, LOG_FILE = "job.json", "outcome.json", "log.txt"
@@ -154,7 +154,7 @@ def _train(folder: Path, run: Run, identity: str) -> Result:
     resolved = made["config"]
     name = evaluator_of(run, resolved["evals"])
     scored = resolved["evals"][name]
-    scores = {kind: _scores_of(made["scores"], kind, name) for kind in ("eval", "eval_average")}
+    scores = {kind: _scores_of(made["scores"], kind, name) for kind in KINDS}
     kept = folder / "predictions" / f"{name}.npz"
     if kept.exists():
         kept.replace(folder / PREDICTIONS_FILE)
@@ -266,8 +266,8 @@ def _result(run: Run, identity: str, around: dict[str, Any], **found: Any) -> Re
 
 
 def _scores_of(scores: dict[str, float], kind: str, name: str) -> dict[str, float]:
-    prefix = f"{kind}/{name}/"
-    return {key.removeprefix(prefix): value for key, value in scores.items() if key.startswith(prefix)}
+    found = ((Metric.parse(key), value) for key, value in scores.items())
+    return {metric.name: value for metric, value in found if metric and metric[:2] == (kind, name)}
 
 
 def _command(run: Run) -> str:

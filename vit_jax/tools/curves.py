@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vit_jax.metrics import read_jsonl
-from vit_jax.types import UserError
+from vit_jax.types import Metric, UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +111,7 @@ def _draw_top1(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         said = []
         for prefix, line, what, fill in (("eval", "-", "best", "full"), ("eval_average", "--", "averaged", "none")):
-            steps, top1 = series(run, f"{prefix}/{name}/top1")
+            steps, top1 = series(run, str(Metric(prefix, name, "top1")))
             if not len(steps):
                 continue
             averaged |= prefix == "eval_average"
@@ -154,8 +154,8 @@ def series(run: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.n
 
 def evaluators(run: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the evaluators that measured top-1, in order of appearance."""
-    parts = (key.split("/") for record in run for key in record)
-    return list(dict.fromkeys("/".join(p[1:-1]) for p in parts if p[0] in ("eval", "eval_average") and p[-1] == "top1"))
+    found = (Metric.parse(key) for record in run for key in record)
+    return list(dict.fromkeys(metric.evaluator for metric in found if metric and metric.name == "top1"))
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from etils import epath
 from vit_jax.train.checksum import checksum, compare, examine, same_step, seal, unseal
 from vit_jax.train.folders import FOLDER, check_folder, committed_steps, how_to_go_on
 from vit_jax.train.quiet import quiet
-from vit_jax.types import Duration, TrainState, UserError
+from vit_jax.types import Duration, Metric, TrainState, UserError
 
 FORMAT = 1
 
@@ -92,8 +92,8 @@ class Checkpointer:
           UserError: the evaluator of `best_metric` has no such metric.
         """
         if self.best_metric not in scores:
-            evaluator = self.best_metric.rpartition("/")[0]
-            siblings = [name for name in scores if evaluator and name.startswith(f"{evaluator}/")]
+            wanted = Metric.parse(self.best_metric)
+            siblings = [key for key in scores if wanted and (found := Metric.parse(key)) and found[:2] == wanted[:2]]
             if siblings:
                 known = ", ".join(siblings)
                 raise UserError(f"checkpoint.best_metric={self.best_metric} is not evaluated; choose one of {known}")

@@ -9,8 +9,8 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jax.sharding import Mesh
@@ -176,38 +176,58 @@ def examine_state(state: TrainState, mesh: Mesh) -> dict[str, list[int]]:
     return checksums
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Length:
+    """How far a run goes and in what units it is logged.
+
+    Args:
+      start_step, total_steps: optimizer steps.
+      steps_per_epoch: to log the epoch.
+      batch_size: global, to log images per second.
+      log_every: steps between records of training metrics.
+    """
+
+    start_step: int
+    total_steps: int
+    steps_per_epoch: float
+    batch_size: int
+    log_every: int
+
+
+@runtime_checkable
+class Hooks(Protocol):
+    """What a run does beside training."""
+
+    def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+        """Results of the evaluators that are due at a step, {} if none."""
+
+    def describe(self, step: int) -> dict[str, Any]:
+        """The meta of a checkpoint at a step."""
+
+
 def fit(
     state: TrainState,
     *,
     train_step: TrainStep,
     batches: Iterator[Batch],
     mesh: Mesh,
-    start_step: int,
-    total_steps: int,
-    steps_per_epoch: float,
-    batch_size: int,
-    log_every: int,
-    evaluate: Callable[[int, TrainState], dict[str, float]],
+    length: Length,
+    hooks: Hooks,
+    window: Window,
     checkpointer: Checkpointer,
-    describe: Callable[[int], dict[str, Any]],
-    pending: dict[str, list[float]] | None,
     writers: MetricWriters,
 ) -> TrainState:
-    """Trains from `start_step` to `total_steps`.
+    """Trains from `length.start_step` to `length.total_steps`.
 
     Args:
-      state: at `start_step`; its memory is reused.
+      state: at the start step; its memory is reused.
       train_step: jitted.
-      batches: this process's share of each global batch, from `start_step` on.
+      batches: this process's share of each global batch, from the start step on.
       mesh: the mesh.
-      start_step, total_steps: optimizer steps.
-      steps_per_epoch: to log the epoch.
-      batch_size: global, to log images per second.
-      log_every: steps between records of training metrics.
-      evaluate: results of the evaluators that are due at a step, {} if none.
+      length: how far.
+      hooks: evaluation, and the description of a checkpoint.
+      window: training metrics that the checkpoint resumed from had not written yet.
       checkpointer: where and when to save.
-      describe: the meta of a checkpoint at a step.
-      pending: `Window` contents of the checkpoint resumed from.
       writers: where metrics go.
 
     Returns:
@@ -218,17 +238,17 @@ def fit(
       NonFinite: the loss, a gradient or the state is not finite.
       UserError: failed save, too many corrupt images.
     """
-    window, clock, saved_step = Window(pending), Clock(), start_step
+    clock, saved_step, total_steps = Clock(), length.start_step, length.total_steps
 
     def save(step: int, scores: dict[str, float]) -> int:
         writers.flush()
         values = window.pending()
         checksums = examine_state(state, mesh)
-        checkpointer.save(state, {**describe(step), "pending": values, "checksums": checksums}, scores)
+        checkpointer.save(state, {**hooks.describe(step), "pending": values, "checksums": checksums}, scores)
         return step
 
     with StopSignal() as stop:
-        for step in range(start_step + 1, total_steps + 1):
+        for step in range(length.start_step + 1, total_steps + 1):
             began = time.perf_counter()
             try:
                 batch = partition.put_batch(next(batches), mesh)
@@ -240,15 +260,15 @@ def fit(
             state, metrics = train_step(state, batch)
             window.add(step, metrics)
             last = step == total_steps
-            scalars = window.flush() if step % log_every == 0 or last else None
+            scalars = window.flush() if step % length.log_every == 0 or last else None
             clock.waiting_s += drawn - began
             clock.stepping_s += time.perf_counter() - drawn
             clock.steps += 1
             if scalars:
-                epoch = {"train/epoch": step / steps_per_epoch}
-                writers.write(step, scalars | epoch | clock.rates(batch_size, total_steps - step))
+                epoch = {"train/epoch": step / length.steps_per_epoch}
+                writers.write(step, scalars | epoch | clock.rates(length.batch_size, total_steps - step))
 
-            scores = evaluate(step, state)
+            scores = hooks.evaluate(step, state)
             if scores:
                 window.pending()  # scores of broken weights are not worth a record
                 writers.write(step, scores)

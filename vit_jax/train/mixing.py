@@ -1,7 +1,7 @@
 """Mixup and CutMix, on the device: a batch is mixed with itself rolled by one, and so are its losses.
 
-Both losses of `train.objectives` are linear in the target, so the loss of a mixed target is the mixture of the losses: no
-soft labels are needed, and every objective that is linear in its label works.
+Where a loss is linear in the target (`Objective.linear`), the loss of a mixed target is the mixture of the losses: no soft
+labels are needed. `assemble` refuses mixing for any other loss.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def make_mix(mixup_alpha: float, cutmix_alpha: float) -> Callable[[Batch, jax.Ar
     return mix
 
 
-def mixed_values(objective: Callable[..., dict[str, Any]], outputs: Any, batch: Batch, share: jax.Array) -> dict:
-    """An objective's values on both labels of each example, mixed."""
-    own = objective(outputs, batch)
-    other = objective(outputs, batch._replace(target=jnp.roll(batch.target, 1, axis=0)))
+def mixed_values(values: Callable[..., dict[str, Any]], outputs: Any, batch: Batch, share: jax.Array) -> dict:
+    """`Objective.values` of both targets of each example, mixed; right only for a loss that is linear in the target."""
+    own = values(outputs, batch)
+    other = values(outputs, batch._replace(target=jnp.roll(batch.target, 1, axis=0)))
     return {name: share * own[name] + (1 - share) * other[name] for name in own}

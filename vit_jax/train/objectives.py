@@ -1,10 +1,11 @@
-"""What is minimised. An objective maps a model's outputs and a batch to a loss per example and what to log of it.
+"""Objectives: from a model's outputs and a batch to the loss of each example, and to what is logged beside it.
 
-A new task is a new entry in `OBJECTIVES`: `make(**options) -> objective(outputs, batch) -> {"loss": (b,), ...}`.
+A new task is a new entry in `OBJECTIVES`: `make(**options) -> Objective`. The options are the keys of the config's section.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -12,10 +13,47 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from vit_jax.types import Batch, Outputs
+from vit_jax.types import Batch, Outputs, UserError
 
-# Values per example, (b,) each; "loss" is the one that is minimised, the others are logged as they are named.
-Objective = Callable[[Outputs, Batch], dict[str, Float[Array, " b"]]]
+
+def _count_examples(batch: Batch) -> Float[Array, " b"]:
+    return batch.mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A loss and what the training step has to know of it.
+
+    Args:
+      values: (outputs, batch) -> {name: (b,)}; "loss" is minimised, the others are logged as they are named.
+      weight: batch -> (b,), the weight of each example in the mean; 0 for padding. By default the mask.
+      linear: whether the loss is linear in the target, as mixup and CutMix need it.
+      reads: fields of `Outputs`, or keys of its `extra`, that `values` reads; `check_reads` compares them with the model.
+    """
+
+    values: Callable[[Outputs, Batch], dict[str, Float[Array, " b"]]]
+    weight: Callable[[Batch], Float[Array, " b"]] = _count_examples
+    linear: bool = False
+    reads: frozenset[str] = frozenset({"logits"})
+
+    def check_reads(self, outputs: Outputs, *, objective: str, model: str) -> None:
+        """Refuses a model that does not return what the loss reads.
+
+        Args:
+          outputs: of the model, arrays or their shapes.
+          objective, model: their names, for the message.
+
+        Raises:
+          UserError: names the objective, the model, every missing output and those that there are.
+        """
+        there = {name for name, x in outputs._asdict().items() if name != "extra" and x is not None} | set(
+            outputs.extra
+        )
+        if missing := sorted(self.reads - there):
+            raise UserError(
+                f"config.objective.name={objective} reads {' and '.join(missing)} of the model's outputs, and "
+                f"config.model.name={model} as configured returns {', '.join(sorted(there))}; choose another objective or model"
+            )
 
 
 def softmax_cross_entropy(*, label_smoothing: float = 0.0) -> Objective:
@@ -25,11 +63,11 @@ def softmax_cross_entropy(*, label_smoothing: float = 0.0) -> Objective:
       label_smoothing: share of the target spread evenly over all classes, in [0, 1).
     """
 
-    def objective(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
+    def values(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
         targets = optax.smooth_labels(_one_hot(outputs, batch), label_smoothing)
         return {"loss": optax.softmax_cross_entropy(outputs.logits, targets), "accuracy": _hits(outputs, batch)}
 
-    return objective
+    return Objective(values, linear=True)
 
 
 def sigmoid_cross_entropy(*, label_smoothing: float = 0.0, target_margin: float = 0.0) -> Objective:
@@ -45,13 +83,13 @@ def sigmoid_cross_entropy(*, label_smoothing: float = 0.0, target_margin: float 
     Source: the loss of the released ImageNet-21k models (arXiv 2010.11929), as their authors describe it.
     """
 
-    def objective(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
+    def values(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
         targets = optax.smooth_labels(_one_hot(outputs, batch), label_smoothing)
         targets = targets * (1 - 2 * target_margin) + target_margin if target_margin else targets
         loss = optax.sigmoid_binary_cross_entropy(outputs.logits, targets).sum(axis=-1)
         return {"loss": loss, "accuracy": _hits(outputs, batch)}
 
-    return objective
+    return Objective(values, linear=True)
 
 
 def _one_hot(outputs: Outputs, batch: Batch) -> Float[Array, "b c"]:

@@ -32,8 +32,8 @@ def make_train_step(
     """Builds `train_step(state, batch) -> (state, metrics)`; the caller jits it (`jit_train_step`).
 
     Args:
-      forward: `forward(params, images, rng) -> Outputs`.
-      objective: losses per example from outputs and batch.
+      forward: `forward(params, images, train=True, rng=key) -> Outputs`.
+      objective: the loss of each example, and its weight.
       optimizer, schedule: from `make_optimizer`.
       mesh: where it runs.
       accumulation: micro-batches a global batch is cut into, one after another; same numbers, less memory.
@@ -41,24 +41,23 @@ def make_train_step(
       mix: mixup or CutMix, from `mixing.make_mix`; examples are mixed within a micro-batch.
     """
 
-    def loss(params: Any, batch: Batch, rng: jax.Array, weight: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(params: Any, batch: Batch, rng: jax.Array, total: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """This micro-batch's part of the global mean; summed over micro-batches it is the mean over the whole batch."""
         if mix is None:
-            values = objective(forward(params, batch.image, rng), batch)
+            values = objective.values(forward(params, batch.image, train=True, rng=rng), batch)
         else:
             mixed = mix(batch, jax.random.fold_in(rng, 1))
-            values = mixed_values(objective, forward(params, mixed.image, rng), batch, mixed.share)
-        parts = {name: jnp.sum(value * batch.mask) / weight for name, value in values.items()}
+            outputs = forward(params, mixed.image, train=True, rng=rng)
+            values = mixed_values(objective.values, outputs, batch, mixed.share)
+        weight = objective.weight(batch)
+        parts = {name: jnp.sum(value * weight) / total for name, value in values.items()}
         return parts["loss"], parts
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
-        weight = jnp.maximum(batch.mask.sum(), 1.0)
-
-        def gradient(micro: Batch, i: jax.Array | int) -> tuple[Any, dict[str, jax.Array]]:
-            return jax.grad(loss, has_aux=True)(state.params, micro, jax.random.fold_in(rng, i), weight)
-
-        gradients, metrics = _accumulate(gradient, batch, accumulation, mesh)
+        total = jnp.maximum(objective.weight(batch).sum(), 1.0)
+        gradient = jax.grad(loss, has_aux=True)
+        gradients, metrics = _accumulate(gradient, state.params, batch, rng, total, accumulation, mesh)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -70,10 +69,19 @@ def make_train_step(
     return train_step
 
 
-def _accumulate(gradient: Callable[..., Any], batch: Batch, accumulation: int, mesh: Mesh) -> Any:
-    """Sums `gradient(micro_batch, i)` over `accumulation` equal parts of the batch, one part in memory at a time."""
+def _accumulate(
+    gradient: Callable[..., Any],
+    params: Any,
+    batch: Batch,
+    rng: jax.Array,
+    total: jax.Array,
+    accumulation: int,
+    mesh: Mesh,
+) -> Any:
+    """Sums `gradient(params, part, key, total)` over `accumulation` equal parts of the batch, one part in memory at a time; each
+    part has a key of its own."""
     if accumulation == 1:
-        return gradient(batch, 0)
+        return gradient(params, batch, jax.random.fold_in(rng, 0), total)
     split = NamedSharding(mesh, PartitionSpec(None, partition.BATCH_AXES))
 
     def cut(x: jax.Array) -> jax.Array:
@@ -82,14 +90,15 @@ def _accumulate(gradient: Callable[..., Any], batch: Batch, accumulation: int, m
         return jax.lax.with_sharding_constraint(x, split)
 
     parts = jax.tree.map(cut, batch)
-    shapes = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], parts), 0)
+    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], parts), rng, total)
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    def add(total: Any, part: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, gradient(*part)), None
+    def add(sums: Any, part: Any) -> tuple[Any, None]:
+        micro, i = part
+        return jax.tree.map(jnp.add, sums, gradient(params, micro, jax.random.fold_in(rng, i), total)), None
 
-    total, _ = jax.lax.scan(add, zero, (parts, jnp.arange(accumulation)))
-    return total
+    sums, _ = jax.lax.scan(add, zero, (parts, jnp.arange(accumulation)))
+    return sums
 
 
 def init_state(

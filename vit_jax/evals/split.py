@@ -1,0 +1,109 @@
+"""One pass over one split, from which a classifier is scored: opening it, the checks of the model, and the count of examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from vit_jax import partition
+from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
+from vit_jax.evals.base import Bound, Exif, Scorer, Scores, read_split
+from vit_jax.types import Batch, DatasetSpec, Duration, UserError
+
+
+@dataclasses.dataclass(kw_only=True)
+class ScoredSplit:
+    """What evaluators of a classifier on one split share; each says what it keeps of a batch and what it makes of all rows.
+
+    Args:
+      split: what to score, in TFDS's syntax.
+      dataset, data_dir, exif: as in the data section; "" for the training set's.
+      resolution: (h, w) pixels; (0, 0) for the training resolution.
+      recipe: `eval` squashes images to it, as in the release; `eval_crop` keeps their aspect and crops the middle, and
+        `objectnet` crops less.
+      batch_size: global.
+      every: how often; the last step is always scored.
+      max_corrupt: images that may fail to decode: they are left out of num_examples and named; more stop the run.
+    """
+
+    split: str
+    dataset: str = ""
+    data_dir: str = ""
+    exif: Exif = ""
+    resolution: tuple[int, int] = (0, 0)
+    recipe: Literal["eval", "eval_crop", "objectnet"] = "eval"
+    batch_size: int = 512
+    every: Duration = "10%"
+    max_corrupt: int = 100
+    _source: Source | None = dataclasses.field(default=None, init=False, repr=False)
+
+    def open(self) -> list[DatasetSpec]:
+        """Opens the split."""
+        self._source = self.open_split()
+        return [self.spec]
+
+    def open_split(self) -> Source:
+        """The split's source."""
+        return open_source(self.dataset, self.split, self.data_dir)
+
+    @property
+    def source(self) -> Source:
+        """The opened split."""
+        assert self._source is not None, "open() comes first"
+        return self._source
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Of the opened split."""
+        return self.source.spec
+
+    def check_head(self, num_classes: int) -> None:
+        """Refuses a model whose head cannot be scored on the data's classes.
+
+        Raises:
+          UserError: it scores too few, too many or other classes.
+        """
+        raise NotImplementedError
+
+    def score_batch(self, model: Bound, params: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """({name: sum over the batch's real rows}, {name: (b,)} of all rows, padding included); runs while it is traced, once."""
+        raise NotImplementedError
+
+    def summarize(self, sums: dict[str, float], rows: dict[str, np.ndarray], seen: np.ndarray) -> Scores:
+        """Makes scores of the sums and rows of the whole pass; `seen`, bool (n,), is False for padding and corrupt images."""
+        raise NotImplementedError
+
+    def bind(self, model: Bound) -> Scorer:
+        """As `Evaluator.bind`; of several processes each holds every row."""
+        self.check_head(model.num_classes)
+        partition.check_batch_size(self.batch_size, model.mesh, path="batch_size")
+        step = jax.jit(
+            lambda params, batch: self.score_batch(model, params, batch),
+            out_shardings=partition.replicated(model.mesh),
+        )
+
+        def score(params: Any) -> Scores:
+            batches = read_split(
+                self.source,
+                recipe=self.recipe,
+                resolution=self.resolution,
+                batch_size=self.batch_size,
+                mesh=model.mesh,
+                max_corrupt=self.max_corrupt,
+                exif=self.exif,
+            )
+            parts = jax.device_get([step(params, batch) for batch, _ in batches])
+            sums = {name: math.fsum(float(part[name]) for part, _ in parts) for name in parts[0][0]}
+            rows = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
+            seen = rows.pop("mask") > 0
+            count = int(seen.sum())
+            if not 0 <= len(self.source) - count <= self.max_corrupt:
+                raise UserError(f"{self.dataset} {self.split}: scored {count} examples of {len(self.source)}")
+            return self.summarize(sums, rows, seen)
+
+        return score

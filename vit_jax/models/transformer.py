@@ -1,0 +1,106 @@
+"""The encoder of a Vision Transformer as a whole: positions, registers and a stack of blocks, looped or scanned."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vit_jax.models import initializers
+from vit_jax.models.dropout import Dropout
+from vit_jax.models.encoder import AxialBlock, BlockSettings, EncoderBlock
+from vit_jax.models.positions import Kind, Place, PositionEmbedding
+
+
+class Encoder(nn.Module):
+    """Positions, dropout, registers, `depth` blocks and the final LayerNorm; the `Transformer` of the released tree.
+
+    Args:
+      settings: of every block.
+      depth: blocks.
+      grid: (gh, gw) of the patches.
+      has_class_token: whether token 0 is the class token.
+      final_norm: whether a LayerNorm follows the last block.
+      Others: as `VisionTransformer`.
+    """
+
+    settings: BlockSettings
+    depth: int
+    grid: tuple[int, int]
+    has_class_token: bool
+    positions: Kind
+    positions_at: Place
+    registers: int
+    stochastic_depth: float
+    axial: bool
+    final_norm: bool
+    scan: bool
+    remat: bool
+
+    @nn.compact
+    def __call__(
+        self, tokens: Float[Array, "b n d"], *, train: bool, capture: tuple[str, ...] = ()
+    ) -> tuple[Float[Array, "b n d"], dict[str, tuple]]:
+        """Returns the encoded tokens, registers left out, and what was captured, one entry per block."""
+        first = int(self.has_class_token)
+        x, shared = self.add_positions(tokens)
+        x = Dropout(self.settings.dropout)(x, train)
+        if self.registers:
+            b, _, d = x.shape
+            registers = self.param("registers", initializers.normal(stddev=0.02), (1, self.registers, d), jnp.float32)
+            registers = jnp.broadcast_to(registers.astype(x.dtype), (b, self.registers, d))
+            x = jnp.concatenate([x[:, :first], registers, x[:, first:]], axis=1)  # b 1+registers+n d
+        rates = None
+        if self.stochastic_depth:
+            rates = self.stochastic_depth * jnp.arange(self.depth, dtype=jnp.float32) / max(self.depth - 1, 1)
+        run = self.scan_blocks if self.scan else self.loop_blocks
+        x, captured = run(x, rates, shared, train, capture)
+        if self.registers:
+            x = jnp.concatenate([x[:, :first], x[:, first + self.registers :]], axis=1)
+        return self.settings.norm("encoder_norm")(x) if self.final_norm else x, captured
+
+    def add_positions(self, x: Float[Array, "b n d"]) -> tuple[Float[Array, "b n d"], Float[Array, "1 n d"] | None]:
+        """Adds positions at the stem; or returns those that every block adds."""
+        if self.positions in ("none", "relative") or self.positions_at == "every_layer":
+            return x, None
+        table = PositionEmbedding(
+            self.positions, self.grid, self.has_class_token, self.settings.dtype, name="posembed_input"
+        )(x)
+        return (x + table, None) if self.positions_at == "stem" else (x, table)
+
+    def block(self, train: bool, capture: tuple[str, ...]) -> tuple[type[nn.Module], dict]:
+        """The class of a block, and its fields."""
+        fields: dict = {"settings": self.settings, "train": train, "capture": capture}
+        if self.axial:
+            return AxialBlock, fields | {"grid": self.grid}
+        if self.positions == "relative":
+            fields["relative"] = (*self.grid, self.has_class_token)
+        elif self.positions != "none" and self.positions_at == "every_layer":
+            fields["positions"] = (self.positions, self.grid, self.has_class_token)
+        return EncoderBlock, fields
+
+    def loop_blocks(self, x, rates, shared, train, capture):
+        """The blocks one after the other, with parameters of their own: `encoderblock_0`, ..."""
+        kind, fields = self.block(train, capture)
+        kind = nn.remat(kind) if self.remat else kind
+        kind = nn.jit(kind)  # traced once and not once per layer; XLA inlines it
+        captured: dict[str, tuple] = dict.fromkeys(capture, ())
+        for layer in range(self.depth):
+            rate = None if rates is None else rates[layer]
+            x, found = kind(**fields, name=f"encoderblock_{layer}")(x, rate, shared)
+            captured = {name: (*captured[name], value) for name, value in found.items()}
+        return x, captured
+
+    def scan_blocks(self, x, rates, shared, train, capture):
+        """The same as a loop of the compiled program, its parameters stacked along a first axis: `encoderblock`."""
+        kind, fields = self.block(train, capture)
+        kind = nn.remat(kind, prevent_cse=False) if self.remat else kind
+        scanned = nn.scan(
+            kind,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast if rates is None else 0, nn.broadcast),
+            length=self.depth,
+        )
+        x, found = scanned(**fields, name="encoderblock")(x, rates, shared)
+        return x, {name: tuple(value) for name, value in found.items()}
