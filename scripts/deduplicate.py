@@ -39,8 +39,7 @@ from vit_jax.data.dedup.exclusion import example_ids, probe, stored_splits, writ
 from vit_jax.data.image.decode import Image
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.open import open_source
-from vit_jax.data.source import Source
-from vit_jax.data.subset import SubsetSource
+from vit_jax.data.source import Source, SubsetSource
 from vit_jax.flags import add_set
 from vit_jax.process import prepare_process, reports_user_errors
 from vit_jax.tools.pairs_page import Shown, write_page

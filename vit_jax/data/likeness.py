@@ -7,8 +7,7 @@ import hashlib
 
 import numpy as np
 
-from vit_jax.data.source import Source
-from vit_jax.data.subset import read_many
+from vit_jax.data.source import Source, read_many
 
 SAMPLES = 32  # examples that are read whole, spread evenly from the first to the last
 

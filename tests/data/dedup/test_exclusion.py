@@ -14,8 +14,8 @@ from vit_jax.data.dedup.exclusion import HEADER, ExcludedSource, exclude, write_
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.open import open_source
 from vit_jax.data.prepare.pack import pack
+from vit_jax.data.source import SubsetSource
 from vit_jax.data.stream.loader import train_batches
-from vit_jax.data.subset import SubsetSource
 from vit_jax.types import UserError
 
 COUNT = 30

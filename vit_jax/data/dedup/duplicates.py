@@ -22,8 +22,7 @@ from vit_jax.data.dedup.hamming import find_pairs
 from vit_jax.data.dedup.hashing import CHUNK, READY, SIDE, decode_of, thumbnail
 from vit_jax.data.image.decode import Image
 from vit_jax.data.image.encoded import CorruptImage
-from vit_jax.data.source import Source
-from vit_jax.data.subset import read_many
+from vit_jax.data.source import Source, read_many
 
 RADIUS = 30  # bits of 128 in which the hashes of a copy may differ
 CORRELATION = 0.75

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from vit_jax.data.open import open_source
-from vit_jax.data.source import Source
+from vit_jax.data.source import Source, SubsetSource
 from vit_jax.data.splits import Slice, parse_split, split_names
-from vit_jax.data.subset import SubsetSource
 from vit_jax.files import read_regular
 from vit_jax.types import UserError, printable
 

@@ -17,8 +17,7 @@ import numpy as np
 from vit_jax.data.dedup.exclusion import probe
 from vit_jax.data.image.decode import Image, decode
 from vit_jax.data.image.encoded import CorruptImage
-from vit_jax.data.source import Source
-from vit_jax.data.subset import read_many
+from vit_jax.data.source import Source, read_many
 from vit_jax.types import UserError
 
 SIDE = 32  # pixels of the thumbnail that is hashed and compared

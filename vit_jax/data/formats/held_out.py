@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax.data.source import SubsetSource
 from vit_jax.data.splits import parse_split, split_names
-from vit_jax.data.subset import SubsetSource
 from vit_jax.types import UserError
 
 KEPT, HELD_OUT = "train_kept", "train_held_out"
