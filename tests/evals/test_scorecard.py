@@ -15,6 +15,7 @@ from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.assemble import open_data, resolve
 from vit_jax.data.image.recipes import make_transform
+from vit_jax.data.source import Source
 from vit_jax.data.stream.reader import BatchReader
 from vit_jax.evals import scorecard
 from vit_jax.evals.scorecard import Scorecard
@@ -92,7 +93,7 @@ def test_images_that_do_not_decode_are_left_out_up_to_the_limit(folder, kernel, 
         evaluate(path, kernel, forward, max_corrupt=0)
 
 
-class Memory:
+class Memory(Source):
     """A source of images in memory, with any labels."""
 
     def __init__(self, images, labels, classes, **spec):

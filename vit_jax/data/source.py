@@ -1,44 +1,79 @@
-"""What a data set is: encoded examples by index."""
+"""What a data set is: encoded examples by index, and a choice of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.data.image.decode import decode
+from vit_jax.data.image.decode import Image, decode
 from vit_jax.types import DatasetSpec, Label
 
 
-class Source(Protocol):
-    """Encoded examples by index; picklable, so that worker processes get their own. A class that has these three is one.
+class Origin(NamedTuple):
+    """Where the examples of a source come from.
 
-    A `read_many(indices)` that returns a list of what `read` returns is used where it is there; so is a `decode(data)`, in
-    place of `decode.decode`.
+    Args:
+      split: the stored splits that the source reads, in TFDS's syntax; "" for a choice of examples that no such text describes.
+      folder: where they lie; "" for a source without a folder.
+    """
+
+    split: str
+    folder: str = ""
+
+
+class Source:
+    """Encoded examples by index. A subclass sets `spec` and has `read`; everything else has a default.
+
+    Sources are picklable, so that each worker process gets its own.
+
+    Args:
+      spec: the split, and how many examples of which kind it has.
+      checked: every image is known to decode, so that training may decode the upper part of a JPEG from the first epoch on.
+      decode: from encoded bytes to pixels, or CorruptImage. A subclass may define a method of that name. Only images that
+        `data.image.decode.decode` itself decodes are decoded in part.
     """
 
     spec: DatasetSpec
+    checked: bool = False
+    decode: Callable[[bytes], Image] = staticmethod(decode)
 
     def __len__(self) -> int:
         """Number of examples."""
-        ...
+        return self.spec.num_examples
 
     def read(self, index: int) -> tuple[bytes, Label, str]:
         """Example `index`, 0 <= index < len: (encoded image, label, name for messages); the label is a tuple where
-        `spec.multi_label`."""
-        ...
+        `spec.multi_label`. An image that cannot be read is b"", which does not decode."""
+        raise NotImplementedError
+
+    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
+        """`read` for several examples; a subclass overrides it where that is faster."""
+        return [self.read(int(index)) for index in indices]
+
+    def ids(self, indices: Sequence[int]) -> list[str] | None:
+        """Names that stay the examples' own in every copy of the data, such as paths; None if an example is known only by its
+        index in a stored split."""
+        return None
+
+    def origin(self) -> Origin:
+        """The stored splits that the source reads."""
+        return Origin(self.spec.split)
+
+    def fingerprint(self) -> bytes:
+        """A hash of cheap facts about every example (names, labels, sizes), by which processes compare their data; b"" for
+        none."""
+        return b""
+
+    def subset(self, indices: np.ndarray) -> SubsetSource:
+        """Some examples as a source; `indices` is int (m,), in the subset's order."""
+        return SubsetSource(self, indices)
 
 
-def read_many(source: Source, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
-    """Several examples of any source, the fast way where it has one."""
-    many = getattr(source, "read_many", None)
-    return many(indices) if many is not None else [source.read(int(index)) for index in indices]
-
-
-class SubsetSource:
-    """Some examples of a source, by index; what else it can do stays. Picklable.
+class SubsetSource(Source):
+    """Some examples of a source; whatever else the source can do stays.
 
     Args:
       source: the whole.
@@ -48,25 +83,28 @@ class SubsetSource:
     def __init__(self, source: Source, indices: np.ndarray):
         self.source, self.indices = source, indices
         self.spec = source.spec._replace(num_examples=len(indices), class_counts=())
-        self.decode = getattr(source, "decode", decode)
-        self.checked = getattr(source, "checked", False)
-
-    def __len__(self) -> int:
-        return self.spec.num_examples
+        self.decode, self.checked = source.decode, source.checked
 
     def whole(self, indices: Sequence[int]) -> list[int]:
         """Indices into the whole source."""
         return [int(i) for i in self.indices[np.asarray(indices, np.int64)]]
 
+    def ids(self, indices: Sequence[int]) -> list[str] | None:
+        """Those of the whole source."""
+        return self.source.ids(self.whole(indices))
+
+    def origin(self) -> Origin:
+        """The folder of the whole source; no stored split is the subset."""
+        return self.source.origin()._replace(split="")
+
     def fingerprint(self) -> bytes:
-        """Of the whole source, where it has one, with the indices."""
-        whole = getattr(self.source, "fingerprint", bytes)()
-        return hashlib.sha256(whole + self.indices.tobytes()).digest()
+        """Of the whole source and the indices."""
+        return hashlib.sha256(self.source.fingerprint() + self.indices.tobytes()).digest()
 
     def read(self, index: int) -> tuple[bytes, Label, str]:
         """Example `index` of the subset."""
         return self.source.read(self.whole([index])[0])
 
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
-        """As `read`, for several."""
-        return read_many(self.source, self.whole(indices))
+        """`read` for several examples, as fast as the whole source is."""
+        return self.source.read_many(self.whole(indices))

@@ -11,10 +11,11 @@ from photographs import jpeg, parts
 from vit_jax.data.dedup import hashing
 from vit_jax.data.dedup.duplicates import CORRELATION, PAIRS, correlate, correlation, find_candidates, merge
 from vit_jax.data.dedup.hashing import BLANK, CORRUPT, HASHES, READY, hash_image, hash_source, thumbnail
+from vit_jax.data.source import Source
 from vit_jax.types import DatasetSpec, UserError
 
 
-class MemorySource:
+class MemorySource(Source):
     """Encoded images; counts what is read."""
 
     def __init__(self, encoded, name="memory"):

@@ -9,6 +9,7 @@ import pytest
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.jpeg import TopOfJpeg, find_height
 from vit_jax.data.image.recipes import make_transform
+from vit_jax.data.source import Source
 from vit_jax.data.stream.reader import BatchReader
 from vit_jax.types import DatasetSpec
 
@@ -74,7 +75,7 @@ def test_what_cannot_be_cut_short_is_told_apart():
     assert find_height(jpeg(exif=upright)) > 0
 
 
-class Memory:
+class Memory(Source):
     """JPEGs, one of them damaged near its end."""
 
     def __init__(self):

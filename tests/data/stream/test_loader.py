@@ -16,11 +16,12 @@ import pytest
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import eval_batches, train_batches
 from vit_jax.types import DatasetSpec, UserError
 
 
-class MemorySource:
+class MemorySource(Source):
     """n small random PNGs whose label is their index; those in `bad` are cut short."""
 
     def __init__(self, n, bad=(), num_classes=None):
@@ -272,6 +273,7 @@ import sys
 import time
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import eval_batches, train_batches
 source = open_source("digits", "train[:50]", sys.argv[1])
 loader = train_batches(source, make_transform("pretrain", (8, 8)), batch_size=8, seed=0)

@@ -75,7 +75,7 @@ def open_part(dataset: str, split: str, open_stored: Callable[[str, str], Any]) 
     parts = {KEPT: np.flatnonzero(~held), HELD_OUT: np.flatnonzero(held)}
     slices = parse_split(dataset, split, {name: len(places) for name, places in parts.items()})
     places = np.concatenate([parts[part.name][part.start : part.stop] for part in slices])
-    source = SubsetSource(whole, places)
+    source = whole.subset(places)
     counts = np.bincount(labels[places], minlength=whole.spec.num_classes)
     single = int((np.bincount(labels) == 1).sum())
     note = (

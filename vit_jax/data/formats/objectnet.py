@@ -21,6 +21,7 @@ from vit_jax.data.formats.folders import FolderSource
 from vit_jax.data.formats.listing import is_image, sort_by_hash
 from vit_jax.data.image.decode import Image, decode
 from vit_jax.data.image.encoded import CorruptImage
+from vit_jax.data.source import Source
 from vit_jax.data.splits import parse_split
 from vit_jax.files import MAX_JSON_BYTES, read_json, read_regular
 from vit_jax.types import DatasetSpec, UserError
@@ -33,8 +34,8 @@ ADVICE = "unpack the archive again"
 LAYOUT = f"{FOLDER}/images/<Class>/*.png and {FOLDER}/{MAP}"
 
 
-class ObjectNetSource:
-    """The images of the mapped classes; see `data.source.Source`. A label is the set of ImageNet classes that are right.
+class ObjectNetSource(Source):
+    """The images of the mapped classes. A label is the set of ImageNet classes that are right.
 
     Args:
       spec: what it holds; classes are ImageNet's.

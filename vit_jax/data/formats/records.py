@@ -15,6 +15,7 @@ from vit_jax.data.formats.catalogue import COMMAND, find_data_dir, tfrecord_mess
 from vit_jax.data.formats.descriptions import ADVICE, check_prepared, check_shards, open_directory, refusing
 from vit_jax.data.formats.imagenet import competing_classes
 from vit_jax.data.formats.reading_order import reading_order
+from vit_jax.data.source import Origin, Source
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.files import open_regular
 from vit_jax.types import DatasetSpec, Label, UserError, printable
@@ -30,8 +31,8 @@ PRIVATE = {
 }
 
 
-class TfdsSource:
-    """One split of a prepared data set; see `data.source.Source`. Only paths are pickled, so workers open it anew.
+class TfdsSource(Source):
+    """One split of a prepared data set. Only paths are pickled, so workers open it anew.
 
     Args:
       spec: what was asked for and what it holds.
@@ -68,8 +69,9 @@ class TfdsSource:
         self.__dict__.update(state)
         self._records = self._open(open_directory(self.folder))
 
-    def __len__(self) -> int:
-        return self.spec.num_examples
+    def origin(self) -> Origin:
+        """The split in terms of the prepared ones, and the folder of the version."""
+        return Origin(self.stored, self.folder)
 
     def reading_order(self) -> np.ndarray:
         """Places of the split's examples in the order in which TFDS's own pipeline would read them, int64 (n,)."""
@@ -243,9 +245,7 @@ def find_builder(dataset: str, root: str) -> Any:
     except Exception as error:  # TFDS checks nothing itself; see formats.descriptions
         if "Parsing builder name" in str(error):
             raise UserError(unknown_name_message(dataset)) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[
-            0
-        ]  # such as a TFDS that described no features
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
             f"cannot read {dataset!r} in {root}: {reason} Prepare it again: `{COMMAND} {dataset}`"
         ) from error

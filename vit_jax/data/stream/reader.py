@@ -45,8 +45,8 @@ class BatchReader:
     ):
         self._source, self._transform = source, transform
         self._seed, self._replace, self._max_corrupt = seed, replace, max_corrupt
-        self._decode = getattr(source, "decode", decode)
-        self._checked = getattr(source, "checked", False)
+        self._decode = source.decode
+        self._checked = source.checked
         # Of each image that is known to decode: where its height stands (see `data.image.jpeg`), else 0.
         self._partial = self._decode is decode and getattr(transform, "crops_first", False)
         if self._decode is decode:  # crops, which training takes, are decoded the fast way, as the release decodes
@@ -76,7 +76,7 @@ class BatchReader:
             some = rows[start : start + TOGETHER]
             places = keys[some].tolist()
             # Together: between two images, which fill the caches, each of these small calls takes twice as long.
-            examples = self._read_many([index for _, index in places])
+            examples = self._source.read_many([index for _, index in places])
             rngs = [np.random.default_rng([self._seed, epoch, index]) for epoch, index in places]
             for row, (_, index), example, rng in zip(some.tolist(), places, examples, rngs, strict=True):
                 problem = self._fill(batch, row, index, example, rng, corrupt)
@@ -84,10 +84,6 @@ class BatchReader:
                     return Element(batch, tuple(corrupt), problem)
         batch.image[batch.mask == 0] = 0
         return Element(batch, tuple(corrupt), "")
-
-    def _read_many(self, indices: list[int]) -> list[tuple[bytes, Label, str]]:
-        many = getattr(self._source, "read_many", None)
-        return many(indices) if many is not None else [self._source.read(index) for index in indices]
 
     def _fill(
         self,
