@@ -14,13 +14,14 @@ from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.likeness import likeness
 from vit_jax.data.source import Origin, Source
 from vit_jax.data.stream.loader import eval_batches
+from vit_jax.targets import ClassId
 from vit_jax.types import DatasetSpec
 
 
 class Squares(Source):
     """Six gray squares, each brighter than the one before, and nothing but what a source has to have."""
 
-    spec = DatasetSpec("squares", "train[2:8]", 6, 6, (), (8, 8, 3))
+    spec = DatasetSpec("squares", "train[2:8]", 6, ClassId(6), (), (8, 8, 3))
 
     def read(self, index):
         buffer = io.BytesIO()

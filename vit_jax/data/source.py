@@ -45,8 +45,8 @@ class Source:
         return self.spec.num_examples
 
     def read(self, index: int) -> tuple[bytes, Label, str]:
-        """Example `index`, 0 <= index < len: (encoded image, label, name for messages); the label is a tuple where
-        `spec.multi_label`. An image that cannot be read is b"", which does not decode."""
+        """Example `index`, 0 <= index < len: (encoded image, label of the kind `spec.target`, name for messages). An
+        image that cannot be read is b"", which does not decode."""
         raise NotImplementedError
 
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
@@ -66,6 +66,10 @@ class Source:
         """A hash of cheap facts about every example (names, labels, sizes), by which processes compare their data; b"" for
         none."""
         return b""
+
+    def reading_order(self) -> np.ndarray | None:
+        """Places of the examples in the order in which TFDS would read them, int64 (n,); None for data that is not TFDS's."""
+        return None
 
     def subset(self, indices: np.ndarray) -> SubsetSource:
         """Some examples as a source; `indices` is int (m,), in the subset's order."""

@@ -17,6 +17,7 @@ from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
 from vit_jax.evals.base import Exif, has_top5, read_split
 from vit_jax.evals.scoring import score_rows, summarize
+from vit_jax.targets import ClassSet
 from vit_jax.types import Batch, DatasetSpec, Duration, UserError, counted
 
 
@@ -104,7 +105,7 @@ class Scorecard:
         if not has_top5(self._source.spec):
             scores = {name: value for name, value in scores.items() if not name.startswith("top5")}
         scores["num_examples"] = int(labelled.sum())
-        if self._source.spec.multi_label:
+        if isinstance(self._source.spec.target, ClassSet):
             scores["num_unlabelled"] = int((seen & ~labelled).sum())
         return scores | ({"num_corrupt": corrupt} if corrupt else {})
 

@@ -82,5 +82,5 @@ def make_mix(mixup_alpha: float, cutmix_alpha: float) -> Callable[[Batch, jax.Ar
 def mixed_values(objective: Callable[..., dict[str, Any]], outputs: Any, batch: Batch, share: jax.Array) -> dict:
     """An objective's values on both labels of each example, mixed."""
     own = objective(outputs, batch)
-    other = objective(outputs, batch._replace(target=jnp.roll(batch.target, 1, axis=0)))
+    other = objective(outputs, batch._replace(target=jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch.target)))
     return {name: share * own[name] + (1 - share) * other[name] for name in own}

@@ -12,6 +12,7 @@ from vit_jax.data.dedup import hashing
 from vit_jax.data.dedup.duplicates import CORRELATION, PAIRS, correlate, correlation, find_candidates, merge
 from vit_jax.data.dedup.hashing import BLANK, CORRUPT, HASHES, READY, hash_image, hash_source, thumbnail
 from vit_jax.data.source import Source
+from vit_jax.targets import ClassId
 from vit_jax.types import DatasetSpec, UserError
 
 
@@ -19,7 +20,7 @@ class MemorySource(Source):
     """Encoded images; counts what is read."""
 
     def __init__(self, encoded, name="memory"):
-        self.spec = DatasetSpec(name, "train", len(encoded), 1, ("any",), (None, None, 3))
+        self.spec = DatasetSpec(name, "train", len(encoded), ClassId(1), ("any",), (None, None, 3))
         self.encoded, self.reads = encoded, 0
 
     def __len__(self):

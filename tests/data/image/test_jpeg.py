@@ -11,6 +11,7 @@ from vit_jax.data.image.jpeg import TopOfJpeg, find_height
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.source import Source
 from vit_jax.data.stream.reader import BatchReader
+from vit_jax.targets import ClassId, ClassSet
 from vit_jax.types import DatasetSpec
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (101, 77, 3), np.uint8)
@@ -81,7 +82,7 @@ class Memory(Source):
     def __init__(self):
         self.data = [jpeg(np.roll(IMAGE, i, 0), progressive=i == 2) for i in range(5)]
         self.data.append(jpeg()[:-200] + b"\xff\xd9")
-        self.spec = DatasetSpec("memory", "train", 6, 6, (), (None, None, 3))
+        self.spec = DatasetSpec("memory", "train", 6, ClassId(6), (), (None, None, 3))
 
     def __len__(self):
         return len(self.data)
@@ -148,7 +149,7 @@ def test_a_file_that_vanishes_after_its_first_epoch_is_a_corrupt_image():
 
 def test_the_labels_of_a_corrupt_image_are_not_left_to_its_replacement():
     class Sets(Memory):
-        spec = DatasetSpec("memory", "train", 6, 6, (), (None, None, 3), multi_label=True)
+        spec = DatasetSpec("memory", "train", 6, ClassSet(6), (), (None, None, 3))
 
         def __init__(self):
             self.data = Memory().data

@@ -18,6 +18,7 @@ from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import eval_batches, train_batches
+from vit_jax.targets import ClassId
 from vit_jax.types import DatasetSpec, UserError
 
 
@@ -25,7 +26,7 @@ class MemorySource(Source):
     """n small random PNGs whose label is their index; those in `bad` are cut short."""
 
     def __init__(self, n, bad=(), num_classes=None):
-        self.spec = DatasetSpec("memory", "train", n, num_classes or n, (), (12, 12, 3))
+        self.spec = DatasetSpec("memory", "train", n, ClassId(num_classes or n), (), (12, 12, 3))
         self._data = []
         for index in range(n):
             buffer = io.BytesIO()

@@ -24,6 +24,7 @@ from vit_jax.data.image.encoded import MAX_BYTES
 from vit_jax.data.source import Origin, Source
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.files import read_regular
+from vit_jax.targets import ClassId
 from vit_jax.types import DatasetSpec, UserError, printable
 
 LAYOUT = f"FOLDER/train/<class>/ or FOLDER/<class>/ with images ({PATTERNS})"
@@ -161,7 +162,9 @@ def describe_split(dataset: str, split: str, labels: np.ndarray, classes: Sequen
     """The spec of a split of files whose labels, int (n,), are known without reading them."""
     counts = np.bincount(labels, minlength=len(classes)).tolist()
     names = tuple(map(printable, classes))
-    return DatasetSpec(dataset, split, len(labels), len(classes), names, (None, None, 3), class_counts=tuple(counts))
+    return DatasetSpec(
+        dataset, split, len(labels), ClassId(len(classes)), names, (None, None, 3), class_counts=tuple(counts)
+    )
 
 
 def _show(names: Sequence[str]) -> str:

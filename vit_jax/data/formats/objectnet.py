@@ -24,6 +24,7 @@ from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.source import Source
 from vit_jax.data.splits import parse_split
 from vit_jax.files import MAX_JSON_BYTES, read_json, read_regular
+from vit_jax.targets import ClassSet
 from vit_jax.types import DatasetSpec, UserError
 
 NAME = "objectnet"
@@ -121,7 +122,7 @@ def open_objectnet(dataset: str, split: str, data_dir: str = "") -> ObjectNetSou
     paths = sort_by_hash(paths)
     slices = parse_split(dataset, split, {"test": len(paths)})
     paths = [path for part in slices for path in paths[part.start : part.stop]]
-    spec = DatasetSpec(dataset, split, len(paths), len(class_names), class_names, (None, None, 3), multi_label=True)
+    spec = DatasetSpec(dataset, split, len(paths), ClassSet(len(class_names)), class_names, (None, None, 3))
     labels = np.array([which for _, which in paths], np.int32)
     return ObjectNetSource(spec, FolderSource(spec, str(root), [p for p, _ in paths], labels), list(folders.values()))
 

@@ -18,6 +18,7 @@ from vit_jax.data.formats.reading_order import reading_order
 from vit_jax.data.source import Origin, Source
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.files import open_regular
+from vit_jax.targets import ClassId, ClassSet
 from vit_jax.types import DatasetSpec, Label, UserError, printable
 
 LABELS = "vit_jax_labels.{split}.npy"  # of a packed split, so that none of its records is read for them
@@ -97,7 +98,7 @@ class TfdsSource(Source):
             records = self._records.data_source.__getitems__([int(i) for i in indices])
         except RuntimeError:  # of one of them
             records = [self._read_record(int(i)) for i in indices]
-        image, label = self._keys
+        (image, label), sets = self._keys, isinstance(self.spec.target, ClassSet)
         found: list[tuple[bytes, Label, str]] = []
         for record, index in zip(records, indices, strict=True):
             name = f"{self.spec.name}:{self.spec.split}#{index}"
@@ -105,9 +106,9 @@ class TfdsSource(Source):
                 features = tf_example_pb2.Example.FromString(record).features.feature
                 labels = features[label].int64_list.value
                 (data,) = features[image].bytes_list.value
-                found.append((data, tuple(labels) if self.spec.multi_label else labels[0], name))
+                found.append((data, tuple(labels) if sets else labels[0], name))
             except (DecodeError, ValueError, IndexError):  # it is empty, or another message
-                found.append((b"", () if self.spec.multi_label else 0, name))
+                found.append((b"", () if sets else 0, name))
         return found
 
     def labels(self) -> np.ndarray:
@@ -117,7 +118,7 @@ class TfdsSource(Source):
         Raises:
           UserError: examples have sets of labels.
         """
-        if self.spec.multi_label:
+        if isinstance(self.spec.target, ClassSet):
             raise UserError(f"{self.spec.name}: its examples have sets of labels; expected one label an image here")
         try:
             with open_regular(epath.Path(self.folder) / LABELS.format(split=self.stored)) as file:
@@ -183,8 +184,8 @@ def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
     with refusing(builder.data_dir):
         image, label = _find_keys(dataset, info)
         height, width, channels = info.features[image].shape
-        multi_label = not isinstance(info.features[label], tfds.features.ClassLabel)
-        classes = info.features[label].feature if multi_label else info.features[label]
+        sets = not isinstance(info.features[label], tfds.features.ClassLabel)
+        classes = info.features[label].feature if sets else info.features[label]
         if not 0 < classes.num_classes <= MAX_CLASSES:
             raise UserError(
                 f"{dataset}: expected 1 to {MAX_CLASSES:,} classes, found {classes.num_classes:,}; {ADVICE}"
@@ -194,10 +195,9 @@ def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
         name=dataset,
         split=split,
         num_examples=sum(s.stop - s.start for s in slices),
-        num_classes=classes.num_classes,
+        target=(ClassSet if sets else ClassId)(classes.num_classes),
         class_names=names,
         image_shape=(height, width, channels),
-        multi_label=multi_label,
         competing=competing_classes(info.name, names),
     )
     return TfdsSource(spec, str(builder.data_dir), (image, label), checked=info.name == PACKED)

@@ -19,6 +19,7 @@ import numpy as np
 from vit_jax.data.source import Source
 from vit_jax.data.stream.order import EvalKeys, TrainKeys
 from vit_jax.data.stream.reader import BatchReader, Element, Transform
+from vit_jax.targets import map_arrays
 from vit_jax.types import Batch, UserError
 
 
@@ -65,7 +66,7 @@ class _Loader:
             corrupt  # of the batches handed out: a checkpoint written now, or after an error, holds no others
         )
         # Batches from workers lie in shared memory that Grain wants back.
-        return Batch(*(np.array(leaf) for leaf in element.batch)) if self._copy else element.batch
+        return map_arrays(np.array, element.batch) if self._copy else element.batch
 
     def close(self) -> None:
         """Stops threads and worker processes. Safe to call twice; done at exit for whoever forgets."""

@@ -63,11 +63,9 @@ class BatchReader:
         Returns:
           The batch and its corrupt images.
         """
-        spec = self._source.spec
-        sets = spec.multi_label
         batch = Batch(
             image=np.empty((len(keys), *self._shape), np.uint8),
-            target=np.zeros((len(keys), spec.num_classes), np.uint8) if sets else np.zeros(len(keys), np.int32),
+            target=self._source.spec.target.empty(len(keys)),
             mask=np.zeros(len(keys), np.float32),
         )
         corrupt: list[tuple[str, str]] = []
@@ -96,13 +94,9 @@ class BatchReader:
     ) -> str:
         """Writes one row; returns what makes it impossible to go on, or an empty string. `rng` is the place's, also if the
         example is replaced."""
-        classes = self._source.spec.num_classes
         for attempt in range(min(len(self._source), self._max_corrupt + 1) if self._replace else 1):
             actual = (index + attempt) % len(self._source)
             data, label, name = example if attempt == 0 else self._source.read(actual)
-            labels = label if isinstance(label, tuple) else (label,)
-            if not all(0 <= one < classes for one in labels):
-                return f"{name} has label {label}, expected 0 to {classes - 1}: this split has no (or other) labels"
             try:
                 image = self._open(actual, data)
                 if self._partial:  # a part of a JPEG is decoded when the crop takes it
@@ -114,10 +108,8 @@ class BatchReader:
             except CorruptImage as error:
                 corrupt.append((name, str(error)))
                 continue
-            if isinstance(label, tuple):
-                batch.target[row, list(label)] = 1
-            else:
-                batch.target[row] = label
+            if problem := self._source.spec.target.put(batch.target, row, label):
+                return f"{name} has {problem}"
             batch.mask[row] = 1.0
             return ""
         return f"no image that decodes was found in its place: {len(corrupt)} tried" if self._replace else ""
