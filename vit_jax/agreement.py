@@ -38,7 +38,7 @@ def facts(job: Job, workdir: Any) -> dict[str, Any]:
         **{f"version of {name}": version for name, version in record.versions().items()},
         "data (hash of labels, names and some examples)": likeness(job.source),
         "splits (name, split, examples, classes)": [
-            [spec.name, spec.split, spec.num_examples, spec.num_classes] for spec in job.specs
+            [s.name, s.split, s.num_examples, s.num_classes] for s in job.specs
         ],
         "files of the checkpoint to start from": [list(file[:2]) for file in fingerprint(path)] if path else [],
         "workdir": str(workdir.absolute()),

@@ -154,7 +154,7 @@ def _no_such_class(label: Any, num_classes: int) -> str:
 
 
 def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Applies a function to each array of a batch or target: an array, or NamedTuples of them. The data room has no `jax.tree`."""
+    """Applies a function to each array of a batch or a target. The data room has no `jax.tree`."""
     if isinstance(tree, tuple):
         return type(tree)(*(map_arrays(function, branch) for branch in tree))
     return function(tree)
