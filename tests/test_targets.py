@@ -125,7 +125,9 @@ def test_a_box_that_does_not_fit_stops_the_run_and_names_its_image():
 
 def test_mixing_rolls_every_array_of_a_target():
     (batch,) = eval_batches(Objects(), make_transform("eval", (6, 4)), batch_size=16)
-    values = mixed_values(lambda outputs, batch: {"loss": batch.target.image_id}, None, batch, jnp.float32(0.25))
+    values = mixed_values(
+        lambda outputs, batch: {"loss": jnp.float32(batch.target.image_id)}, None, batch, jnp.float32(0.25)
+    )
     ids = np.arange(1000, 1016)
     assert np.allclose(values["loss"], 0.25 * ids + 0.75 * np.roll(ids, 1))
 

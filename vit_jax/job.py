@@ -13,7 +13,7 @@ from etils import epath
 from vit_jax import config as configs
 from vit_jax import partition, record
 from vit_jax.assemble import Parts, build_parts, complete_saved, follow_init, open_data, resolve
-from vit_jax.data.image.recipes import RecipeName, describe_transform, make_transform
+from vit_jax.data.image.recipes import describe_transform, make_transform
 from vit_jax.initial import keep_head
 from vit_jax.types import DatasetSpec, UserError
 
@@ -40,7 +40,7 @@ class Job:
 
     def preprocessing(self) -> dict[str, Any]:
         """How images are prepared for the model, saved for whoever uses it later: as its first evaluator prepares them."""
-        recipe: RecipeName = next((e.recipe for e in self.evaluators.values() if hasattr(e, "recipe")), "eval")
+        recipe = next((e.recipe for e in self.evaluators.values() if hasattr(e, "recipe")), "eval")
         return describe_transform(make_transform(recipe, self.config.data.resolution))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import PIL.Image
 from PIL import ImageEnhance, ImageOps
 
 from vit_jax.data.image.decode import Image
+from vit_jax.data.image.steps import Pixels, Step
 from vit_jax.types import UserError
 
 FILL = (128, 128, 128)  # of what a rotation, shear, translation or cutout uncovers
@@ -197,15 +199,39 @@ def random_erasing(image: Image, rng: np.random.Generator, probability: float) -
     return image
 
 
-def check_strengths(randaugment: tuple[int, int], jitter: float, erasing: float) -> None:
-    """Raises UserError for strengths out of range."""
-    layers, magnitude = randaugment
-    errors = []
-    if layers < 0 or not 0 <= magnitude <= MAX_MAGNITUDE:
-        errors.append(f"data.randaugment is {randaugment}; expected (layers, magnitude of 0 to {MAX_MAGNITUDE})")
-    if not 0 <= jitter <= 1:
-        errors.append(f"data.color_jitter is {jitter}; expected 0 to 1")
-    if not 0 <= erasing <= 1:
-        errors.append(f"data.random_erasing is {erasing}; expected a probability")
-    if errors:
-        raise UserError("\n".join(errors))
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """The strengths of what follows crop and flip, 0 for off. The `data` section of a config has these keys.
+
+    A new strength is a field, a line in `steps`, and a check if it has a range.
+
+    Args:
+      randaugment: (layers, magnitude of 0 to 30) of RandAugment.
+      color_jitter: brightness, contrast and saturation change by up to this share.
+      random_erasing: probability that a rectangle becomes noise.
+    """
+
+    randaugment: tuple[int, int] = (0, 0)
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        layers, magnitude = self.randaugment
+        wrong = {
+            f"randaugment is {self.randaugment}; expected (layers, magnitude of 0 to {MAX_MAGNITUDE})": (
+                layers < 0 or not 0 <= magnitude <= MAX_MAGNITUDE
+            ),
+            f"color_jitter is {self.color_jitter}; expected 0 to 1": not 0 <= self.color_jitter <= 1,
+            f"random_erasing is {self.random_erasing}; expected a probability": not 0 <= self.random_erasing <= 1,
+        }
+        if any(wrong.values()):
+            raise UserError("\n".join(f"data.{message}" for message, found in wrong.items() if found))
+
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of the strengths that are not 0, in order. Erased and moved pixels would belie boxes."""
+        each = (
+            (self.randaugment[0], Pixels(rand_augment, self.randaugment)),
+            (self.color_jitter, Pixels(color_jitter, (self.color_jitter,), carries_boxes=True)),
+            (self.random_erasing, Pixels(random_erasing, (self.random_erasing,))),
+        )
+        return tuple(step for strength, step in each if strength)

@@ -16,9 +16,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vit_jax.data.image.recipes import Transform
 from vit_jax.data.source import Source
 from vit_jax.data.stream.order import EvalKeys, TrainKeys
-from vit_jax.data.stream.reader import BatchReader, Element, Transform
+from vit_jax.data.stream.reader import BatchReader, Element
 from vit_jax.targets import map_arrays
 from vit_jax.types import Batch, UserError
 
@@ -119,7 +120,7 @@ def train_batches(
 
     Args:
       source: from `open_source`.
-      transform: (image, rng) -> uint8 (h, w, 3), from `make_transform`; rng is `default_rng([seed, epoch, index])`.
+      transform: from `make_transform`; its rng is `default_rng([seed, epoch, index])`.
       batch_size: examples per step over all processes; may exceed the data set (examples then repeat).
       seed: of order and augmentation, 0 or more.
       start_step: the first step to produce.
@@ -171,7 +172,7 @@ def eval_batches(
 
     Args:
       source: from `open_source`.
-      transform: (image, rng) -> uint8 (h, w, 3), from `make_transform`.
+      transform: from `make_transform`.
       batch_size: examples per batch over all processes.
       process_index: which share of each batch this process reads.
       process_count: number of processes; divides batch_size.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +10,11 @@ import numpy as np
 from vit_jax.data.image.decode import Image, decode
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.image.jpeg import TopOfJpeg, find_height
+from vit_jax.data.image.recipes import Transform
+from vit_jax.data.image.steps import Example
 from vit_jax.data.source import Source
 from vit_jax.types import Batch, Label
 
-Transform = Callable[..., Image]
 PADDING = -1  # in place of an example's index
 TOGETHER = 128  # examples read at once; a large batch is never encoded in memory as a whole
 
@@ -32,8 +32,7 @@ class BatchReader:
 
     Args:
       source: where examples come from.
-      transform: (image, rng) -> uint8 (h, w, 3), always of one shape; one that `crops_first` also takes `out`, see
-        `recipes.Transform`.
+      transform: from `make_transform`.
       seed: of the augmentation: example `index` in `epoch` sees `default_rng([seed, epoch, index])`.
       replace: a corrupt image is replaced by the next example that decodes (training); otherwise its mask is 0.
       max_corrupt: how many examples in a row are tried as replacement, before the batch is given up.
@@ -48,11 +47,10 @@ class BatchReader:
         self._decode = source.decode
         self._checked = source.checked
         # Of each image that is known to decode: where its height stands (see `data.image.jpeg`), else 0.
-        self._partial = self._decode is decode and getattr(transform, "crops_first", False)
+        self._partial = self._decode is decode and transform.crops_first
         if self._decode is decode:  # crops, which training takes, are decoded the fast way, as the release decodes
             self._decode = functools.partial(decode, fast_dct=self._partial, upright=upright)
         self._places = np.zeros(len(source) if self._partial else 0, np.uint16)
-        self._shape = transform(np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0)).shape
 
     def __call__(self, keys: np.ndarray) -> Element:
         """Reads one batch.
@@ -64,7 +62,7 @@ class BatchReader:
           The batch and its corrupt images.
         """
         batch = Batch(
-            image=np.empty((len(keys), *self._shape), np.uint8),
+            image=np.empty((len(keys), *self._transform.resolution, 3), np.uint8),
             target=self._source.spec.target.empty(len(keys)),
             mask=np.zeros(len(keys), np.float32),
         )
@@ -97,19 +95,18 @@ class BatchReader:
         for attempt in range(min(len(self._source), self._max_corrupt + 1) if self._replace else 1):
             actual = (index + attempt) % len(self._source)
             data, label, name = example if attempt == 0 else self._source.read(actual)
+            place = batch.image[row]
             try:
                 image = self._open(actual, data)
-                if self._partial:  # a part of a JPEG is decoded when the crop takes it
-                    place = batch.image[row]
-                    if (found := self._transform(image, rng, place)) is not place:
-                        place[:] = found
-                else:
-                    batch.image[row] = self._transform(image, rng)
+                # A part of a JPEG is decoded when the crop takes it.
+                done = self._transform(Example(image, label, image.shape[:2]), rng, place)
             except CorruptImage as error:
                 corrupt.append((name, str(error)))
                 continue
-            if problem := self._source.spec.target.put(batch.target, row, label):
+            if problem := self._source.spec.target.put(batch.target, row, done.target):
                 return f"{name} has {problem}"
+            if done.image is not place:
+                place[:] = done.image
             batch.mask[row] = 1.0
             return ""
         return f"no image that decodes was found in its place: {len(corrupt)} tried" if self._replace else ""
