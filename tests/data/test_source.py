@@ -1,34 +1,17 @@
 """A source of two members works everywhere: in the loader, as a subset, in hashes and in exclusion lists."""
 
-import io
 import pickle
 
 import numpy as np
-import PIL.Image
 import pytest
+from squares import Squares
 
 from vit_jax.data.dedup.exclusion import example_ids
 from vit_jax.data.dedup.hashing import BLANK, READY, hash_source
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.recipes import make_transform
-from vit_jax.data.likeness import likeness
 from vit_jax.data.source import Origin, Source
 from vit_jax.data.stream.loader import eval_batches
-from vit_jax.targets import ClassId
-from vit_jax.types import DatasetSpec
-
-
-class Squares(Source):
-    """Six gray squares, each brighter than the one before, and nothing but what a source has to have."""
-
-    spec = DatasetSpec("squares", "train[2:8]", 6, ClassId(6), (), (8, 8, 3))
-
-    def read(self, index):
-        buffer = io.BytesIO()
-        image = np.full((8, 8, 3), 40 * index, np.uint8)
-        image[index:] = 255
-        PIL.Image.fromarray(image).save(buffer, "PNG")
-        return buffer.getvalue(), index, f"square {index}"
 
 
 def test_spec_and_read_are_all_that_a_source_needs(tmp_path):
@@ -61,16 +44,6 @@ def test_a_subset_keeps_what_its_source_can_do():
     assert some.origin() == Origin("", "photographs")  # no text of splits describes it
     assert [label for _, label, _ in some.read_many(range(3))] == [5, 5, 0]
     assert not some.decode(b"").any()
-
-
-def test_processes_tell_sources_apart_by_fingerprint_and_content():
-    class Printed(Squares):
-        def fingerprint(self):
-            return b"other names"
-
-    assert likeness(Squares()) == likeness(Squares()) != likeness(Printed())
-    first, second = Squares().subset(np.arange(6)), Squares().subset(np.arange(6)[::-1])
-    assert first.fingerprint() != second.fingerprint()
 
 
 def test_a_source_without_read_says_so():
