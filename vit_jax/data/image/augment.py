@@ -18,7 +18,7 @@ from vit_jax.data.image.decode import Image
 from vit_jax.data.image.steps import Pixels, Step
 from vit_jax.types import UserError
 
-FILL = (128, 128, 128)  # of what a rotation, shear, translation or cutout uncovers
+FILL = (128, 128, 128)  # colour of pixels that a rotation, shear, translation or cutout uncovers
 MAX_MAGNITUDE = 30
 GRAY_WEIGHTS = np.array([0.2989, 0.5870, 0.1140], np.float32)  # of red, green and blue, as TensorFlow has them
 # An operation maps (image, level, generator) to a new image; level 1 is magnitude 10.
@@ -104,13 +104,13 @@ def _posterize(image: Image, level: float, rng: np.random.Generator) -> Image:
 
 
 def _solarize(image: Image, level: float, rng: np.random.Generator) -> Image:
-    """Inverts what is at the threshold or above it. The threshold is a byte and wraps: at magnitude 10 it is 0."""
+    """Inverts the values at or above the threshold. The threshold is a byte and wraps: at magnitude 10 it is 0."""
     values = np.arange(256)
     return _look_up(image, np.where(values < int(256 * level) % 256, values, 255 - values))
 
 
 def _solarize_add(image: Image, level: float, rng: np.random.Generator) -> Image:
-    """Brightens what is darker than 128."""
+    """Brightens the values below 128."""
     values = np.arange(256)
     return _look_up(image, np.where(values < 128, np.minimum(values + int(110 * level), 255), values))
 
@@ -201,7 +201,7 @@ def random_erasing(image: Image, rng: np.random.Generator, probability: float) -
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """The strengths of what follows crop and flip, 0 for off. The `data` section of a config has these keys.
+    """The strengths of the augmentations that follow crop and flip, 0 for off. The `data` section of a config has these keys.
 
     A new strength is a field, a line in `steps`, and a check if it has a range.
 

@@ -18,7 +18,7 @@ Box = tuple[int, int, int, int]  # (top, left, height, width), pixels
 
 
 class Croppable(Protocol):
-    """What a crop can be cut out of: an image, or one that is decoded only where it is cut (`data.image.jpeg.TopOfJpeg`)."""
+    """An image that crops are cut out of: an array, or a `data.image.jpeg.TopOfJpeg`, which decodes only the part that is cut."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -115,7 +115,7 @@ def make_transform(
       resolution: (h, w) of the result, pixels.
       crop_area: least and largest share of the image that an Inception crop keeps, in (0, 1]; `pretrain` only.
       flip: False where a mirror image is another class (digits, text).
-      augment: what follows the recipe.
+      augment: strengths of the augmentations that follow the recipe.
       target: the kind of target of the data; None for images alone.
 
     Raises:

@@ -15,7 +15,7 @@ from vit_jax.data.image.decode import Image
 
 
 class Example(NamedTuple):
-    """What steps map to one another.
+    """The value that steps map to one another.
 
     Args:
       image: uint8 (h, w, 3), or at first a `data.image.jpeg.TopOfJpeg`.
@@ -30,7 +30,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What the steps of one transform have in common.
+    """The settings that all steps of one transform share.
 
     Args:
       resolution: (h, w) of the result, pixels.

@@ -1,5 +1,5 @@
-"""From a source and a transform to batches: Grain's threads or processes read ahead; what is read is a pure function of
-(seed, position)."""
+"""From a source and a transform to batches. Grain's threads or processes read ahead; a batch is a pure function of (seed,
+position)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vit_jax.types import Batch, UserError
 
 
 class _Loader:
-    """Hands out batches and keeps the books on corrupt images; what the two kinds of loader share."""
+    """Hands out batches and keeps the books on corrupt images: the common part of the two loaders."""
 
     def __init__(
         self, source: Source, iterator: Iterator[Element], max_corrupt: int, corrupt: Iterable[str], copy: bool
@@ -70,7 +70,7 @@ class _Loader:
         return map_arrays(np.array, element.batch) if self._copy else element.batch
 
     def close(self) -> None:
-        """Stops threads and worker processes. Safe to call twice; done at exit for whoever forgets."""
+        """Stops threads and worker processes. Safe to call twice; runs at exit if nobody has called it."""
         self._stop()
 
 
@@ -240,7 +240,7 @@ def _mark_flags_parsed() -> None:
 
 
 class _WorkerInit:
-    """What a worker process does first: no OpenCV threads, no accelerator, no end before its parent's, none long after.
+    """Sets up a worker process: no OpenCV threads, no accelerator, and it ends with its parent, neither earlier nor much later.
 
     Args:
       parent: process id of the training process.

@@ -20,7 +20,13 @@ TOGETHER = 128  # examples read at once; a large batch is never encoded in memor
 
 
 class Element(NamedTuple):
-    """What a worker hands over: a batch, the (name, reason) of each image in it that was corrupt, and what cannot go on."""
+    """The result of a worker.
+
+    Args:
+      batch: the rows.
+      corrupt: (name, reason) of each image that was corrupt.
+      problem: why the run cannot continue, or "".
+    """
 
     batch: Batch
     corrupt: tuple[tuple[str, str], ...]
@@ -46,7 +52,7 @@ class BatchReader:
         self._seed, self._replace, self._max_corrupt = seed, replace, max_corrupt
         self._decode = source.decode
         self._checked = source.checked
-        # Of each image that is known to decode: where its height stands (see `data.image.jpeg`), else 0.
+        # For each image that is known to decode, the position of its height (see `data.image.jpeg`); else 0.
         self._partial = self._decode is decode and transform.crops_first
         if self._decode is decode:  # crops, which training takes, are decoded the fast way, as the release decodes
             self._decode = functools.partial(decode, fast_dct=self._partial, upright=upright)
@@ -90,8 +96,7 @@ class BatchReader:
         rng: np.random.Generator,
         corrupt: list[tuple[str, str]],
     ) -> str:
-        """Writes one row; returns what makes it impossible to go on, or an empty string. `rng` is the place's, also if the
-        example is replaced."""
+        """Writes one row; returns why the run cannot continue, or "". `rng` is the row's, also if the example is replaced."""
         for attempt in range(min(len(self._source), self._max_corrupt + 1) if self._replace else 1):
             actual = (index + attempt) % len(self._source)
             data, label, name = example if attempt == 0 else self._source.read(actual)
@@ -112,9 +117,9 @@ class BatchReader:
         return f"no image that decodes was found in its place: {len(corrupt)} tried" if self._replace else ""
 
     def _open(self, index: int, data: bytes) -> Image | TopOfJpeg:
-        """The decoded image; or, of one that was decoded whole before, with all checks, one that decodes as far down as it is
-        needed. That is from its second time in this process, or from the first if the source says so."""
-        if not self._partial or not data:  # nothing: what was there before cannot be read any more
+        """Decodes an image. One that has already passed a full, checked decode, in this process or because the source is checked,
+        is returned as a `TopOfJpeg`, which decodes only the rows that a crop needs."""
+        if not self._partial or not data:  # no bytes: a file that was read before cannot be read any more
             return self._decode(data)
         if self._checked and not self._places[index]:
             self._places[index] = find_height(data)
