@@ -40,7 +40,6 @@ from vit_jax.data.image.decode import Image
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
-from vit_jax.data.subset import SubsetSource
 from vit_jax.flags import add_set
 from vit_jax.process import prepare_process, reports_user_errors
 from vit_jax.tools.pairs_page import Shown, write_page
@@ -103,7 +102,7 @@ def make_embed(flags: argparse.Namespace) -> Callable[[Source, np.ndarray], np.n
     transform = make_transform("eval", resolution_of(loaded))
 
     def embed(source: Source, indices: np.ndarray) -> np.ndarray:
-        subset = SubsetSource(source, indices)
+        subset = source.subset(indices)
         batches = eval_batches(
             subset, transform, batch_size=flags.batch, threads=flags.threads, max_corrupt=len(indices)
         )
@@ -205,7 +204,7 @@ def write_pairs(flags: argparse.Namespace, train: Named, found: list[Found]) -> 
 
 def _image(source: Source, index: int) -> Image:
     try:
-        return hashing.decode_of(source)(source.read(index)[0])
+        return source.decode(source.read(index)[0])
     except CorruptImage:
         return np.zeros((1, 1, 3), np.uint8)
 

@@ -954,7 +954,7 @@ def test_overrides_are_applied_and_all_mistakes_are_in_one_message():
         (lambda c: c.evals.digits.update(name="clasification"), r"config.evals.digits.name .* 'classification'\?"),
         (lambda c: c.model.update(widht=3), r"config.model.widht is read by nothing; did you mean 'width'\?"),
         (lambda c: c.data.update(recipie="x"), r"config.data.recipie .* 'recipe'\?"),
-        (lambda c: c.data.update(recipe="pretrian"), r"config.data.recipe is 'pretrian'; expected one of 'pretrain'"),
+        (lambda c: c.data.update(exif="aply"), r"config.data.exif is 'aply'; expected one of 'apply'"),
         (lambda c: c.optim.update(decay="cos"), r"config.optim.decay is 'cos'; expected one of 'cosine', 'linear'"),
         (lambda c: c.train.update(accumulate=2), r"config.train.accumulate .* 'accumulation'\?"),
         (lambda c: c.checkpoint.update(keep=2), r"config.checkpoint.keep is read by nothing; did you mean 'keep_"),

@@ -37,7 +37,9 @@ def facts(job: Job, workdir: Any) -> dict[str, Any]:
         "code": f"{git.get('commit', 'no commit')[:12]}{', modified' if git.get('modified') else ''}, {hash_of_sources()}",
         **{f"version of {name}": version for name, version in record.versions().items()},
         "data (hash of labels, names and some examples)": likeness(job.source),
-        "splits (name, split, examples, classes)": [list(spec[:4]) for spec in job.specs],
+        "splits (name, split, examples, classes)": [
+            [s.name, s.split, s.num_examples, s.num_classes] for s in job.specs
+        ],
         "files of the checkpoint to start from": [list(file[:2]) for file in fingerprint(path)] if path else [],
         "workdir": str(workdir.absolute()),
         "checkpoints in it": committed_steps(workdir / FOLDER),

@@ -18,7 +18,7 @@ from vit_jax.assemble import Parts, bind_evaluators, build_parts
 from vit_jax.config import Config, Draft
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.data.build import TrainData
-from vit_jax.data.image.recipes import RecipeName, describe_transform, make_transform
+from vit_jax.data.image.recipes import describe_transform, make_transform
 from vit_jax.data.source import Source
 from vit_jax.evals.base import Evaluator, Scorer
 from vit_jax.evals.build import EVALUATORS
@@ -67,7 +67,7 @@ class Job:
 
     def preprocessing(self) -> dict[str, Any]:
         """How images are prepared for the model, saved for whoever uses it later: as its first evaluator prepares them."""
-        recipe: RecipeName = next((s.recipe for s in self.config.evals.values() if "recipe" in s), "eval")
+        recipe = next((s.recipe for s in self.config.evals.values() if "recipe" in s), "eval")
         return describe_transform(make_transform(recipe, self.config.data.resolution))
 
 

@@ -89,7 +89,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulation: int = 1, path
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
     """Moves this process's rows of a batch onto its devices, as one global batch."""
     sharding = batch_sharding(mesh)
-    return Batch(*(jax.make_array_from_process_local_data(sharding, np.ascontiguousarray(x)) for x in batch))
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.ascontiguousarray(x)), batch)
 
 
 def put_tree(tree: Any, shardings: Any) -> Any:

@@ -14,7 +14,7 @@ from etils import epath
 from vit_jax.data.formats.listing import PATTERNS, list_images
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.encoded import MAX_BYTES
-from vit_jax.data.image.recipes import RECIPES, RecipeName, Transform, make_transform
+from vit_jax.data.image.recipes import RECIPES, Transform, make_transform
 from vit_jax.files import read_regular
 from vit_jax.types import UserError, itemize
 
@@ -136,7 +136,7 @@ def classify(
                 yield Prediction(file, classes, image if isinstance(image, str) else "")
 
 
-def _recipe_of(meta: Mapping[str, Any]) -> RecipeName:
+def _recipe_of(meta: Mapping[str, Any]) -> str:
     """The recipe that a checkpoint says it was scored with; that of the release where it names none without chance in it."""
     saved = (meta.get("preprocessing") or {}).get("recipe")
     return saved if saved in RECIPES and not RECIPES[saved].is_random else "eval"
@@ -146,7 +146,7 @@ def _read(file: str, transform: Transform) -> np.ndarray | str:
     """uint8 (h, w, 3), or why it cannot be read."""
     try:
         image = decode(read_regular(file, limit=MAX_BYTES))
-        return transform(image, np.random.default_rng(0))
+        return transform.map_image(image, np.random.default_rng(0))
     except (OSError, ValueError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return reason or type(error).__name__

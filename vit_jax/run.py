@@ -275,7 +275,7 @@ def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) ->
         result = {
             **record.surroundings(),
             "config": configs.to_dict(job.config),
-            "data": [spec._asdict() for spec in job.specs],
+            "data": [spec.to_json() for spec in job.specs],
             "preprocessing": job.preprocessing(),
             "num_params": count_params(job.parts.abstract.params),
             "train_flops_per_image": flops,

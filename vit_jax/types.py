@@ -1,4 +1,4 @@
-"""The values that flow between rooms. Every room may import this file; it imports neither jax nor anything of ours.
+"""The values that flow between rooms. Every room may import this file; it imports neither jax nor any room.
 
 NamedTuples are JAX pytrees as they are, so the data room (which must not import jax: its worker processes would each
 start a backend) and the training room share the same types.
@@ -6,18 +6,21 @@ start a backend) and the training room share the same types.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
 
+from vit_jax.targets import BoxLabel, ClassSet, Target
+
 # A length of training: an int counts optimizer steps; text gives a unit, "90 epochs", "500 steps" or "5%" of the run.
 # `config.build` turns it into steps before a function sees it.
 Duration = Annotated[int | str, "duration"]
 
-# What is right about an example: one class, or of a data set of label sets all that are.
-Label = int | tuple[int, ...]
+# The label of one example, as its data set's kind of target has it: see `targets`.
+Label = int | tuple[int, ...] | BoxLabel
 
 # Whose results an evaluation gives: of the raw weights, and of their Polyak average.
 KINDS = ("eval", "eval_average")
@@ -37,9 +40,8 @@ class Batch(NamedTuple):
 
     Args:
       image: uint8 (b, h, w, 3). Stays uint8 on the wire; `models.build.make_forward` maps it to [-1, 1] on the device.
-      target: what the examples are labelled with: int32 (b,), in [0, num_classes); of a split whose examples have sets of
-        labels, which only evaluation reads, uint8 (b, num_classes), 1 for each class that is right, all 0 for an example that
-        is not scored.
+      target: an array, or a NamedTuple of arrays, leading axis b, as `DatasetSpec.target` allocates it: of single classes int32
+        (b,); of sets of classes, which only evaluation reads, uint8 (b, num_classes), all 0 for an example that is not scored.
       mask: float32 (b,), 1 for an example that counts, 0 for padding (or an image that could not be decoded).
     """
 
@@ -97,10 +99,9 @@ class DatasetSpec(NamedTuple):
       name: the data set as the user named it.
       split: the split, in TFDS's syntax (`train[:98%]`).
       num_examples: examples in the split.
-      num_classes: number of classes.
+      target: the kind of target: ClassId, ClassSet or Boxes of so many classes.
       class_names: one name per class, in label order.
       image_shape: (h, w, c) as stored; None where it varies.
-      multi_label: an example has a set of right classes, which may be empty, in place of one.
       competing: the classes that a prediction is chosen from, sorted; empty for all of them.
       class_counts: examples of each class, in label order; empty where only reading them all would tell.
       num_excluded: examples that an exclusion list left out, and num_examples does not count.
@@ -110,14 +111,28 @@ class DatasetSpec(NamedTuple):
     name: str
     split: str
     num_examples: int
-    num_classes: int
+    target: Target
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int | None]
-    multi_label: bool = False
     competing: tuple[int, ...] = ()
     class_counts: tuple[int, ...] = ()
     num_excluded: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.target.num_classes
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of run.json. `num_classes` and `multi_label` are older than `target`, and their readers remain."""
+        target = self.target
+        return {
+            **self._asdict(),
+            "num_classes": target.num_classes,
+            "multi_label": isinstance(target, ClassSet),
+            "target": {"kind": type(target).__name__, **dataclasses.asdict(target)},  # type: ignore[call-overload]
+        }
 
 
 class Metric(NamedTuple):

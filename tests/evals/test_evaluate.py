@@ -141,7 +141,7 @@ def test_images_are_cropped_and_left_unturned_where_that_is_asked_for(script, fo
         for turned in ("apply", "ignore"):
             images = [decode(f.read_bytes(), upright=turned == "apply") for f in sorted(place.glob("test/*/*.png"))]
             transform = make_transform(recipe, (16, 16))
-            batch = np.stack([transform(image, rng) for image in images]).astype(np.float32) / 127.5 - 1
+            batch = np.stack([transform.map_image(image, rng) for image in images]).astype(np.float32) / 127.5 - 1
             logits = np.asarray(module.apply({"params": params}, batch).logits, np.float64)
             chosen = np.log(np.exp(logits).sum(axis=1)) - logits[labels, labels]
             likelihood[recipe, turned] = chosen.mean()

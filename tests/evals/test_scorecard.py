@@ -14,11 +14,13 @@ import pytest
 from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.data.image.recipes import make_transform
+from vit_jax.data.source import Source
 from vit_jax.data.stream.reader import BatchReader
 from vit_jax.evals import scorecard, split
 from vit_jax.evals.base import Bound
 from vit_jax.evals.scorecard import Scorecard
 from vit_jax.job import prepare
+from vit_jax.targets import ClassId, ClassSet
 from vit_jax.types import DatasetSpec, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,12 +96,12 @@ def test_images_that_do_not_decode_are_left_out_up_to_the_limit(folder, kernel, 
         evaluate(path, kernel, forward, max_corrupt=0)
 
 
-class Memory:
+class Memory(Source):
     """A source of images in memory, with any labels."""
 
-    def __init__(self, images, labels, classes, **spec):
+    def __init__(self, images, labels, classes, kind=ClassId, **spec):
         names = tuple(f"c{i}" for i in range(classes))
-        self.spec = DatasetSpec("memory", "test", len(images), classes, names, (8, 8, 3), **spec)
+        self.spec = DatasetSpec("memory", "test", len(images), kind(classes), names, (8, 8, 3), **spec)
         self._images, self._labels = images, labels
 
     def __len__(self):
@@ -131,7 +133,7 @@ SETS = [(0,), (1, 4), (), (6, 2), (3,), (), (0, 1, 2, 3, 4, 5, 6), (2,), (5, 1),
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_images_with_several_right_classes_and_those_with_none(folder, kernel, forward, memory, devices):
-    memory(SETS, multi_label=True)
+    memory(SETS, kind=ClassSet)
     right = np.zeros((13, 7), bool)
     for row, labels in enumerate(SETS):
         right[row, list(labels)] = True
@@ -167,7 +169,7 @@ def test_a_label_outside_the_competing_classes_is_an_error(kernel, forward, memo
 
 
 def test_no_labels_at_all_are_an_error(kernel, forward, memory):
-    memory([()] * 13, multi_label=True)
+    memory([()] * 13, kind=ClassSet)
     with pytest.raises(UserError, match="none of its 13 images has a label"):
         evaluate("memory", kernel, forward)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 from vit_jax.data.dedup.exclusion import exclude
-from vit_jax.data.image.augment import check_strengths
-from vit_jax.data.image.recipes import make_transform
+from vit_jax.data.image.augment import Augment
+from vit_jax.data.image.recipes import Transform, check_recipe, make_transform
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import TrainLoader, train_batches
@@ -16,8 +16,8 @@ from vit_jax.types import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainData:
-    """Training data.
+class TrainData(Augment):
+    """Training data. The strengths of augmentation, `randaugment` and others, are fields of `data.image.augment.Augment`.
 
     Args:
       dataset: TFDS name, a folder that holds `train/CLASS/` or `CLASS/` with images, a list, tar shards, what was packed from
@@ -26,12 +26,9 @@ class TrainData:
         of each class; of a VTAB task train800, val200, train800val200 or test.
       resolution: (h, w) of the images the model sees, pixels.
       batch_size: global: examples per optimizer step over all devices, processes and accumulation steps.
-      recipe: augmentation, see `data.image.recipes`.
+      recipe: a key of `data.image.recipes.RECIPES`.
       crop_area: smallest and largest area of an inception crop, as shares of the image.
       flip: mirror half of the images left to right.
-      randaugment: (layers, magnitude) of RandAugment, after crop and flip; (0, 0) for none.
-      color_jitter: brightness, contrast and saturation change by up to this share.
-      random_erasing: probability that a rectangle becomes noise.
       exif: `apply` turns photographs as their EXIF orientation says; `ignore` leaves them as stored, as TensorFlow and so the
         published numbers do.
       data_dir: where TFDS data sets lie; "" for $TFDS_DATA_DIR or ~/tensorflow_datasets.
@@ -46,12 +43,9 @@ class TrainData:
     split: str
     resolution: tuple[int, int]
     batch_size: int
-    recipe: Literal["pretrain", "finetune", "finetune_small", "resize_flip", "eval"]
+    recipe: str
     crop_area: tuple[float, float] = (0.05, 1.0)
     flip: bool = True
-    randaugment: tuple[int, int] = (0, 0)
-    color_jitter: float = 0.0
-    random_erasing: float = 0.0
     exif: Literal["apply", "ignore"] = "apply"
     data_dir: str = ""
     workers: int = 0
@@ -71,12 +65,25 @@ class TrainData:
             low.append(f"data.resolution is {self.resolution}; expected (h, w) in pixels")
         if low:
             raise UserError("\n".join(low))
-        check_strengths(self.randaugment, self.color_jitter, self.random_erasing)
+        check_recipe(self.recipe, "data.recipe")
+        super().__post_init__()
 
     def open(self) -> Source:
         """Opens the split without what `exclude` names; raises UserError where one is missing or they do not belong together."""
         source = open_source(self.dataset, self.split, self.data_dir)
+        self.transform(source)
         return exclude(source, self.exclude, self.data_dir) if self.exclude else source
+
+    def transform(self, source: Source) -> Transform:
+        """What an image goes through; raises UserError where it cannot carry the source's kind of target along."""
+        return make_transform(
+            self.recipe,
+            self.resolution,
+            crop_area=self.crop_area,
+            flip=self.flip,
+            augment=self,
+            target=source.spec.target,
+        )
 
     def batches(
         self,
@@ -89,18 +96,9 @@ class TrainData:
         corrupt: Iterable[str],
     ) -> TrainLoader:
         """This process's share of the global batches from `start_step` on, for ever."""
-        transform = make_transform(
-            self.recipe,
-            self.resolution,
-            crop_area=self.crop_area,
-            flip=self.flip,
-            randaugment=self.randaugment,
-            color_jitter=self.color_jitter,
-            random_erasing=self.random_erasing,
-        )
         return train_batches(
             source,
-            transform,
+            self.transform(source),
             batch_size=self.batch_size,
             seed=seed,
             start_step=start_step,

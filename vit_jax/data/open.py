@@ -20,6 +20,7 @@ from vit_jax.data.prepare.prepare import prepare
 from vit_jax.data.source import Source
 from vit_jax.data.vtab.source import open_task
 from vit_jax.data.vtab.tasks import PREFIX
+from vit_jax.targets import ClassSet
 from vit_jax.types import UserError
 
 
@@ -45,7 +46,7 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
         understand; the message says what to do.
     """
     source = _open(dataset, split, data_dir)
-    if source.spec.multi_label and not multi_label:
+    if isinstance(source.spec.target, ClassSet) and not multi_label:
         raise UserError(
             f"{dataset}: its examples have sets of labels, which are for evaluation only: expected one label an image here. "
             "Score it with an evaluator named scorecard, or scripts/evaluate.py; train on a data set of single labels"

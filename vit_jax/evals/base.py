@@ -94,7 +94,7 @@ def read_split(
     """
     import jax
 
-    transform = make_transform(recipe, resolution)  # type: ignore[arg-type]
+    transform = make_transform(recipe, resolution, target=source.spec.target)
     batches = eval_batches(
         source,
         transform,

@@ -147,8 +147,7 @@ def choose_examples(
 
 def drawing_order(source: Source) -> np.ndarray | None:
     """The order in which TFDS would read a source's examples, int (n,); None for a source that is not TFDS's."""
-    find = getattr(source, "reading_order", None)
-    return None if find is None else find()
+    return source.reading_order()
 
 
 def ridge_predict(x: np.ndarray, y: np.ndarray, test_x: np.ndarray, *, num_classes: int, l2_reg: float) -> np.ndarray:

@@ -15,6 +15,7 @@ from vit_jax.data.source import Source
 from vit_jax.evals.base import Bound, Scores, has_top5
 from vit_jax.evals.scoring import score_rows, summarize
 from vit_jax.evals.split import ScoredSplit
+from vit_jax.targets import ClassSet
 from vit_jax.types import Batch, UserError, counted
 
 
@@ -64,7 +65,7 @@ class Scorecard(ScoredSplit):
         if not has_top5(self.spec):
             values = {name: value for name, value in values.items() if not name.startswith("top5")}
         values["num_examples"] = int(labelled.sum())
-        if self.spec.multi_label:
+        if isinstance(self.spec.target, ClassSet):
             values["num_unlabelled"] = int((seen & ~labelled).sum())
         corrupt = len(self.source) - int(seen.sum())
         return Scores(values | ({"num_corrupt": corrupt} if corrupt else {}))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from vit_jax.data.image.decode import decode
 from vit_jax.data.open import open_source
 from vit_jax.record import write_json
 from vit_jax.sweeps.results import MISTAKES_DIR, PREDICTIONS_FILE
@@ -46,7 +45,7 @@ def write_mistakes(folder: Path, scored: dict[str, Any]) -> None:
     for number, row in enumerate(worst_mistakes(predictions)):
         index = int(predictions["index"][row])
         data, _, name = source.read(index)
-        image = getattr(source, "decode", decode)(data)
+        image = source.decode(data)
         longer = max(image.shape[:2])
         if longer > SIDE:
             h, w = (max(1, round(side * SIDE / longer)) for side in image.shape[:2])

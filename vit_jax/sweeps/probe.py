@@ -55,7 +55,7 @@ def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Pat
     from vit_jax.convert.load import fingerprint
 
     stat = fingerprint(config.init)
-    specs = [[*source.spec[:4], source.spec.class_names] for source in sources]
+    specs = [[s.name, s.split, s.num_examples, s.num_classes, s.class_names] for s in (x.spec for x in sources)]
     key = hash_of([config.init, stat, config.resolution, config.data_dir, config.exif, specs])
     file = folder / f"{Path(config.dataset).name}-{key}.npz"
     if file.exists():

@@ -82,5 +82,5 @@ def make_mix(mixup_alpha: float, cutmix_alpha: float) -> Callable[[Batch, jax.Ar
 def mixed_values(values: Callable[..., dict[str, Any]], outputs: Any, batch: Batch, share: jax.Array) -> dict:
     """`Objective.values` of both targets of each example, mixed; right only for a loss that is linear in the target."""
     own = values(outputs, batch)
-    other = values(outputs, batch._replace(target=jnp.roll(batch.target, 1, axis=0)))
+    other = values(outputs, batch._replace(target=jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch.target)))
     return {name: share * own[name] + (1 - share) * other[name] for name in own}

@@ -17,6 +17,7 @@ from vit_jax.data.open import open_source
 from vit_jax.data.prepare.check import KNOWN, check
 from vit_jax.data.splits import parse_split
 from vit_jax.data.stream.loader import eval_batches, train_batches
+from vit_jax.targets import ClassId, ClassSet
 from vit_jax.types import UserError
 
 WORDNET_IDS = Path(tfds.__path__[0], "datasets/imagenet2012/labels.txt").read_text().split()
@@ -84,7 +85,7 @@ def test_v2_without_a_config_is_the_matched_frequency_set(prepared):
 
 def test_real_has_sets_of_labels_and_an_empty_one_stays_empty(prepared):
     source = open_source("imagenet2012_real", "validation", prepared, multi_label=True)
-    assert (len(source), source.spec.num_classes, source.spec.multi_label) == (10, 1000, True)
+    assert (len(source), source.spec.target) == (10, ClassSet(1000))
     found = [source.read(i)[1] for i in range(10)]
     assert sorted(found) == sorted(map(tuple, REAL))
     (batch,) = eval_batches(source, make_transform("eval", (16, 16)), batch_size=16, max_corrupt=0)
@@ -100,7 +101,7 @@ def test_sets_of_labels_are_for_evaluation_only(prepared):
 
 def test_a_label_out_of_range_in_a_set_is_an_error(prepared):
     source = open_source("imagenet2012_real", "validation", prepared, multi_label=True)
-    source.spec = source.spec._replace(num_classes=900)
+    source.spec = source.spec._replace(target=ClassSet(900))
     with pytest.raises(UserError, match=r"has label .*970.*, expected 0 to 899"):
         list(eval_batches(source, make_transform("eval", (8, 8)), batch_size=10, max_corrupt=0))
 
@@ -114,7 +115,7 @@ def test_two_hundred_classes_compete_on_a_and_r(name, prepared):
     assert list(competing) == sorted(competing)
     assert list(competing[:10]) == FIRST[name]
     assert {source.read(i)[1] for i in range(10)} == set(competing[::20])
-    assert not source.spec.multi_label
+    assert isinstance(source.spec.target, ClassId)
 
 
 def test_other_class_names_than_wordnet_ids_are_an_error():
@@ -223,7 +224,7 @@ def test_every_few_shot_set_is_read_through_its_real_builder(name, fewshot_sets)
     assert name in KNOWN
     for split in (train, test):
         source = open_source(name, split, fewshot_sets)
-        assert (source.spec.num_classes, source.spec.multi_label) == (classes, False)
+        assert source.spec.target == ClassId(classes)
         batches = list(eval_batches(source, make_transform("fewshot", (16, 16)), batch_size=8, max_corrupt=0))
         assert sum(batch.mask.sum() for batch in batches) == len(source) > 0
         assert all(0 <= batch.target.min() <= batch.target.max() < classes for batch in batches)

@@ -20,6 +20,7 @@ from vit_jax.data.prepare import check as checks
 from vit_jax.data.prepare.check import check
 from vit_jax.data.prepare.prepare import prepare
 from vit_jax.data.stream.loader import eval_batches
+from vit_jax.targets import ClassSet
 from vit_jax.types import UserError
 
 NAMES = ["tench", "analog clock", "ball", "digital clock", "banana", "tie"]
@@ -42,7 +43,7 @@ def test_only_images_of_imagenets_classes_are_there_and_any_mapped_class_is_righ
     dataset = "objectnet" if by_name else str(folder / "objectnet-1.0")
     source = open_source(dataset, "test", str(folder), multi_label=True)
     assert (len(source), source.spec.num_classes, source.spec.class_names) == (8, 6, tuple(NAMES))
-    assert source.spec.multi_label
+    assert source.spec.target == ClassSet(6)
     assert source.spec.competing == ()  # a prediction is one of all classes, as its authors score
     read = [source.read(i) for i in range(8)]
     for _, labels, path in read:

@@ -188,20 +188,21 @@ def test_resize_small_keeps_the_aspect_and_averages_areas():
     image = np.repeat(np.repeat(ramp(4, 8), 2, axis=0), 2, axis=1)  # 8 x 16 of 2 x 2 blocks
     assert np.array_equal(resize_small(image, (4, 4)), ramp(4, 8))
     transform = make_transform("eval_crop", (7, 7))  # shorter side 8, middle 7
-    out = transform(image, np.random.default_rng(0))
+    out = transform.map_image(image, np.random.default_rng(0))
     assert np.array_equal(out, image[0:7, 4:11])
     assert describe_transform(transform)["keep_aspect"] is True
 
 
 def test_augmentation_follows_crop_and_flip_and_strengths_are_checked():
-    transform = make_transform("finetune", (16, 16), randaugment=(2, 15), color_jitter=0.2, random_erasing=1.0)
-    a, b = (transform(ramp(20, 20), np.random.default_rng(7)) for _ in range(2))
+    strengths = augment.Augment(randaugment=(2, 15), color_jitter=0.2, random_erasing=1.0)
+    transform = make_transform("finetune", (16, 16), augment=strengths)
+    a, b = (transform.map_image(ramp(20, 20), np.random.default_rng(7)) for _ in range(2))
     assert a.shape == (16, 16, 3)
     assert np.array_equal(a, b)
-    plain = make_transform("finetune", (16, 16))(ramp(20, 20), np.random.default_rng(7))
+    plain = make_transform("finetune", (16, 16)).map_image(ramp(20, 20), np.random.default_rng(7))
     assert not np.array_equal(a, plain)
     with pytest.raises(UserError) as caught:
-        make_transform("finetune", (16, 16), randaugment=(2, 31), color_jitter=2.0, random_erasing=-1.0)
+        augment.Augment(randaugment=(2, 31), color_jitter=2.0, random_erasing=-1.0)
     assert [line.split(" is ")[0] for line in str(caught.value).splitlines()] == [
         "data.randaugment",
         "data.color_jitter",

@@ -1,6 +1,5 @@
 """Preparing data: idx files into TFDS's own fashion_mnist, bad files, interruptions, and what stock TFDS lacks."""
 
-import gzip
 import socket
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from idx_files import IMAGES, LABELS, write_idx
 
 from vit_jax.data.image.decode import decode
 from vit_jax.data.open import open_source
@@ -16,30 +16,11 @@ from vit_jax.data.prepare import idx, prepare
 from vit_jax.types import UserError
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "prepare_data.py"
-RNG = np.random.default_rng(0)
-IMAGES = {"train": RNG.integers(0, 256, (20, 28, 28), np.uint8), "t10k": RNG.integers(0, 256, (6, 28, 28), np.uint8)}
-LABELS = {"train": np.arange(20, dtype=np.uint8) % 10, "t10k": np.arange(6, dtype=np.uint8)}
-
-
-def idx_bytes(array):
-    shape = b"".join(int(n).to_bytes(4, "big") for n in array.shape)
-    return bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
 
 
 @pytest.fixture
 def idx_folder(tmp_path):
-    """The four files: train gzipped, t10k plain."""
-    folder = tmp_path / "idx"
-    folder.mkdir()
-    for prefix in IMAGES:
-        for kind, arrays in (("images-idx3", IMAGES), ("labels-idx1", LABELS)):
-            data = idx_bytes(arrays[prefix])
-            path = folder / f"{prefix}-{kind}-ubyte"
-            if prefix == "train":
-                Path(f"{path}.gz").write_bytes(gzip.compress(data))
-            else:
-                path.write_bytes(data)
-    return folder
+    return write_idx(tmp_path / "idx")
 
 
 def refuse(*arguments):
@@ -115,36 +96,6 @@ def test_missing_files_are_all_named(idx_folder, tmp_path):
     (idx_folder / "train-images-idx3-ubyte.gz").unlink()
     message = refuse("kmnist", str(idx_folder), str(tmp_path))
     assert "expected the files train-images-idx3-ubyte, t10k-labels-idx1-ubyte (or with .gz)" in message
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("t10k-images-idx3-ubyte", lambda d: d[:-1], "truncated: its header says 6 x 28 x 28 = 4704 .* found 4703"),
-        ("t10k-images-idx3-ubyte", lambda d: d + b"x", "too long: .* found 4705"),
-        (
-            "t10k-images-idx3-ubyte",
-            lambda d: b"\0\0\x0d\x03" + d[4:],
-            "expected magic number 00000803 .* found 00000d03",
-        ),
-        (
-            "t10k-labels-idx1-ubyte",
-            lambda d: idx_bytes(IMAGES["t10k"]),
-            "expected magic number 00000801 .* found 00000803",
-        ),
-        ("t10k-labels-idx1-ubyte", lambda d: idx_bytes(LABELS["t10k"][:5]), "6 images and 5 labels"),
-        ("t10k-labels-idx1-ubyte", lambda d: idx_bytes(LABELS["t10k"] + 5), "label 10, expected 0 to 9"),
-        ("t10k-images-idx3-ubyte", lambda d: idx_bytes(IMAGES["t10k"][:, :9]), r"\(9, 28\), expected \(28, 28\)"),
-        ("train-labels-idx1-ubyte.gz", lambda d: d[:-9], "expected a whole gzip file"),
-        ("train-labels-idx1-ubyte.gz", lambda d: b"<html>", "expected a whole gzip file"),
-        ("t10k-labels-idx1-ubyte", lambda d: b"", "found an empty file"),
-    ],
-)
-def test_bad_idx_files_say_what_was_expected_and_found(idx_folder, name, change, message):
-    path = idx_folder / name
-    path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(UserError, match=message):
-        idx.read_splits(str(idx_folder))
 
 
 def stock_failure(monkeypatch, name, error, tmp_path):

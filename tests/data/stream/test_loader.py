@@ -3,6 +3,7 @@
 import io
 import itertools
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,17 +15,19 @@ import PIL.Image
 import pytest
 
 from vit_jax.data.image.decode import decode
-from vit_jax.data.image.recipes import make_transform
+from vit_jax.data.image.recipes import Transform, make_transform
 from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import eval_batches, train_batches
+from vit_jax.targets import ClassId
 from vit_jax.types import DatasetSpec, UserError
 
 
-class MemorySource:
+class MemorySource(Source):
     """n small random PNGs whose label is their index; those in `bad` are cut short."""
 
     def __init__(self, n, bad=(), num_classes=None):
-        self.spec = DatasetSpec("memory", "train", n, num_classes or n, (), (12, 12, 3))
+        self.spec = DatasetSpec("memory", "train", n, ClassId(num_classes or n), (), (12, 12, 3))
         self._data = []
         for index in range(n):
             buffer = io.BytesIO()
@@ -39,19 +42,16 @@ class MemorySource:
         return self._data[index], index, f"image-{index}.png"
 
 
-class Guarded:
+class Guarded(Transform):
     """A transform that fails where TensorFlow is imported or a JAX backend was started; for worker processes."""
 
-    def __init__(self):
-        self._transform = make_transform("pretrain", (8, 8))
-
-    def __call__(self, image, rng):
+    def __call__(self, example, rng, out=None):
         assert "tensorflow" not in sys.modules
         if "jax" in sys.modules and sys.modules["__main__"].__name__ == "__mp_main__":
             from jax._src import xla_bridge
 
             assert not xla_bridge.backends_are_initialized()
-        return self._transform(image, rng)
+        return super().__call__(example, rng, out)
 
 
 PRETRAIN = make_transform("pretrain", (8, 8))
@@ -113,7 +113,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_index():
         for image, label in zip(batch.image, batch.target, strict=True)
     ):
         rng = np.random.default_rng([7, position // 6, int(label)])
-        assert np.array_equal(image, PRETRAIN(decode(source.read(int(label))[0]), rng))
+        assert np.array_equal(image, PRETRAIN.map_image(decode(source.read(int(label))[0]), rng))
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
@@ -140,8 +140,8 @@ def test_a_closed_loader_has_no_more_batches_and_may_be_closed_again():
 
 def test_workers_give_the_same_batches_and_their_corrupt_names():
     source = MemorySource(7, bad=[3])
-    whole = take(8, source, Guarded())
-    loader = train_batches(source, Guarded(), batch_size=4, seed=0, start_step=3, workers=2, prefetch=1)
+    whole = take(8, source, Guarded(**vars(PRETRAIN)))
+    loader = train_batches(source, Guarded(**vars(PRETRAIN)), batch_size=4, seed=0, start_step=3, workers=2, prefetch=1)
     batches = list(itertools.islice(loader, 5))
     loader.close()
     assert loader.corrupt == {"image-3.png"}
@@ -186,7 +186,7 @@ def test_a_replacement_is_augmented_with_the_randomness_of_the_place():
     source = MemorySource(5, bad=[2])
     (batch,), (original,) = (take(1, s, batch_size=5) for s in (source, MemorySource(5)))
     row = original.target.tolist().index(2)
-    expected = PRETRAIN(decode(source.read(3)[0]), np.random.default_rng([0, 0, 2]))
+    expected = PRETRAIN.map_image(decode(source.read(3)[0]), np.random.default_rng([0, 0, 2]))
     assert np.array_equal(batch.image[row], expected)
 
 
@@ -243,7 +243,9 @@ def test_evaluation_sees_each_example_once_in_order_over_all_processes(n, count,
     assert [int(label) for _, label, mask in rows if mask] == list(range(n))
     assert [bool(mask) for _, _, mask in rows] == [True] * n + [False] * (len(rows) - n)
     for index, (image, label, mask) in enumerate(rows):
-        expected = EVAL(decode(source.read(index)[0]), np.random.default_rng(0)) if mask else np.zeros((8, 8, 3))
+        expected = (
+            EVAL.map_image(decode(source.read(index)[0]), np.random.default_rng(0)) if mask else np.zeros((8, 8, 3))
+        )
         assert np.array_equal(image, expected)
         assert mask or label == 0
 
@@ -270,8 +272,9 @@ def test_a_batch_that_cannot_be_shared_names_the_nearest_that_can():
 READ = """
 import sys
 import time
-from vit_jax.data.image.recipes import make_transform
+from vit_jax.data.image.recipes import Transform, make_transform
 from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import eval_batches, train_batches
 source = open_source("digits", "train[:50]", sys.argv[1])
 loader = train_batches(source, make_transform("pretrain", (8, 8)), batch_size=8, seed=0)
@@ -322,20 +325,16 @@ def test_a_run_goes_on_with_another_number_of_processes(before, after):
                 assert same(parts[p][step], [leaf[p::count] for leaf in expected])
 
 
-class Dying:
+class Dying(Transform):
     """A transform that ends its worker process as the kernel does when memory runs out."""
 
-    def __init__(self):
-        self._parent = os.getpid()
-
-    def __call__(self, image, rng):
-        if os.getpid() != self._parent and image.shape[0] == 12:  # not the blank image that asks for the shape
-            os.kill(os.getpid(), signal.SIGKILL)
-        return np.zeros((8, 8, 3), np.uint8)
+    def __call__(self, example, rng, out=None):
+        assert multiprocessing.parent_process() is not None
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_dying_worker_is_an_error_within_seconds():
-    loader = train_batches(MemorySource(8), Dying(), batch_size=4, seed=0, workers=1)
+    loader = train_batches(MemorySource(8), Dying(**vars(EVAL)), batch_size=4, seed=0, workers=1)
     began = time.monotonic()
     with pytest.raises(Exception, match=r"(?i)worker|process"):
         next(loader)

@@ -19,11 +19,10 @@ import cv2
 import numpy as np
 
 from vit_jax.data.dedup.hamming import find_pairs
-from vit_jax.data.dedup.hashing import CHUNK, READY, SIDE, decode_of, thumbnail
+from vit_jax.data.dedup.hashing import CHUNK, READY, SIDE, thumbnail
 from vit_jax.data.image.decode import Image
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.source import Source
-from vit_jax.data.subset import read_many
 
 RADIUS = 30  # bits of 128 in which the hashes of a copy may differ
 CORRELATION = 0.75
@@ -117,9 +116,9 @@ def thumbnails(source: Source, indices: np.ndarray, threads: int) -> dict[int, I
 
 def _shrink(source: Source, indices: list[int]) -> dict[int, Image]:
     found = {}
-    for index, (data, _, _) in zip(indices, read_many(source, indices), strict=True):
+    for index, (data, _, _) in zip(indices, source.read_many(indices), strict=True):
         try:
-            found[index] = thumbnail(decode_of(source)(data))
+            found[index] = thumbnail(source.decode(data))
         except CorruptImage:
             continue
     return found

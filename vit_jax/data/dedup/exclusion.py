@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from vit_jax.data.open import open_source
-from vit_jax.data.source import Source
+from vit_jax.data.source import Source, SubsetSource
 from vit_jax.data.splits import Slice, parse_split, split_names
-from vit_jax.data.subset import SubsetSource
 from vit_jax.files import read_regular
 from vit_jax.types import UserError, printable
 
@@ -62,7 +61,7 @@ def stored_splits(source: Source, data_dir: str = "") -> dict[str, Source]:
       UserError: its split is a name for parts of stored ones (VTAB's train800).
     """
     name, split = source.spec.name, source.spec.split
-    if getattr(source, "stored", split) != split or isinstance(source, SubsetSource):
+    if source.origin().split != split:
         raise UserError(
             f"{name} {split} is part of another data set; an exclusion list names examples of a stored split: give the data "
             "set's own name and split"
@@ -88,7 +87,7 @@ def write_exclusion(file: Path, source: Source, indices: Iterable[int], against:
         "version": _version(source),
         "split": source.spec.split,
         "stored": {part: {"examples": len(whole), "probe": probe(whole)} for part, whole in wholes.items()},
-        "ids": "path" if hasattr(source, "paths") else "index",
+        "ids": _kind_of_ids(source),
         "excluded": len(ids),
         "against": list(against),
     }
@@ -108,21 +107,27 @@ def example_ids(source: Source, indices: Iterable[int], counts: dict[str, int]) 
       indices: into it.
       counts: examples of each stored split.
     """
-    if hasattr(source, "paths"):
-        return [source.paths[int(i)] for i in indices]
+    indices = [int(i) for i in indices]
+    own = source.ids(indices)
+    if own is not None:
+        return own
     slices = parse_split(source.spec.name, source.spec.split, counts)
     ends = np.cumsum([part.stop - part.start for part in slices])
     found = []
     for index in indices:
         which = int(np.searchsorted(ends, index, side="right"))
         part = slices[which]
-        found.append(f"{part.name}#{part.stop - (int(ends[which]) - int(index))}")
+        found.append(f"{part.name}#{part.stop - (int(ends[which]) - index)}")
     return found
+
+
+def _kind_of_ids(source: Source) -> str:
+    return "index" if source.ids(()) is None else "path"
 
 
 def _version(source: Source) -> str:
     """Of a prepared data set: the last part of its folder, 3.0.2; else empty."""
-    name = Path(getattr(source, "folder", "")).name
+    name = Path(source.origin().folder).name
     return name if name.replace(".", "").isdigit() and name.count(".") == 2 else ""
 
 
@@ -139,11 +144,11 @@ def exclude(source: Source, path: str, data_dir: str = "") -> ExcludedSource:
     """
     header, ids = _read_exclusion(path)
     # A list names examples of a stored split, of which train_kept is some.
-    whole: Any = source.source if isinstance(source, SubsetSource) else source
+    whole = source.source if isinstance(source, SubsetSource) else source
     counts = _check_header(path, header, whole, data_dir)
     if header["ids"] == "path":
         left_out = set(ids)
-        found = np.array([i for i, name in enumerate(getattr(whole, "paths", ())) if name in left_out], np.int64)
+        found = np.array([i for i, name in enumerate(whole.ids(range(len(whole))) or ()) if name in left_out], np.int64)
     else:
         found = _positions(parse_split(whole.spec.name, whole.spec.split, counts), ids)
     if isinstance(source, SubsetSource):
@@ -193,7 +198,7 @@ def _check_header(path: str, header: dict[str, Any], source: Source, data_dir: s
     wrong = []
     if (mine := _version(source)) != header["version"]:
         wrong.append(f"expected version {header['version'] or '(none)'}, found {mine or '(none)'}")
-    if (kind := "path" if hasattr(source, "paths") else "index") != header["ids"]:
+    if (kind := _kind_of_ids(source)) != header["ids"]:
         wrong.append(f"expected examples known by {header['ids']}, found by {kind}")
     for part, whole in wholes.items():
         made = header["stored"].get(part)

@@ -15,10 +15,9 @@ import cv2
 import numpy as np
 
 from vit_jax.data.dedup.exclusion import probe
-from vit_jax.data.image.decode import Image, decode
+from vit_jax.data.image.decode import Image
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.source import Source
-from vit_jax.data.subset import read_many
 from vit_jax.types import UserError
 
 SIDE = 32  # pixels of the thumbnail that is hashed and compared
@@ -122,16 +121,11 @@ def hash_source(
     return np.concatenate(parts)
 
 
-def decode_of(source: Source) -> Callable[[bytes], Image]:
-    """How a source's images are decoded."""
-    return getattr(source, "decode", decode)
-
-
 def _hash_chunk(source: Source, indices: Sequence[int]) -> np.ndarray:
     found = np.zeros(len(indices), HASHES)
-    for row, (data, _, _) in enumerate(read_many(source, indices)):
+    for row, (data, _, _) in enumerate(source.read_many(indices)):
         try:
-            found[row] = hash_image(decode_of(source)(data))
+            found[row] = hash_image(source.decode(data))
         except CorruptImage:
             found[row]["state"] = CORRUPT
     return found

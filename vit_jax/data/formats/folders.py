@@ -21,16 +21,18 @@ from vit_jax.data.formats.listing import (
     sort_by_hash,
 )
 from vit_jax.data.image.encoded import MAX_BYTES
+from vit_jax.data.source import Origin, Source
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.files import read_regular
+from vit_jax.targets import ClassId
 from vit_jax.types import DatasetSpec, UserError, printable
 
 LAYOUT = f"FOLDER/train/<class>/ or FOLDER/<class>/ with images ({PATTERNS})"
 SPLIT_WORDS = ("train", "val", "valid", "validation", "dev", "test")
 
 
-class FolderSource:
-    """One split of a folder of images; see `data.source.Source`.
+class FolderSource(Source):
+    """One split of a folder of images.
 
     Args:
       spec: what was asked for and what it holds.
@@ -45,10 +47,13 @@ class FolderSource:
         self._paths = paths
         self._labels = labels
 
-    @property
-    def paths(self) -> list[str]:
-        """Of the files, in reading order."""
-        return self._paths
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        """Paths of the files."""
+        return [self._paths[i] for i in indices]
+
+    def origin(self) -> Origin:
+        """The split, and the folder that relative paths start from."""
+        return Origin(self.spec.split, self.folder)
 
     def labels(self) -> np.ndarray:
         """int32 (n,), of all examples."""
@@ -68,10 +73,6 @@ class FolderSource:
             logging.getLogger(__name__).warning("cannot read %s: %s", name, printable(str(error)))
             data = b""
         return data, int(self._labels[index]), name
-
-    def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, int, str]]:
-        """As `read`, for several."""
-        return [self.read(int(index)) for index in indices]
 
     def part(self, start: int, stop: int) -> FolderSource:
         """Examples `start` to `stop` (excluded) alone."""
@@ -161,7 +162,9 @@ def describe_split(dataset: str, split: str, labels: np.ndarray, classes: Sequen
     """The spec of a split of files whose labels, int (n,), are known without reading them."""
     counts = np.bincount(labels, minlength=len(classes)).tolist()
     names = tuple(map(printable, classes))
-    return DatasetSpec(dataset, split, len(labels), len(classes), names, (None, None, 3), class_counts=tuple(counts))
+    return DatasetSpec(
+        dataset, split, len(labels), ClassId(len(classes)), names, (None, None, 3), class_counts=tuple(counts)
+    )
 
 
 def _show(names: Sequence[str]) -> str:

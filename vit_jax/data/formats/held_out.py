@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax.data.source import SubsetSource
 from vit_jax.data.splits import parse_split, split_names
-from vit_jax.data.subset import SubsetSource
 from vit_jax.types import UserError
 
 KEPT, HELD_OUT = "train_kept", "train_held_out"
@@ -75,7 +75,7 @@ def open_part(dataset: str, split: str, open_stored: Callable[[str, str], Any]) 
     parts = {KEPT: np.flatnonzero(~held), HELD_OUT: np.flatnonzero(held)}
     slices = parse_split(dataset, split, {name: len(places) for name, places in parts.items()})
     places = np.concatenate([parts[part.name][part.start : part.stop] for part in slices])
-    source = SubsetSource(whole, places)
+    source = whole.subset(places)
     counts = np.bincount(labels[places], minlength=whole.spec.num_classes)
     single = int((np.bincount(labels) == 1).sum())
     note = (

@@ -21,8 +21,10 @@ from vit_jax.data.formats.folders import FolderSource
 from vit_jax.data.formats.listing import is_image, sort_by_hash
 from vit_jax.data.image.decode import Image, decode
 from vit_jax.data.image.encoded import CorruptImage
+from vit_jax.data.source import Source
 from vit_jax.data.splits import parse_split
 from vit_jax.files import MAX_JSON_BYTES, read_json, read_regular
+from vit_jax.targets import ClassSet
 from vit_jax.types import DatasetSpec, UserError
 
 NAME = "objectnet"
@@ -33,8 +35,8 @@ ADVICE = "unpack the archive again"
 LAYOUT = f"{FOLDER}/images/<Class>/*.png and {FOLDER}/{MAP}"
 
 
-class ObjectNetSource:
-    """The images of the mapped classes; see `data.source.Source`. A label is the set of ImageNet classes that are right.
+class ObjectNetSource(Source):
+    """The images of the mapped classes. A label is the set of ImageNet classes that are right.
 
     Args:
       spec: what it holds; classes are ImageNet's.
@@ -120,7 +122,7 @@ def open_objectnet(dataset: str, split: str, data_dir: str = "") -> ObjectNetSou
     paths = sort_by_hash(paths)
     slices = parse_split(dataset, split, {"test": len(paths)})
     paths = [path for part in slices for path in paths[part.start : part.stop]]
-    spec = DatasetSpec(dataset, split, len(paths), len(class_names), class_names, (None, None, 3), multi_label=True)
+    spec = DatasetSpec(dataset, split, len(paths), ClassSet(len(class_names)), class_names, (None, None, 3))
     labels = np.array([which for _, which in paths], np.int32)
     return ObjectNetSource(spec, FolderSource(spec, str(root), [p for p, _ in paths], labels), list(folders.values()))
 

@@ -15,8 +15,10 @@ from vit_jax.data.formats.catalogue import COMMAND, find_data_dir, tfrecord_mess
 from vit_jax.data.formats.descriptions import ADVICE, check_prepared, check_shards, open_directory, refusing
 from vit_jax.data.formats.imagenet import competing_classes
 from vit_jax.data.formats.reading_order import reading_order
+from vit_jax.data.source import Origin, Source
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.files import open_regular
+from vit_jax.targets import ClassId, ClassSet
 from vit_jax.types import DatasetSpec, Label, UserError, printable
 
 LABELS = "vit_jax_labels.{split}.npy"  # of a packed split, so that none of its records is read for them
@@ -30,8 +32,8 @@ PRIVATE = {
 }
 
 
-class TfdsSource:
-    """One split of a prepared data set; see `data.source.Source`. Only paths are pickled, so workers open it anew.
+class TfdsSource(Source):
+    """One split of a prepared data set. Only paths are pickled, so workers open it anew.
 
     Args:
       spec: what was asked for and what it holds.
@@ -68,8 +70,9 @@ class TfdsSource:
         self.__dict__.update(state)
         self._records = self._open(open_directory(self.folder))
 
-    def __len__(self) -> int:
-        return self.spec.num_examples
+    def origin(self) -> Origin:
+        """The split in terms of the prepared ones, and the folder of the version."""
+        return Origin(self.stored, self.folder)
 
     def reading_order(self) -> np.ndarray:
         """Places of the split's examples in the order in which TFDS's own pipeline would read them, int64 (n,)."""
@@ -95,7 +98,7 @@ class TfdsSource:
             records = self._records.data_source.__getitems__([int(i) for i in indices])
         except RuntimeError:  # of one of them
             records = [self._read_record(int(i)) for i in indices]
-        image, label = self._keys
+        (image, label), sets = self._keys, isinstance(self.spec.target, ClassSet)
         found: list[tuple[bytes, Label, str]] = []
         for record, index in zip(records, indices, strict=True):
             name = f"{self.spec.name}:{self.spec.split}#{index}"
@@ -103,9 +106,9 @@ class TfdsSource:
                 features = tf_example_pb2.Example.FromString(record).features.feature
                 labels = features[label].int64_list.value
                 (data,) = features[image].bytes_list.value
-                found.append((data, tuple(labels) if self.spec.multi_label else labels[0], name))
+                found.append((data, tuple(labels) if sets else labels[0], name))
             except (DecodeError, ValueError, IndexError):  # it is empty, or another message
-                found.append((b"", () if self.spec.multi_label else 0, name))
+                found.append((b"", () if sets else 0, name))
         return found
 
     def labels(self) -> np.ndarray:
@@ -115,7 +118,7 @@ class TfdsSource:
         Raises:
           UserError: examples have sets of labels.
         """
-        if self.spec.multi_label:
+        if isinstance(self.spec.target, ClassSet):
             raise UserError(f"{self.spec.name}: its examples have sets of labels; expected one label an image here")
         try:
             with open_regular(epath.Path(self.folder) / LABELS.format(split=self.stored)) as file:
@@ -181,8 +184,8 @@ def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
     with refusing(builder.data_dir):
         image, label = _find_keys(dataset, info)
         height, width, channels = info.features[image].shape
-        multi_label = not isinstance(info.features[label], tfds.features.ClassLabel)
-        classes = info.features[label].feature if multi_label else info.features[label]
+        sets = not isinstance(info.features[label], tfds.features.ClassLabel)
+        classes = info.features[label].feature if sets else info.features[label]
         if not 0 < classes.num_classes <= MAX_CLASSES:
             raise UserError(
                 f"{dataset}: expected 1 to {MAX_CLASSES:,} classes, found {classes.num_classes:,}; {ADVICE}"
@@ -192,10 +195,9 @@ def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
         name=dataset,
         split=split,
         num_examples=sum(s.stop - s.start for s in slices),
-        num_classes=classes.num_classes,
+        target=(ClassSet if sets else ClassId)(classes.num_classes),
         class_names=names,
         image_shape=(height, width, channels),
-        multi_label=multi_label,
         competing=competing_classes(info.name, names),
     )
     return TfdsSource(spec, str(builder.data_dir), (image, label), checked=info.name == PACKED)
@@ -243,9 +245,7 @@ def find_builder(dataset: str, root: str) -> Any:
     except Exception as error:  # TFDS checks nothing itself; see formats.descriptions
         if "Parsing builder name" in str(error):
             raise UserError(unknown_name_message(dataset)) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[
-            0
-        ]  # such as a TFDS that described no features
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
             f"cannot read {dataset!r} in {root}: {reason} Prepare it again: `{COMMAND} {dataset}`"
         ) from error

@@ -19,6 +19,7 @@ from vit_jax.data.formats.tarindex import Rows, Shard, join
 from vit_jax.data.formats.tarnames import LAYOUT, find_shards, find_split
 from vit_jax.data.formats.tarstore import build_index
 from vit_jax.data.image.encoded import MAX_BYTES
+from vit_jax.data.source import Origin, Source
 from vit_jax.data.splits import parse_split, split_names
 from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, read_regular
 from vit_jax.types import DatasetSpec, UserError, printable
@@ -27,8 +28,8 @@ CLASSES = "classes.txt"
 MAX_OPEN = 256  # shards kept open by a process; the usual limit of open files is 1,024
 
 
-class TarSource:
-    """One split of tar shards; see `data.source.Source`. Reads from any thread; a worker process opens its own files.
+class TarSource(Source):
+    """One split of tar shards. Reads from any thread; a worker process opens its own files.
 
     Args:
       spec: what was asked for and what it holds.
@@ -82,6 +83,10 @@ class TarSource:
                 if len(self._files) < MAX_OPEN:
                     file = self._files.setdefault(shard, file)
         return file
+
+    def origin(self) -> Origin:
+        """The split, and the folder of the shards."""
+        return Origin(self.spec.split, self.folder)
 
     def part(self, start: int, stop: int) -> TarSource:
         """Examples `start` to `stop` (excluded) alone."""

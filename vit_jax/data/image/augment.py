@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,9 +15,10 @@ import PIL.Image
 from PIL import ImageEnhance, ImageOps
 
 from vit_jax.data.image.decode import Image
+from vit_jax.data.image.steps import Pixels, Step
 from vit_jax.types import UserError
 
-FILL = (128, 128, 128)  # of what a rotation, shear, translation or cutout uncovers
+FILL = (128, 128, 128)  # colour of pixels that a rotation, shear, translation or cutout uncovers
 MAX_MAGNITUDE = 30
 GRAY_WEIGHTS = np.array([0.2989, 0.5870, 0.1140], np.float32)  # of red, green and blue, as TensorFlow has them
 # An operation maps (image, level, generator) to a new image; level 1 is magnitude 10.
@@ -102,13 +104,13 @@ def _posterize(image: Image, level: float, rng: np.random.Generator) -> Image:
 
 
 def _solarize(image: Image, level: float, rng: np.random.Generator) -> Image:
-    """Inverts what is at the threshold or above it. The threshold is a byte and wraps: at magnitude 10 it is 0."""
+    """Inverts the values at or above the threshold. The threshold is a byte and wraps: at magnitude 10 it is 0."""
     values = np.arange(256)
     return _look_up(image, np.where(values < int(256 * level) % 256, values, 255 - values))
 
 
 def _solarize_add(image: Image, level: float, rng: np.random.Generator) -> Image:
-    """Brightens what is darker than 128."""
+    """Brightens the values below 128."""
     values = np.arange(256)
     return _look_up(image, np.where(values < 128, np.minimum(values + int(110 * level), 255), values))
 
@@ -197,15 +199,39 @@ def random_erasing(image: Image, rng: np.random.Generator, probability: float) -
     return image
 
 
-def check_strengths(randaugment: tuple[int, int], jitter: float, erasing: float) -> None:
-    """Raises UserError for strengths out of range."""
-    layers, magnitude = randaugment
-    errors = []
-    if layers < 0 or not 0 <= magnitude <= MAX_MAGNITUDE:
-        errors.append(f"data.randaugment is {randaugment}; expected (layers, magnitude of 0 to {MAX_MAGNITUDE})")
-    if not 0 <= jitter <= 1:
-        errors.append(f"data.color_jitter is {jitter}; expected 0 to 1")
-    if not 0 <= erasing <= 1:
-        errors.append(f"data.random_erasing is {erasing}; expected a probability")
-    if errors:
-        raise UserError("\n".join(errors))
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """The strengths of the augmentations that follow crop and flip, 0 for off. The `data` section of a config has these keys.
+
+    A new strength is a field, a line in `steps`, and a check if it has a range.
+
+    Args:
+      randaugment: (layers, magnitude of 0 to 30) of RandAugment.
+      color_jitter: brightness, contrast and saturation change by up to this share.
+      random_erasing: probability that a rectangle becomes noise.
+    """
+
+    randaugment: tuple[int, int] = (0, 0)
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        layers, magnitude = self.randaugment
+        wrong = {
+            f"randaugment is {self.randaugment}; expected (layers, magnitude of 0 to {MAX_MAGNITUDE})": (
+                layers < 0 or not 0 <= magnitude <= MAX_MAGNITUDE
+            ),
+            f"color_jitter is {self.color_jitter}; expected 0 to 1": not 0 <= self.color_jitter <= 1,
+            f"random_erasing is {self.random_erasing}; expected a probability": not 0 <= self.random_erasing <= 1,
+        }
+        if any(wrong.values()):
+            raise UserError("\n".join(f"data.{message}" for message, found in wrong.items() if found))
+
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of the strengths that are not 0, in order. Erased and moved pixels would belie boxes."""
+        each = (
+            (self.randaugment[0], Pixels(rand_augment, self.randaugment)),
+            (self.color_jitter, Pixels(color_jitter, (self.color_jitter,), carries_boxes=True)),
+            (self.random_erasing, Pixels(random_erasing, (self.random_erasing,))),
+        )
+        return tuple(step for strength, step in each if strength)

@@ -1,5 +1,5 @@
-"""What is done to the pixels of one image: resize, crop, flip (arXiv 2010.11929, appendix B.1). Images are uint8 (h, w, 3), sizes
-are (h, w), and whatever is random takes a generator."""
+"""Geometry of one image: resize, crop, flip (arXiv 2010.11929, appendix B.1). Images are uint8 (h, w, 3), sizes are (h, w), and
+crops are drawn as boxes, with a generator, before they are cut, so that a target can follow."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from vit_jax.data.image.decode import Image
 MAX_ATTEMPTS = 100  # of tf.image.sample_distorted_bounding_box, before it takes the whole image
 
 Size = tuple[int, int]
+Box = tuple[int, int, int, int]  # (top, left, height, width), pixels
 
 
 class Croppable(Protocol):
-    """What a crop can be cut out of: an image, or one that is decoded only where it is cut (`data.image.jpeg.TopOfJpeg`)."""
+    """An image that crops are cut out of: an array, or a `data.image.jpeg.TopOfJpeg`, which decodes only the part that is cut."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,7 +76,7 @@ def _spread(image: np.ndarray, size: int, axis: int) -> np.ndarray:
 
 def sample_box(
     height: int, width: int, rng: np.random.Generator, area: tuple[float, float], aspect: tuple[float, float]
-) -> tuple[int, int, int, int]:
+) -> Box:
     """Draws the box of an Inception crop.
 
     The aspect ratio is uniform in `aspect`, then the height uniform between those that give the least and the largest
@@ -113,40 +114,32 @@ def sample_box(
     return 0, 0, height, width
 
 
-def inception_crop(
-    image: Croppable,
-    rng: np.random.Generator,
-    size: Size,
-    area: tuple[float, float] = (0.05, 1.0),
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
-    out: Image | None = None,
-) -> Image:
-    """A random part of the image, resized to `size`; see `sample_box` and `resize` for the arguments."""
-    top, left, box_h, box_w = sample_box(image.shape[0], image.shape[1], rng, area, aspect)
-    return resize(image[top : top + box_h, left : left + box_w], size, out)
-
-
-def random_crop(image: Image, rng: np.random.Generator, size: Size) -> Image:
-    """A part of exactly `size` pixels, every position equally likely. Raises ValueError where it does not fit."""
+def random_box(image: Croppable, rng: np.random.Generator, size: Size) -> Box:
+    """A box of exactly `size` pixels, every position equally likely. Raises ValueError where it does not fit."""
     _check_fits(image, size)
     top = int(rng.integers(image.shape[0] - size[0] + 1))
     left = int(rng.integers(image.shape[1] - size[1] + 1))
-    return image[top : top + size[0], left : left + size[1]]
+    return top, left, size[0], size[1]
 
 
-def central_crop(image: Image, size: Size) -> Image:
+def central_box(image: Croppable, size: Size) -> Box:
     """The middle `size` pixels; an odd margin leaves the extra pixel below and right. Raises ValueError if too small."""
     _check_fits(image, size)
-    top, left = (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2
-    return image[top : top + size[0], left : left + size[1]]
+    return (image.shape[0] - size[0]) // 2, (image.shape[1] - size[1]) // 2, size[0], size[1]
 
 
-def _check_fits(image: Image, size: Size) -> None:
+def _check_fits(image: Croppable, size: Size) -> None:
     if image.shape[0] < size[0] or image.shape[1] < size[1]:
         raise ValueError(f"cannot crop {size[0]} x {size[1]} from an image of {image.shape[0]} x {image.shape[1]}")
 
 
-def random_flip(image: Image, rng: np.random.Generator, out: Image | None = None) -> Image:
-    """The image or, one time in two, its mirror image (left and right exchanged), in `out` if given, which may be `image`."""
+def cut(image: Croppable, box: Box) -> Image:
+    """The part of an image in a box."""
+    top, left, height, width = box
+    return image[top : top + height, left : left + width]
+
+
+def flip(image: Image, out: Image | None = None) -> Image:
+    """The mirror image, left and right exchanged, in `out` if given, which may be `image`."""
     # Copying numpy's view image[:, ::-1], three bytes at a time, would take ten times as long as OpenCV.
-    return cv2.flip(image, 1, dst=out) if rng.random() < 0.5 else image  # type: ignore[return-value]
+    return cv2.flip(image, 1, dst=out)  # type: ignore[return-value]

@@ -11,14 +11,14 @@ import numpy as np
 
 from vit_jax.data.image.encoded import PNG, CorruptImage, check_rows, check_scans, check_size, is_plain_png, walk_jpeg
 
-# What Pillow may open. It knows forty formats more, and starts another program for one of them (EPS).
+# The formats that Pillow may open. It knows forty more, and starts another program for one of them (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def decode(data: bytes, *, fast_dct: bool = False, upright: bool = True) -> Image:
-    """Decodes an encoded image, or refuses it whole: a truncated file never becomes a half-grey picture.
+    """Decodes an encoded image, or refuses it whole: a truncated file never becomes a picture that is half grey.
 
     JPEG goes through libjpeg-turbo, 8-bit gray and RGB PNG through OpenCV once its checksums hold, the rest through
     Pillow. Gray is repeated to three channels, palettes are looked up, alpha is dropped (as TensorFlow's

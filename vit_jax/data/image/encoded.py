@@ -1,4 +1,4 @@
-"""What the bytes of an encoded image say of it before any pixel is decoded: its size, a PNG's chunks, a JPEG's segments. A file
+"""Facts that the bytes of an encoded image give before any pixel is decoded: its size, a PNG's chunks, a JPEG's segments. A file
 of a few hundred bytes may ask for gigabytes or for minutes; here it is refused at once."""
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ MAX_SCANS = 100  # of a JPEG, each of which costs a pass over all blocks; progre
 MAX_BYTES = 2**29  # of a file: MAX_PIXELS of 16-bit RGB, uncompressed
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type: gray, RGB, palette, gray and alpha, RGBA
-# Of the seven passes of an interlaced PNG: first column and row, steps between columns and rows.
+# The seven passes of an interlaced PNG: first column and row, steps between columns and rows.
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _FILL = re.compile(rb"\xff+")
 
 
 class CorruptImage(ValueError):  # noqa: N818 (named for what it says of the image)
-    """The bytes are not a whole picture of a kind that is read here. The loader counts it and goes on."""
+    """The bytes are not a whole picture in a format that is read here. The loader counts it and continues."""
 
 
 def check_size(height: int, width: int) -> None:
@@ -67,7 +67,7 @@ def check_scans(data: bytes, segments: Iterable[tuple[int, int]]) -> None:
 
 
 class PngHeader(NamedTuple):
-    """What a PNG's first chunk says."""
+    """The fields of a PNG's first chunk."""
 
     width: int
     height: int

@@ -1,9 +1,9 @@
-"""The upper part of a JPEG, for crops that do not reach its last row: what is below them costs nothing.
+"""The upper part of a JPEG, for crops that do not reach its last row: the rows below them cost nothing.
 
-libjpeg can stop early only for who calls it row by row, which no Python library does. But a baseline JPEG is a stream of
+libjpeg can stop early only when it is called row by row, and no Python binding exposes that. But a baseline JPEG is a stream of
 rows of blocks, whose number follows from the height in the header: with a smaller height there, the decoder reads as many
 and stops. The pixels are the same, bit for bit. Damage below, or damage that only shifts what follows, goes unnoticed, so
-this is for data that `decode.decode` has accepted before.
+only data that `decode.decode` has accepted before may be decoded this way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vit_jax.data.image.encoded import MAX_PIXELS, MAX_SIDE, walk_jpeg
 
 _HEIGHT_AND_WIDTH = struct.Struct(">HH")
 _HEIGHT_WIDTH_COMPONENTS = struct.Struct(">HHB")
-MARGIN = 2  # rows: chroma of the last ones is interpolated with what follows
+MARGIN = 2  # rows: chroma of the last rows is interpolated with the rows that follow
 
 
 _scratch = threading.local()
@@ -32,8 +32,8 @@ def _scratch_memory(size: int) -> np.ndarray:
 
 
 class TopOfJpeg:
-    """An image that decodes, as `decode.decode(data, fast_dct=True)`, when a part of it is taken; in place of an array where only
-    `.shape` and one crop are used.
+    """An image that decodes when a part of it is taken, as `decode.decode(data, fast_dct=True)` does. It stands in for an array
+    where only `.shape` and one crop are used.
 
     Args:
       data: a JPEG.
@@ -52,7 +52,7 @@ class TopOfJpeg:
         if rows < self.shape[0]:
             rest = memoryview(data)[self._place + 2 :]
             data = b"".join((data[: self._place], rows.to_bytes(2, "big"), rest))
-        # Not strict: that the file goes on after its last row would be an error.
+        # Not strict, because the decoder would refuse the data that follows the last row.
         memory = _scratch_memory(rows * self.shape[1] * 3)
         try:
             image: Image = simplejpeg.decode_jpeg(data, "RGB", fastdct=True, strict=False, buffer=memory)
@@ -62,14 +62,14 @@ class TopOfJpeg:
 
 
 def find_height(data: bytes) -> int:
-    """Where in a JPEG's header its height stands, if its upper part can be decoded alone.
+    """Finds the height in a JPEG's header, if the upper part of the JPEG can be decoded alone.
 
     Args:
-      data: an encoded image that `decode.decode` has accepted, or of which a packed set says so.
+      data: an encoded image that `decode.decode` has accepted, here or when the data set was packed.
 
     Returns:
-      The position, less than 65,536; or 0 for what has to be decoded whole: other formats, progressive and CMYK JPEGs, several
-      scans, pictures that EXIF turns, and what `decode.decode` would refuse by its header.
+      The position, less than 65,536; or 0 for images that must be decoded whole: other formats, progressive and CMYK JPEGs,
+      several scans, pictures that EXIF turns, and headers that `decode.decode` would refuse.
     """
     frame = 0
     for kind, start in walk_jpeg(data):

@@ -1,1 +1,1 @@
-"""Which example when, and batches of them: order, reader, loader."""
+"""The order of examples, and batches of them: order, reader, loader."""

@@ -1,5 +1,5 @@
-"""From a source and a transform to batches: Grain's threads or processes read ahead; what is read is a pure function of
-(seed, position)."""
+"""From a source and a transform to batches. Grain's threads or processes read ahead; a batch is a pure function of (seed,
+position)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vit_jax.data.image.recipes import Transform
 from vit_jax.data.source import Source
 from vit_jax.data.stream.order import EvalKeys, TrainKeys
-from vit_jax.data.stream.reader import BatchReader, Element, Transform
+from vit_jax.data.stream.reader import BatchReader, Element
+from vit_jax.targets import map_arrays
 from vit_jax.types import Batch, UserError
 
 
 class _Loader:
-    """Hands out batches and keeps the books on corrupt images; what the two kinds of loader share."""
+    """Hands out batches and keeps the books on corrupt images: the common part of the two loaders."""
 
     def __init__(
         self, source: Source, iterator: Iterator[Element], max_corrupt: int, corrupt: Iterable[str], copy: bool
@@ -65,10 +67,10 @@ class _Loader:
             corrupt  # of the batches handed out: a checkpoint written now, or after an error, holds no others
         )
         # Batches from workers lie in shared memory that Grain wants back.
-        return Batch(*(np.array(leaf) for leaf in element.batch)) if self._copy else element.batch
+        return map_arrays(np.array, element.batch) if self._copy else element.batch
 
     def close(self) -> None:
-        """Stops threads and worker processes. Safe to call twice; done at exit for whoever forgets."""
+        """Stops threads and worker processes. Safe to call twice; runs at exit if nobody has called it."""
         self._stop()
 
 
@@ -118,7 +120,7 @@ def train_batches(
 
     Args:
       source: from `open_source`.
-      transform: (image, rng) -> uint8 (h, w, 3), from `make_transform`; rng is `default_rng([seed, epoch, index])`.
+      transform: from `make_transform`; its rng is `default_rng([seed, epoch, index])`.
       batch_size: examples per step over all processes; may exceed the data set (examples then repeat).
       seed: of order and augmentation, 0 or more.
       start_step: the first step to produce.
@@ -170,7 +172,7 @@ def eval_batches(
 
     Args:
       source: from `open_source`.
-      transform: (image, rng) -> uint8 (h, w, 3), from `make_transform`.
+      transform: from `make_transform`.
       batch_size: examples per batch over all processes.
       process_index: which share of each batch this process reads.
       process_count: number of processes; divides batch_size.
@@ -238,7 +240,7 @@ def _mark_flags_parsed() -> None:
 
 
 class _WorkerInit:
-    """What a worker process does first: no OpenCV threads, no accelerator, no end before its parent's, none long after.
+    """Sets up a worker process: no OpenCV threads, no accelerator, and it ends with its parent, neither earlier nor much later.
 
     Args:
       parent: process id of the training process.

@@ -1,6 +1,6 @@
-"""Which example stands where: the keys of a batch, computed from its number alone, so that a stream can be entered anywhere.
+"""The order of examples: the keys of a batch are computed from its number alone, so that a stream can be entered anywhere.
 
-The order is our own and depends on no library's version: a run that is restarted after an upgrade goes on as it would have.
+The order is implemented here and depends on no library's version: a run that is restarted after an upgrade resumes unchanged.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ ROUNDS = (
 
 
 def shuffle(places: np.ndarray, epochs: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Where the examples of each epoch go: for one epoch, a permutation of 0..size-1 that is not stored anywhere.
+    """The order of examples in each epoch: for one epoch, a permutation of 0..size-1 that is not stored anywhere.
 
-    A Feistel network permutes the numbers of as many bits as `size` needs; whoever lands outside walks on until inside.
+    A Feistel network permutes the numbers of as many bits as `size` needs; a number outside is permuted again until it is inside.
 
     Args:
       places: int (b,), 0 <= place < size.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,16 +10,23 @@ import numpy as np
 from vit_jax.data.image.decode import Image, decode
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.image.jpeg import TopOfJpeg, find_height
+from vit_jax.data.image.recipes import Transform
+from vit_jax.data.image.steps import Example
 from vit_jax.data.source import Source
 from vit_jax.types import Batch, Label
 
-Transform = Callable[..., Image]
 PADDING = -1  # in place of an example's index
 TOGETHER = 128  # examples read at once; a large batch is never encoded in memory as a whole
 
 
 class Element(NamedTuple):
-    """What a worker hands over: a batch, the (name, reason) of each image in it that was corrupt, and what cannot go on."""
+    """The result of a worker.
+
+    Args:
+      batch: the rows.
+      corrupt: (name, reason) of each image that was corrupt.
+      problem: why the run cannot continue, or "".
+    """
 
     batch: Batch
     corrupt: tuple[tuple[str, str], ...]
@@ -32,8 +38,7 @@ class BatchReader:
 
     Args:
       source: where examples come from.
-      transform: (image, rng) -> uint8 (h, w, 3), always of one shape; one that `crops_first` also takes `out`, see
-        `recipes.Transform`.
+      transform: from `make_transform`.
       seed: of the augmentation: example `index` in `epoch` sees `default_rng([seed, epoch, index])`.
       replace: a corrupt image is replaced by the next example that decodes (training); otherwise its mask is 0.
       max_corrupt: how many examples in a row are tried as replacement, before the batch is given up.
@@ -45,14 +50,13 @@ class BatchReader:
     ):
         self._source, self._transform = source, transform
         self._seed, self._replace, self._max_corrupt = seed, replace, max_corrupt
-        self._decode = getattr(source, "decode", decode)
-        self._checked = getattr(source, "checked", False)
-        # Of each image that is known to decode: where its height stands (see `data.image.jpeg`), else 0.
-        self._partial = self._decode is decode and getattr(transform, "crops_first", False)
+        self._decode = source.decode
+        self._checked = source.checked
+        # For each image that is known to decode, the position of its height (see `data.image.jpeg`); else 0.
+        self._partial = self._decode is decode and transform.crops_first
         if self._decode is decode:  # crops, which training takes, are decoded the fast way, as the release decodes
             self._decode = functools.partial(decode, fast_dct=self._partial, upright=upright)
         self._places = np.zeros(len(source) if self._partial else 0, np.uint16)
-        self._shape = transform(np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0)).shape
 
     def __call__(self, keys: np.ndarray) -> Element:
         """Reads one batch.
@@ -63,11 +67,9 @@ class BatchReader:
         Returns:
           The batch and its corrupt images.
         """
-        spec = self._source.spec
-        sets = spec.multi_label
         batch = Batch(
-            image=np.empty((len(keys), *self._shape), np.uint8),
-            target=np.zeros((len(keys), spec.num_classes), np.uint8) if sets else np.zeros(len(keys), np.int32),
+            image=np.empty((len(keys), *self._transform.resolution, 3), np.uint8),
+            target=self._source.spec.target.empty(len(keys)),
             mask=np.zeros(len(keys), np.float32),
         )
         corrupt: list[tuple[str, str]] = []
@@ -76,7 +78,7 @@ class BatchReader:
             some = rows[start : start + TOGETHER]
             places = keys[some].tolist()
             # Together: between two images, which fill the caches, each of these small calls takes twice as long.
-            examples = self._read_many([index for _, index in places])
+            examples = self._source.read_many([index for _, index in places])
             rngs = [np.random.default_rng([self._seed, epoch, index]) for epoch, index in places]
             for row, (_, index), example, rng in zip(some.tolist(), places, examples, rngs, strict=True):
                 problem = self._fill(batch, row, index, example, rng, corrupt)
@@ -84,10 +86,6 @@ class BatchReader:
                     return Element(batch, tuple(corrupt), problem)
         batch.image[batch.mask == 0] = 0
         return Element(batch, tuple(corrupt), "")
-
-    def _read_many(self, indices: list[int]) -> list[tuple[bytes, Label, str]]:
-        many = getattr(self._source, "read_many", None)
-        return many(indices) if many is not None else [self._source.read(index) for index in indices]
 
     def _fill(
         self,
@@ -98,38 +96,30 @@ class BatchReader:
         rng: np.random.Generator,
         corrupt: list[tuple[str, str]],
     ) -> str:
-        """Writes one row; returns what makes it impossible to go on, or an empty string. `rng` is the place's, also if the
-        example is replaced."""
-        classes = self._source.spec.num_classes
+        """Writes one row; returns why the run cannot continue, or "". `rng` is the row's, also if the example is replaced."""
         for attempt in range(min(len(self._source), self._max_corrupt + 1) if self._replace else 1):
             actual = (index + attempt) % len(self._source)
             data, label, name = example if attempt == 0 else self._source.read(actual)
-            labels = label if isinstance(label, tuple) else (label,)
-            if not all(0 <= one < classes for one in labels):
-                return f"{name} has label {label}, expected 0 to {classes - 1}: this split has no (or other) labels"
+            place = batch.image[row]
             try:
                 image = self._open(actual, data)
-                if self._partial:  # a part of a JPEG is decoded when the crop takes it
-                    place = batch.image[row]
-                    if (found := self._transform(image, rng, place)) is not place:
-                        place[:] = found
-                else:
-                    batch.image[row] = self._transform(image, rng)
+                # A part of a JPEG is decoded when the crop takes it.
+                done = self._transform(Example(image, label, image.shape[:2]), rng, place)
             except CorruptImage as error:
                 corrupt.append((name, str(error)))
                 continue
-            if isinstance(label, tuple):
-                batch.target[row, list(label)] = 1
-            else:
-                batch.target[row] = label
+            if problem := self._source.spec.target.put(batch.target, row, done.target):
+                return f"{name} has {problem}"
+            if done.image is not place:
+                place[:] = done.image
             batch.mask[row] = 1.0
             return ""
         return f"no image that decodes was found in its place: {len(corrupt)} tried" if self._replace else ""
 
     def _open(self, index: int, data: bytes) -> Image | TopOfJpeg:
-        """The decoded image; or, of one that was decoded whole before, with all checks, one that decodes as far down as it is
-        needed. That is from its second time in this process, or from the first if the source says so."""
-        if not self._partial or not data:  # nothing: what was there before cannot be read any more
+        """Decodes an image. One that has already passed a full, checked decode, in this process or because the source is checked,
+        is returned as a `TopOfJpeg`, which decodes only the rows that a crop needs."""
+        if not self._partial or not data:  # no bytes: a file that was read before cannot be read any more
             return self._decode(data)
         if self._checked and not self._places[index]:
             self._places[index] = find_height(data)

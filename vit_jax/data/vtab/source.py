@@ -15,6 +15,7 @@ from vit_jax.data.image.decode import Image, decode
 from vit_jax.data.splits import parse_split
 from vit_jax.data.vtab import split_ids
 from vit_jax.data.vtab.tasks import FIRST_1000, PREFIX, TASKS, Task, find_task, stored_split
+from vit_jax.targets import ClassId
 from vit_jax.types import DatasetSpec, Label, UserError
 
 
@@ -107,7 +108,7 @@ def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
         name=dataset,
         split=said,
         num_examples=count if places is None else len(places),
-        num_classes=task.classes,
+        target=ClassId(task.classes),
         class_names=names,
         image_shape=(shape[0], shape[1], shape[2]),
     )

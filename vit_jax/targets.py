@@ -1,0 +1,160 @@
+"""The kinds of target: what the examples of a data set are labelled with, and how a batch holds it.
+
+`DatasetSpec.target` is one of them. A kind allocates the target of a batch and writes one label into it; the loader, the mesh and
+the training step treat the result as a tree of arrays. A new kind is a class with the three members of `Target`. Imports numpy
+only where it allocates: every start of the command line imports this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Target(Protocol):
+    """A kind of target."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        ...
+
+    def empty(self, b: int) -> Any:
+        """The target of a batch of `b` examples before any is written: an array, or a NamedTuple of arrays, leading axis b."""
+        ...
+
+    def put(self, arrays: Any, row: int, label: Any) -> str:
+        """Writes the label of one example into row `row`; returns what is wrong with the label, or "". Nothing is written of a
+        label that is wrong."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassId:
+    """One class per example. A label is an int, a batch's target int32 (b,)."""
+
+    num_classes: int
+
+    def empty(self, b: int) -> np.ndarray:
+        """int32 (b,) of zeros."""
+        import numpy as np
+
+        return np.zeros(b, np.int32)
+
+    def put(self, arrays: np.ndarray, row: int, label: int) -> str:
+        """Writes a class."""
+        if not 0 <= label < self.num_classes:
+            return _no_such_class(label, self.num_classes)
+        arrays[row] = label
+        return ""
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """A set of classes per example, which may be empty. A label is a tuple of ints, a batch's target uint8 (b, num_classes): 1
+    for each class of the set."""
+
+    num_classes: int
+
+    def empty(self, b: int) -> np.ndarray:
+        """uint8 (b, num_classes) of zeros."""
+        import numpy as np
+
+        return np.zeros((b, self.num_classes), np.uint8)
+
+    def put(self, arrays: np.ndarray, row: int, label: tuple[int, ...]) -> str:
+        """Writes a set."""
+        if not all(0 <= one < self.num_classes for one in label):
+            return _no_such_class(label, self.num_classes)
+        arrays[row, list(label)] = 1
+        return ""
+
+
+class BoxLabel(NamedTuple):
+    """The objects of one image, of which there are k.
+
+    Args:
+      box: float32 (k, 4), corners (left, top, right, bottom) as shares of the image's width and height, in [0, 1].
+      kind: int32 (k,), the class of each object.
+      valid: float32 (k,), 1 for an object that counts, 0 for one that a crop has removed.
+      image_id: the data set's own number of the image.
+      size: (h, w) of the decoded image before any recipe, in pixels; a transform writes it.
+    """
+
+    box: np.ndarray
+    kind: np.ndarray
+    valid: np.ndarray
+    image_id: int
+    size: tuple[int, int] = (0, 0)
+
+
+class BoxBatch(NamedTuple):
+    """The objects of a batch of images, m rows for each.
+
+    Args:
+      box: float32 (b, m, 4), as in `BoxLabel`, of the prepared image. Rows without an object hold the whole image, so that no
+        loss divides by an area of 0.
+      kind: int32 (b, m).
+      valid: float32 (b, m), 1 for an object, 0 for padding.
+      image_id: int32 (b,).
+      size: int32 (b, 2), (h, w) of the decoded image.
+    """
+
+    box: Any
+    kind: Any
+    valid: Any
+    image_id: Any
+    size: Any
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The objects of an image: their boxes and classes. A label is a `BoxLabel`, a batch's target a `BoxBatch`.
+
+    Args:
+      num_classes: classes of objects.
+      most: objects of the image that has the most; rows per image.
+    """
+
+    num_classes: int
+    most: int
+
+    def empty(self, b: int) -> BoxBatch:
+        """Every row is padding."""
+        import numpy as np
+
+        box = np.zeros((b, self.most, 4), np.float32)
+        box[..., 2:] = 1
+        kind, valid = np.zeros((b, self.most), np.int32), np.zeros((b, self.most), np.float32)
+        return BoxBatch(box, kind, valid, np.zeros(b, np.int32), np.zeros((b, 2), np.int32))
+
+    def put(self, arrays: BoxBatch, row: int, label: BoxLabel) -> str:
+        """Writes the objects of an image; one that does not count stays padding."""
+        k = len(label.kind)
+        if k > self.most:
+            return f"{k} boxes, expected at most {self.most}"
+        if k and not 0 <= label.kind.min() <= label.kind.max() < self.num_classes:
+            return _no_such_class(label.kind.tolist(), self.num_classes)
+        if label.box.shape != (k, 4) or not ((label.box >= 0) & (label.box <= 1)).all():
+            return f"boxes {label.box.tolist()}, expected {k} of (left, top, right, bottom) in [0, 1]"
+        counts = label.valid > 0
+        arrays.box[row, :k][counts] = label.box[counts]
+        arrays.kind[row, :k][counts] = label.kind[counts]
+        arrays.valid[row, :k] = counts
+        arrays.image_id[row], arrays.size[row] = label.image_id, label.size
+        return ""
+
+
+def _no_such_class(label: Any, num_classes: int) -> str:
+    return f"label {label}, expected 0 to {num_classes - 1}: this split has no (or other) labels"
+
+
+def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Applies a function to each array of a batch or a target. The data room has no `jax.tree`."""
+    if isinstance(tree, tuple):
+        return type(tree)(*(map_arrays(function, branch) for branch in tree))
+    return function(tree)
