@@ -36,9 +36,9 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vit_jax import config as configs
+from vit_jax.bench import peers, throughput, timing
 from vit_jax.main import parse_command_line
 from vit_jax.process import first_paragraph, prepare_process, reports_user_errors
-from vit_jax.tools import benchmark, peers, throughput
 from vit_jax.types import Batch, UserError
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def build_step(mode: str, config: ConfigDict, parts: Parts) -> tuple[Callable[[i
     import numpy as np
 
     from vit_jax import partition
+    from vit_jax.bench.flops import count_flops
     from vit_jax.models.build import init_params
-    from vit_jax.tools.flops import count_flops
 
     size, resolution, batches = config.data.batch_size, config.data.resolution, random_batches(config)
 
@@ -131,7 +131,7 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
         "time_to_first_step_s": round(time.perf_counter() - began, 3),
         "process_start_to_first_step_s": round(throughput.process_age_s(), 3),
     }
-    times = benchmark.time_steps(step, warmup=3, steps=flags.steps)
+    times = timing.time_steps(step, warmup=3, steps=flags.steps)
     devices = list(parts.mesh.devices.flat)
     return {
         "mode": flags.mode,
@@ -143,7 +143,7 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
         "resolution": list(config.data.resolution),
         "dtype": config.model.dtype,
         "num_params": count_params(parts.abstract.params),
-        **benchmark.summarize(
+        **timing.summarize(
             times, batch_size=flags.batch, flops_per_image=flops, devices=devices, dtype=config.model.dtype
         ),
         **first_step,
@@ -154,8 +154,8 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
 def measure_data(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder: str) -> dict[str, Any]:
     """Runs the input pipeline of a config, and nothing else."""
     from vit_jax.assemble import resolve
+    from vit_jax.bench.throughput import measure_batches, write_photographs
     from vit_jax.data.build import TrainData
-    from vit_jax.tools.throughput import measure_batches, write_photographs
 
     config = configs.load(flags.config)
     resolve(config, overrides)
@@ -183,8 +183,8 @@ def measure_data(flags: argparse.Namespace, overrides: list[tuple[str, str]], fo
 def compare(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder: str) -> dict[str, dict[str, float]]:
     """Ours, tf.data and PyTorch on the same photographs, in turns; equally many threads or workers."""
     from vit_jax.assemble import resolve
+    from vit_jax.bench.throughput import write_photographs
     from vit_jax.data.prepare.pack import pack
-    from vit_jax.tools.throughput import write_photographs
 
     config = configs.load(flags.config)
     resolve(config, overrides)
@@ -199,7 +199,12 @@ def compare(flags: argparse.Namespace, overrides: list[tuple[str, str]], folder:
     shape = [f"--batch={flags.batch}", f"--steps={flags.steps}", f"--warmup={epoch}"]
     this = [sys.executable, __file__, "--mode=data", f"--config={flags.config}", "--json", *shape]
     this += [f"--config.{key}={value}" for key, value in overrides]
-    peer = [flags.peer_python, str(Path(__file__).with_name("peer_pipelines.py")), f"--folder={photographs}", *shape]
+    peer = [
+        flags.peer_python,
+        str(Path(peers.__file__).with_name("peer_pipelines.py")),
+        f"--folder={photographs}",
+        *shape,
+    ]
     peer += [f"--size={data.resolution[0]}", f"--threads={data.workers or data.threads}"]
     subprocess.run([*peer, "--pipeline=tf.data", f"--records={records}"], check=True, capture_output=True)
     early = ["--warmup=0", f"--steps={max(10, min(flags.steps, epoch - 4))}"]

@@ -36,6 +36,7 @@ import numpy as np
 
 from vit_jax.data.dedup import duplicates, hashing
 from vit_jax.data.dedup.exclusion import example_ids, probe, stored_splits, write_exclusion
+from vit_jax.data.dedup.page import Shown, write_page
 from vit_jax.data.image.decode import Image
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.open import open_source
@@ -43,7 +44,6 @@ from vit_jax.data.source import Source
 from vit_jax.data.subset import SubsetSource
 from vit_jax.flags import add_set
 from vit_jax.process import prepare_process, reports_user_errors
-from vit_jax.tools.pairs_page import Shown, write_page
 from vit_jax.types import UserError
 
 SIMILARITY = 0.9
@@ -94,8 +94,8 @@ def make_embed(flags: argparse.Namespace) -> Callable[[Source, np.ndarray], np.n
     from vit_jax.convert.load import load, parse_overrides, resolution_of
     from vit_jax.data.image.recipes import make_transform
     from vit_jax.data.stream.loader import eval_batches
+    from vit_jax.insight.similarity import Embedder
     from vit_jax.models.build import make_forward
-    from vit_jax.tools.similarity import Embedder
 
     options = {"channels": 3, **parse_overrides(flags.set)}
     loaded = load(flags.checkpoint, weights=flags.weights, stored_pixels=True, **options)
@@ -117,7 +117,7 @@ def neighbours(
 ) -> list[np.ndarray]:
     """PAIRS by representation alone, over all images: one array for each test set."""
     from vit_jax.convert.load import fingerprint
-    from vit_jax.tools.similarity import embed_parts, find_nearest
+    from vit_jax.insight.similarity import embed_parts, find_nearest
 
     def parts(named: Named) -> Any:
         said = [str(flags.checkpoint), str(fingerprint(flags.checkpoint)), flags.weights, *flags.set]
@@ -140,7 +140,7 @@ def neighbours(
 
 def find_all(flags: argparse.Namespace, train: Named, tests: list[Named]) -> list[Found]:
     """Candidates of every test set, scored and confirmed."""
-    from vit_jax.tools.similarity import pair_cosines
+    from vit_jax.insight.similarity import pair_cosines
 
     folder = Path(flags.to)
     hashes = hash_named(train, folder, flags.threads)

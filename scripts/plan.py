@@ -47,8 +47,8 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
     import numpy as np
 
     from vit_jax.assemble import build_parts, follow_init, resolve
+    from vit_jax.bench.flops import count_flops
     from vit_jax.models.build import count_params
-    from vit_jax.tools.flops import count_flops
 
     config = configs.load(spec)
     resolve(config, overrides)

@@ -58,8 +58,8 @@ def main() -> int:
         "--workdir", default="runs/quickstart", help="where both runs go; again on the same one resumes"
     )
     flags, overrides = parse_command_line(sys.argv[1:], parser)
+    from vit_jax.curves import plot_curves
     from vit_jax.run import run
-    from vit_jax.tools.curves import plot_curves
     from vit_jax.train.loop import Interrupted
 
     prepare_process()

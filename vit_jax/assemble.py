@@ -16,9 +16,9 @@ import numpy as np
 
 from vit_jax import config as configs
 from vit_jax import partition
+from vit_jax.bench.flops import count_flops
 from vit_jax.initial import Init, adopt_source
 from vit_jax.models import build as models
-from vit_jax.tools.flops import count_flops
 from vit_jax.train import step as steps
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import TrainSettings

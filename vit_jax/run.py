@@ -256,7 +256,7 @@ def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) ->
     """Writes run.json and the curves, and reads the last evaluation back from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
-        from vit_jax.tools.curves import plot_curves
+        from vit_jax.curves import plot_curves
 
         result = {
             **record.surroundings(),

@@ -1,6 +1,6 @@
-"""Measures, on photographs of yours, how well `scripts/deduplicate.py` finds altered copies, and how often it errs.
+"""Measures, on photographs of yours, how well `vit_jax dedup` finds altered copies, and how often it errs.
 
-    python scripts/measure_duplicates.py --images=FOLDER
+    python -m vit_jax.bench.duplicates --images=FOLDER
 
 FOLDER holds photographs that are all of different things. Each is used whole and as 3 x 3 tiles: every altered copy of an
 image is a pair to find, every two tiles or wholes of different photographs are a pair to leave alone.
@@ -13,8 +13,6 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from vit_jax.bench.flops import count_flops
 from vit_jax.models import build
 from vit_jax.models.vit import VisionTransformer
-from vit_jax.tools.flops import count_flops
 
 
 def flops(fn, *shapes, dtype=jnp.float32):

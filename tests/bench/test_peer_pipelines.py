@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from vit_jax.tools.peers import check_python, measure_in_turns, to_markdown
+from vit_jax.bench.peers import check_python, measure_in_turns, to_markdown
 from vit_jax.types import UserError
 
 

@@ -1,9 +1,9 @@
-"""The input pipelines that `benchmark.py --mode=data --compare` measures ours against: tf.data and a PyTorch DataLoader with
-Pillow. It runs in an environment of its own (requirements-benchmark.txt) and of vit_jax imports the stopwatch alone.
+"""The input pipelines that `vit_jax bench --mode=data --compare` measures ours against: tf.data and a PyTorch DataLoader with
+Pillow. It runs in an environment of its own (requirements-benchmark.txt) and imports only the stopwatch of vit_jax.
 
-    peers/bin/python scripts/peer_pipelines.py --pipeline=tf.data --folder=DIR --batch=64 --steps=40 --threads=2
-    peers/bin/python scripts/peer_pipelines.py --pipeline=tf.data --records=FILE --batch=64 --steps=40 --threads=2
-    peers/bin/python scripts/peer_pipelines.py --pipeline=pytorch --folder=DIR --batch=64 --steps=40 --threads=2
+    peers/bin/python vit_jax/bench/peer_pipelines.py --pipeline=tf.data --folder=DIR --batch=64 --steps=40 --threads=2
+    peers/bin/python vit_jax/bench/peer_pipelines.py --pipeline=tf.data --records=FILE --batch=64 --steps=40 --threads=2
+    peers/bin/python vit_jax/bench/peer_pipelines.py --pipeline=pytorch --folder=DIR --batch=64 --steps=40 --threads=2
 
 Each does what our recipe `pretrain` does: read a JPEG, cut out an Inception crop (area 5 to 100%, aspect 3/4 to 4/3, TensorFlow's
 distribution), resize it bilinearly, mirror half of them, and hand over uint8 batches with labels, in shuffled order, for ever.
@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+# Appended: where vit_jax is installed, its folder holds other packages too, which must not hide those of this environment.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from vit_jax.tools.throughput import measure_batches
+from vit_jax.bench.throughput import measure_batches
 
 AREA, ASPECT = (0.05, 1.0), (3 / 4, 4 / 3)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vit_jax.tools import benchmark, throughput
+from vit_jax.bench import throughput, timing
 
 
 class Device:
@@ -24,7 +24,7 @@ class Device:
 
 def summarize(times=(0.1, 0.2, 0.4, 0.3), kind="NVIDIA H200", count=2, dtype="bfloat16", flops=10**12):
     devices = [Device(kind, 10 + i) for i in range(count)]
-    return benchmark.summarize(list(times), batch_size=100, flops_per_image=flops, devices=devices, dtype=dtype)
+    return timing.summarize(list(times), batch_size=100, flops_per_image=flops, devices=devices, dtype=dtype)
 
 
 def test_median_quartiles_and_throughput_by_hand():
@@ -68,9 +68,9 @@ def test_only_steps_after_the_warm_up_count_and_one_is_always_in_flight(monkeypa
         log.append(f"end {i}")
         now[0] += 100.0 if i < 3 else 1.0 + i  # the warm-up is slow
 
-    monkeypatch.setattr(benchmark.jax, "block_until_ready", wait)
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
-    times = benchmark.time_steps(step, warmup=2, steps=4)
+    monkeypatch.setattr(timing.jax, "block_until_ready", wait)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    times = timing.time_steps(step, warmup=2, steps=4)
     assert times == [4.0, 5.0, 6.0, 7.0]  # steps 3 to 6
     assert log[:4] == ["start 0", "start 1", "end 0", "start 2"]
     assert log[-1] == "end 6"
@@ -78,15 +78,15 @@ def test_only_steps_after_the_warm_up_count_and_one_is_always_in_flight(monkeypa
 
 def test_real_steps_are_timed():
     work = jax.jit(lambda x: (x @ x).sum())
-    times = benchmark.time_steps(lambda i: work(jnp.ones((64, 64))), warmup=1, steps=5)
+    times = timing.time_steps(lambda i: work(jnp.ones((64, 64))), warmup=1, steps=5)
     assert len(times) == 5
     assert all(0 < t < 10 for t in times)
 
 
 def test_memory_of_a_device_that_does_not_say_is_the_process_own():
-    own = benchmark.peak_memory_bytes([Device()])
+    own = timing.peak_memory_bytes([Device()])
     assert 2**26 < own < 2**40
-    assert benchmark.peak_memory_bytes([Device(peak_bytes=5), Device(peak_bytes=7)]) == 7
+    assert timing.peak_memory_bytes([Device(peak_bytes=5), Device(peak_bytes=7)]) == 7
 
 
 def test_the_age_of_the_process_is_counted_from_its_start(monkeypatch):
@@ -106,7 +106,7 @@ def test_an_input_pipeline_is_measured_per_second_of_cpu_time(tmp_path):
     import itertools
     import time
 
-    from vit_jax.tools.throughput import measure_batches
+    from vit_jax.bench.throughput import measure_batches
 
     def batches():
         for _ in itertools.count():
@@ -123,7 +123,7 @@ def test_an_input_pipeline_is_measured_per_second_of_cpu_time(tmp_path):
 def test_cpu_time_and_memory_are_those_of_all_processes():
     import subprocess
 
-    from vit_jax.tools.throughput import measure_usage
+    from vit_jax.bench.throughput import measure_usage
 
     work = (
         "import time\nkept = bytearray(400_000_000)\nwhile time.process_time() < 0.5: pass\nprint(flush=True); input()"
@@ -142,7 +142,7 @@ def test_cpu_time_and_memory_are_those_of_all_processes():
 def test_photographs_are_of_the_size_said_and_the_same_each_time(tmp_path):
     import PIL.Image
 
-    from vit_jax.tools.throughput import write_photographs
+    from vit_jax.bench.throughput import write_photographs
 
     for name in ("a", "b"):
         write_photographs(tmp_path / name, 4)

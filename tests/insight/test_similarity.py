@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.tools.similarity import BLOCK, Embedder, embed_parts, find_nearest, pair_cosines
+from vit_jax.insight.similarity import BLOCK, Embedder, embed_parts, find_nearest, pair_cosines
 from vit_jax.types import Batch, Outputs
 
 

@@ -16,10 +16,10 @@ import pytest
 from sklearn.datasets import load_sample_images
 
 from vit_jax.data.dedup.exclusion import exclude
+from vit_jax.data.dedup.page import Shown, write_page
 from vit_jax.data.open import open_source
-from vit_jax.tools.pairs_page import Shown, write_page
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CHECKPOINT = str(ROOT / "tests" / "golden" / "timm_token")
 COPIES = {"05": "0", "08": "1", "13": "2"}  # training file: test file
 
