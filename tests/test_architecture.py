@@ -17,7 +17,6 @@ MAY_IMPORT = {
     "types": set(),
     "files": {"types"},
     "values": {"types"},
-    "flags": {"types"},
     "config": {"types", "files", "values"},
     "process": {"types"},
     "locks": {"types", "process"},
@@ -41,13 +40,21 @@ MAY_IMPORT = {
     "job": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
     "agreement": {"config", "record", "job", *ROOMS},
     "run": {*FLOOR, "record", "initial", "assemble", "plan", "job", "agreement", "curves", *ROOMS},
-    "main": {"types", "config", "process", "peers", "run", "train.loop"},
+    "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "initial", "assemble", *ROOMS},  # what a step, a pipeline or a model costs
     "insight": {"types", "models", "data", "convert"},  # what a model has learned
     # Many runs, each a process of its own.
     "sweeps": {*FLOOR, "record", "initial", "assemble", "job", "run", "bench.flops", *ROOMS},
     # Their page, drawn from files alone.
     "report": {"types", "files", "record", "sweeps.results", "metrics", "curves"},
+    # The command line may import anything; nothing imports it but the programs' entries.
+    "main": {"process", "cli"},
+    "__main__": {"cli"},
+    "cli": {
+        *FLOOR,
+        *("vit_jax", "run", "curves", "predict", "evaluate", "bench", "insight", "sweeps", "report"),
+        *ROOMS,
+    },
 }
 # Configs read two tables: of variants and of VTAB's tasks.
 CONFIGS_MAY_IMPORT = {

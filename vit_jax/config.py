@@ -76,9 +76,7 @@ def load(spec: str) -> ml_collections.ConfigDict:
         raise UserError(f"config file {path} does not exist; {nearest(path, there)}")
     namespace = runpy.run_path(path)
     if "get_config" not in namespace and "get_sweep" in namespace:
-        raise UserError(
-            f"config file {path} describes a sweep and no run; `python scripts/sweep.py --config={spec}` runs it"
-        )
+        raise UserError(f"config file {path} describes a sweep and no run; `vit_jax sweep --config={spec}` runs it")
     if "get_config" not in namespace:
         raise UserError(f"config file {path} has no function get_config(arg); see configs/quickstart.py for the shape")
     config = ml_collections.ConfigDict(namespace["get_config"](arg or None), convert_dict=True)

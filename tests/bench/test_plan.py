@@ -1,21 +1,13 @@
-"""scripts/plan.py: the number of classes is the data's where the data is there, and it is said where it was assumed."""
+"""vit_jax plan: the number of classes is the data's where the data is there, and it is said where it was assumed."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
-import pytest
+
+from vit_jax.bench.plan import plan
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def plan():
-    spec = importlib.util.spec_from_file_location("plan", ROOT / "scripts" / "plan.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.plan
 
 
 def params_of(classes):
@@ -23,7 +15,7 @@ def params_of(classes):
     return 5_717_416 + (classes - 1000) * 193
 
 
-def test_a_folders_classes_are_counted(plan, tmp_path):
+def test_a_folders_classes_are_counted(tmp_path):
     for split in ("train", "test"):
         for name in ("ant", "bee", "cow"):
             (tmp_path / split / name).mkdir(parents=True)
@@ -32,7 +24,7 @@ def test_a_folders_classes_are_counted(plan, tmp_path):
     assert (found["num_classes"], found["classes_from"], found["params"]) == (3, str(tmp_path), params_of(3))
 
 
-def test_without_the_data_a_thousand_are_assumed_and_it_is_said_why(plan, tmp_path):
+def test_without_the_data_a_thousand_are_assumed_and_it_is_said_why(tmp_path):
     words = [("data.data_dir", str(tmp_path)), ("data.resolution", "(224, 224)")]
     found = plan(f"{ROOT}/configs/finetune.py:variant=Ti/16,dataset=cifar10", words)
     assert (found["num_classes"], found["params"]) == (1000, params_of(1000))

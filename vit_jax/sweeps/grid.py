@@ -1,7 +1,7 @@
 """Which runs a sweep consists of: for each task the candidates on its development split, then the final runs of the best.
 
 A config file that has `get_sweep(arg)` describes a sweep: a dict of `Sweep`'s fields, whose tasks carry besides the two
-configs that are run, `dev` and `final`, as `vit_jax.main` takes them. So every run of a sweep is a command of its own.
+configs that are run, `dev` and `final`, as `vit_jax train` takes them. So every run of a sweep is a command of its own.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
     namespace = runpy.run_path(path)
     if "get_sweep" not in namespace:
         raise UserError(
-            f"config file {path} describes one run and no sweep (it has no get_sweep); run it with `python -m vit_jax.main`, "
+            f"config file {path} describes one run and no sweep (it has no get_sweep); run it with `vit_jax train`, "
             f"or sweep over configs/vtab.py, configs/finetune.py or configs/fewshot.py"
         )
     found = dict(namespace["get_sweep"](arg or None))

@@ -274,9 +274,9 @@ def _command(run: Run) -> str:
     """What a person would type to do this run alone."""
     if run.kind == "fewshot":
         config = run.config.replace(",dataset=", ",sets=") + f",seeds={run.seed + 1}"
-        words = ["python", "scripts/sweep.py", f"--config={config}", "--workdir=DIR"]
+        words = ["vit_jax", "sweep", f"--config={config}", "--workdir=DIR"]
     else:
-        words = ["python", "-m", "vit_jax.main", f"--config={run.config}", "--workdir=DIR"]
+        words = ["vit_jax", "train", f"--config={run.config}", "--workdir=DIR"]
     changed = [pair for pair in run.overrides if run.kind == "train" or pair[0] != "seed"]
     return shlex.join(words + [f"--config.{key}={value}" for key, value in changed])
 

@@ -1,11 +1,9 @@
-"""scripts/deduplicate.py: from two folders of photographs to a list, a table and a page."""
+"""vit_jax dedup: from two folders of photographs to a list, a table and a page."""
 
 import base64
 import csv
 import html.parser
-import importlib.util
 import io
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,8 +13,10 @@ import PIL.Image
 import pytest
 from sklearn.datasets import load_sample_images
 
+from vit_jax.cli import dedup
 from vit_jax.data.dedup.exclusion import exclude
 from vit_jax.data.dedup.page import Shown, write_page
+from vit_jax.data.dedup.search import open_named
 from vit_jax.data.open import open_source
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,13 +24,9 @@ CHECKPOINT = str(ROOT / "tests" / "golden" / "timm_token")
 COPIES = {"05": "0", "08": "1", "13": "2"}  # training file: test file
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("deduplicate", ROOT / "scripts" / "deduplicate.py")
-    module = sys.modules["deduplicate"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.prepare_process = lambda: None  # the process is the tests'
-    return module
+@pytest.fixture(autouse=True)
+def same_process(monkeypatch):
+    monkeypatch.setattr(dedup, "prepare_process", lambda: None)  # the process is the tests'
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +47,8 @@ def photos(tmp_path_factory):
     return root
 
 
-def run(script, capsys, photos, to, *more):
-    code = script.main([f"--train={photos}", f"--against={photos}", f"--to={to}", "--threads=2", *more])
+def run(capsys, photos, to, *more):
+    code = dedup.main([f"--train={photos}", f"--against={photos}", f"--to={to}", "--threads=2", *more])
     said = capsys.readouterr()
     assert code == 0, said.err
     return said.out
@@ -77,8 +73,8 @@ class Page(html.parser.HTMLParser):
         self.text += data
 
 
-def test_copies_are_excluded_and_shown(script, capsys, photos, tmp_path):
-    said = run(script, capsys, photos, tmp_path)
+def test_copies_are_excluded_and_shown(capsys, photos, tmp_path):
+    said = run(capsys, photos, tmp_path)
     assert "3 of 18 training images to exclude" in said
     assert excluded_of(tmp_path) == sorted(COPIES)
     rows = list(csv.DictReader((tmp_path / "pairs.csv").read_text().splitlines()))
@@ -94,11 +90,11 @@ def test_copies_are_excluded_and_shown(script, capsys, photos, tmp_path):
     assert not {Path(left.read(i)[2]).stem for i in range(len(left))} & set(COPIES)
 
 
-def test_a_second_run_hashes_only_what_is_new(script, capsys, photos, tmp_path, monkeypatch):
-    run(script, capsys, photos, tmp_path)
+def test_a_second_run_hashes_only_what_is_new(capsys, photos, tmp_path, monkeypatch):
+    run(capsys, photos, tmp_path)
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("hashes/*/*.npy")}
     assert len(files) == 2
-    run(script, capsys, photos, tmp_path, f"--against={photos}@train[:3]")
+    run(capsys, photos, tmp_path, f"--against={photos}@train[:3]")
     again = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("hashes/*/*.npy")}
     assert len(again) == 3
     assert files.items() <= again.items()
@@ -110,14 +106,14 @@ def names_of(dataset, split):
     return [Path(source.read(i)[2]).stem for i in range(len(source))]
 
 
-def test_a_checkpoint_confirms_by_its_representations(script, capsys, photos, tmp_path):
+def test_a_checkpoint_confirms_by_its_representations(capsys, photos, tmp_path):
     """Cosines against those of the model itself, one image at a time."""
     from vit_jax.convert.load import load, resolution_of
     from vit_jax.data.image.crops import resize
     from vit_jax.data.image.decode import decode
     from vit_jax.models.build import make_forward
 
-    run(script, capsys, photos, tmp_path, f"--checkpoint={CHECKPOINT}", "--batch=4", "--similarity=-1")
+    run(capsys, photos, tmp_path, f"--model={CHECKPOINT}", "--batch=4", "--similarity=-1")
     rows = list(csv.DictReader((tmp_path / "pairs.csv").read_text().splitlines()))
     assert {Path(row["train"]).stem for row in rows} >= set(COPIES)
     loaded = load(CHECKPOINT, channels=3, stored_pixels=True)
@@ -132,18 +128,18 @@ def test_a_checkpoint_confirms_by_its_representations(script, capsys, photos, tm
         assert row["copy"] == "1"
 
 
-def test_neighbours_are_found_without_hashes_and_kept_for_the_next_run(script, capsys, photos, tmp_path):
-    options = (f"--checkpoint={CHECKPOINT}", "--neighbours", "--radius=-1", "--similarity=0.9999", "--batch=4")
+def test_neighbours_are_found_without_hashes_and_kept_for_the_next_run(capsys, photos, tmp_path):
+    options = (f"--model={CHECKPOINT}", "--neighbours", "--radius=-1", "--similarity=0.9999", "--batch=4")
     to = f"--against={photos}@train[:2]"
-    run(script, capsys, photos, tmp_path, *options, to)
+    run(capsys, photos, tmp_path, *options, to)
     assert set(names_of(str(photos), "train[:2]")) <= set(excluded_of(tmp_path))  # an image is like itself
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("embeddings/*/*.npy")}
     assert len(files) == 3
-    run(script, capsys, photos, tmp_path, *options, to)
+    run(capsys, photos, tmp_path, *options, to)
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("embeddings/*/*.npy")} == files
 
 
-def test_what_follows_the_last_at_is_the_split(script, photos):
+def test_what_follows_the_last_at_is_the_split(photos):
     at = photos / "2@x"
     at.mkdir()
     (at / "photos").symlink_to(photos, target_is_directory=True)
@@ -153,20 +149,20 @@ def test_what_follows_the_last_at_is_the_split(script, photos):
         (f"{at}/photos", f"{at}/photos", "test"),
         (f"{at}/photos@train", f"{at}/photos", "train"),
     ):
-        spec = script.open_named(text, "test", "").source.spec
+        spec = open_named(text, "test", "").source.spec
         assert (spec.name, spec.split) == (name, split)
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--neighbours"], "expected a --checkpoint"),
+        (["--neighbours"], "expected a --model"),
         (["--radius=-1"], "finds no candidates"),
         (["--train=nowhere/at/all"], "nowhere/at/all"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_read(script, capsys, photos, tmp_path, more, message):
-    assert script.main([f"--train={photos}", f"--against={photos}", f"--to={tmp_path / 'to'}", *more]) == 2
+def test_mistakes_are_said_before_anything_is_read(capsys, photos, tmp_path, more, message):
+    assert dedup.main([f"--train={photos}", f"--against={photos}", f"--to={tmp_path / 'to'}", *more]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "to").exists()
 

@@ -119,9 +119,9 @@ def test_the_default_folder_is_tfds_data_dir(tfds_dir, monkeypatch):
 def test_a_data_set_that_is_not_prepared_names_the_folder_and_the_command(tmp_path, monkeypatch):
     message = refuse("cifar10", "train", tmp_path)
     assert f"no cifar10 in {tmp_path}" in message
-    assert f"`python scripts/prepare_data.py cifar10 --data-dir={tmp_path}`" in message
+    assert f"`vit_jax prepare cifar10 --data-dir={tmp_path}`" in message
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    assert "`python scripts/prepare_data.py eurosat/rgb`" in refuse("eurosat/rgb", "train", "")
+    assert "`vit_jax prepare eurosat/rgb`" in refuse("eurosat/rgb", "train", "")
 
 
 def test_an_unknown_name_offers_the_nearest(tmp_path):

@@ -15,7 +15,7 @@ from vit_jax.data.open import open_source
 from vit_jax.data.prepare import idx, prepare
 from vit_jax.types import UserError
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "prepare_data.py"
+COMMAND = [sys.executable, "-m", "vit_jax", "prepare"]
 RNG = np.random.default_rng(0)
 IMAGES = {"train": RNG.integers(0, 256, (20, 28, 28), np.uint8), "t10k": RNG.integers(0, 256, (6, 28, 28), np.uint8)}
 LABELS = {"train": np.arange(20, dtype=np.uint8) % 10, "t10k": np.arange(6, dtype=np.uint8)}
@@ -74,7 +74,7 @@ def test_the_order_on_disk_is_that_of_tfds_for_its_integer_keys(idx_folder, tmp_
 
 
 def test_preparing_twice_says_what_is_already_there(idx_folder, tmp_path):
-    command = [sys.executable, str(SCRIPT), "mnist", f"--source={idx_folder}", f"--data-dir={tmp_path / 'out'}"]
+    command = [*COMMAND, "mnist", f"--source={idx_folder}", f"--data-dir={tmp_path / 'out'}"]
     first, second = (subprocess.run(command, capture_output=True, text=True, timeout=120) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
     assert first.stdout.startswith("mnist/3.0.1 prepared: train 20, test 6; in ")
@@ -83,7 +83,7 @@ def test_preparing_twice_says_what_is_already_there(idx_folder, tmp_path):
 
 
 def test_the_script_prints_one_line_and_exits_with_2_on_a_user_error(tmp_path):
-    command = [sys.executable, str(SCRIPT), "fashion_mnist", "--source=/nowhere", f"--data-dir={tmp_path}"]
+    command = [*COMMAND, "fashion_mnist", "--source=/nowhere", f"--data-dir={tmp_path}"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 2
     assert result.stderr.startswith("error: --source=/nowhere: expected the files train-images-idx3-ubyte")

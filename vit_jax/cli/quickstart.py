@@ -1,21 +1,21 @@
-"""The quickstart's two runs and their table; `quickstart.sh` installs and calls this.
+"""The quickstart's two runs and their table: pre-trains a small model on real digits, fine-tunes it at a higher resolution.
 
-python scripts/quickstart.py [--workdir=runs/quickstart] [--config.KEY=VALUE for both phases]
+`--config.key=value` applies to both phases.
 """
 
-import argparse
+from __future__ import annotations
+
 import math
 import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from vit_jax import config as configs
-from vit_jax.main import parse_command_line
-from vit_jax.process import EXIT_INTERRUPTED, begin, finish, first_paragraph, prepare_process, reports_user_errors
+from vit_jax.cli.flags import Parser, parse_command_line
+from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_errors
 
-CONFIG = Path(__file__).resolve().parent.parent / "configs" / "quickstart.py"
+EXAMPLES = "vit_jax quickstart --workdir=runs/quickstart"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.py"
 
 
 def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -49,15 +49,19 @@ def table(scores: dict[str, dict[str, float]]) -> str:
     return capture.get()
 
 
+def make_parser() -> Parser:
+    """The flags."""
+    parser = Parser("quickstart", EXAMPLES, __doc__)
+    text = "where both runs go; again on the same one resumes"
+    parser.add_argument("--workdir", default="runs/quickstart", help=text)
+    return parser
+
+
 @reports_user_errors
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
     began = time.perf_counter()
-    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
-    parser.add_argument(
-        "--workdir", default="runs/quickstart", help="where both runs go; again on the same one resumes"
-    )
-    flags, overrides = parse_command_line(sys.argv[1:], parser)
+    flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
     from vit_jax.curves import plot_curves
     from vit_jax.run import run
     from vit_jax.train.loop import Interrupted
@@ -81,8 +85,3 @@ def main() -> int:
     print("\n" + table(scores))
     print(f"curves: {workdir / 'curves.png'}; {time.perf_counter() - began:.0f} s in all")
     return 0
-
-
-if __name__ == "__main__":
-    begin()
-    finish(main)

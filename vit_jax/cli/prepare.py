@@ -1,41 +1,40 @@
-"""Prepares data sets for training.
+"""Prepares data sets for training, packs your own images, and checks what is there.
 
-    python scripts/prepare_data.py cifar10 eurosat/rgb            by TFDS, from the network or --source
-    python scripts/prepare_data.py digits                         scikit-learn's handwritten digits; nothing to download
-    python scripts/prepare_data.py fashion_mnist --source=DIR     from local idx files; mnist, kmnist too
-    python scripts/prepare_data.py FOLDER --to=DIR                packs train/<class>/ or <class>/ into ArrayRecord
-    python scripts/prepare_data.py images.csv --to=DIR            the same, of a list of `path,label`
-    python scripts/prepare_data.py SHARDS --to=DIR                the same, of WebDataset's tar shards
-    python scripts/prepare_data.py FOLDER --to=DIR --beam         the same by Apache Beam (requirements-beam.txt), on this
-                                                                  machine, or --beam="--runner=DataflowRunner ..." on many
-    python scripts/prepare_data.py --check                        what of the paper's data is here, and how to get the rest
-    python scripts/prepare_data.py --check cifar10 vtab/kitti     the same, of these
-    python scripts/prepare_data.py --check --record cifar10       writes the checksums that later checks compare
-    python scripts/prepare_data.py --split-ids=export --to=FILE   the ids of VTAB's 800 + 200 examples, [vtab/TASK...]
-    python scripts/prepare_data.py --split-ids=import --source=FILE   from now on those are the examples
-
-TensorFlow is used if it is installed; without it all but sun397 and dmlab can be prepared.
-A set that fails does not stop the others; the exit code is then 2.
+TensorFlow is used if it is installed; without it all but sun397 and dmlab can be prepared. Of TFDS's sets the archives come from
+the network or from --source. A set that fails does not stop the others; the exit code is then 2.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import traceback
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed
-
-from vit_jax.data.formats.catalogue import find_data_dir
-from vit_jax.data.prepare import prepare
+from vit_jax.cli.flags import Parser, add_data_dir
 from vit_jax.process import EXIT_USER_ERROR, reports_user_errors
 from vit_jax.types import UserError
+
+EXAMPLES = """
+vit_jax prepare cifar10 eurosat/rgb            by TFDS, from the network or --source
+vit_jax prepare digits                         scikit-learn's handwritten digits; nothing to download
+vit_jax prepare fashion_mnist --source=DIR     from local idx files; mnist, kmnist too
+vit_jax prepare FOLDER --to=DIR                packs train/<class>/ or <class>/ into ArrayRecord
+vit_jax prepare images.csv --to=DIR            the same, of a list of `path,label`
+vit_jax prepare SHARDS --to=DIR                the same, of WebDataset's tar shards
+vit_jax prepare FOLDER --to=DIR --beam         the same by Apache Beam (requirements-beam.txt), on this machine,
+                                               or --beam="--runner=DataflowRunner ..." on many
+vit_jax prepare --check                        which of the paper's data is here, and how to get the rest
+vit_jax prepare --check cifar10 vtab/kitti     the same, of these
+vit_jax prepare --check --record cifar10       writes the checksums that later checks compare
+vit_jax prepare --split-ids=export --to=FILE   the ids of VTAB's 800 + 200 examples, [vtab/TASK...]
+vit_jax prepare --split-ids=import --source=FILE   from now on those are the examples
+"""
 
 
 def prepare_one(name: str, source: str, data_dir: str) -> None:
     """Prepares a data set by name and prints what is on disk."""
+    from vit_jax.data.prepare import prepare
+
     result = prepare.prepare(name, source, data_dir)
     counts = ", ".join(f"{split} {count:,}" for split, count in result.splits.items())
     print(f"{result.name} {'was already prepared' if result.existed else 'prepared'}: {counts}; in {result.folder}")
@@ -73,6 +72,7 @@ def move_split_ids(direction: str, names: list[str], file: str, data_dir: str) -
 
 def check_all(names: list[str], data_dir: str, record: bool) -> bool:
     """Prints a line or two for each data set; returns whether all of them are ready."""
+    from vit_jax.data.formats.catalogue import find_data_dir
     from vit_jax.data.prepare.check import KNOWN, check
 
     findings = [check(name, data_dir, record) for name in names or KNOWN]
@@ -87,21 +87,27 @@ def check_all(names: list[str], data_dir: str, record: bool) -> bool:
     return ready == len(findings)
 
 
-@reports_user_errors
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 after printing what the user should do."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser() -> Parser:
+    """The flags."""
+    parser = Parser("prepare", EXAMPLES, __doc__)
     parser.add_argument(
         "names", nargs="*", help="digits, fashion_mnist, any TFDS name; or with --to a folder, list or tar shards"
     )
     parser.add_argument("--source", default="", help="folder of idx files, or of files fetched by hand; a file of ids")
-    parser.add_argument("--data-dir", default="", help="where to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+    add_data_dir(parser)
     parser.add_argument("--to", default="", help="new folder to pack your own images into; a new file of ids")
     parser.add_argument("--beam", nargs="?", const="", metavar="OPTIONS", help="pack by Apache Beam, with its options")
     parser.add_argument("--check", action="store_true", help="only look, and say what is missing")
     parser.add_argument("--record", action="store_true", help="with --check: write the checksums of what is there")
     parser.add_argument("--split-ids", choices=("export", "import"), help="the ids of VTAB's examples")
-    args = parser.parse_args(argv)
+    return parser
+
+
+@reports_user_errors
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns 0, or 2 after printing what the user should do."""
+    parser = make_parser()
+    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if args.check:
         return 0 if check_all(args.names, args.data_dir, args.record) else EXIT_USER_ERROR
     if args.split_ids:
@@ -135,7 +141,3 @@ def main(argv: list[str] | None = None) -> int:
             print(f"error: {name}: unexpected {type(error).__name__}: {error}", file=sys.stderr)
             failed = True
     return EXIT_USER_ERROR if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

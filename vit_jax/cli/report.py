@@ -1,11 +1,7 @@
 """Writes the page of one or more sweeps: index.html, and each table as CSV, Markdown and LaTeX beside it.
 
-    python scripts/report.py runs/vtab
-    python scripts/report.py runs/vtab_b16 runs/vtab_scratch --to=pages/vtab
-    python scripts/report.py runs/vtab --watch=30
-
-Sweeps of one layout stand in one table, with the difference to the first. Without --to the page of one sweep goes to its
-folder's report/. --watch rewrites the page as results come in, until all runs are done or Ctrl-C.
+Sweeps of one layout share a table, with the difference to the first. Without --to the page of one sweep goes to its folder's
+report/. --watch rewrites the page as results come in, until all runs are done or Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,13 +10,15 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from vit_jax.process import first_paragraph, reports_user_errors
-from vit_jax.report.page import PAGE, write_report
-from vit_jax.report.watch import watch
+from vit_jax.cli.flags import Parser
+from vit_jax.process import reports_user_errors
 from vit_jax.types import UserError
 
+EXAMPLES = """
+vit_jax report runs/vtab
+vit_jax report runs/vtab_b16 runs/vtab_scratch --to=pages/vtab
+vit_jax report runs/vtab --watch=30
+"""
 WATCH_EVERY_S = 10.0
 
 
@@ -46,11 +44,10 @@ def target(folders: list[Path], to: Path | None) -> Path:
     return found
 
 
-@reports_user_errors
-def main() -> int:
-    """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="--workdir of scripts/sweep.py")
+def make_parser() -> Parser:
+    """The flags."""
+    parser = Parser("report", EXAMPLES, __doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="--workdir of `vit_jax sweep`")
     parser.add_argument("--to", type=Path, help="folder of the page; default: report/ in the sweep's")
     parser.add_argument(
         "--watch",
@@ -60,7 +57,16 @@ def main() -> int:
         metavar="SECONDS",
         help=f"rewrite the page as results come in, at most this often; default: {WATCH_EVERY_S:g}",
     )
-    flags = parser.parse_args()
+    return parser
+
+
+@reports_user_errors
+def main(argv: list[str] | None = None) -> int:
+    """Runs; returns the exit code."""
+    flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
+    from vit_jax.report.page import PAGE, write_report
+    from vit_jax.report.watch import watch
+
     try:
         to = target(flags.folders, flags.to)
         if flags.watch is not None:
@@ -75,7 +81,3 @@ def main() -> int:
         print("stopped", file=sys.stderr)
         return 0
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,28 +1,12 @@
-"""What a config's model is and costs, before anything is rented: no image is read, no parameter allocated.
-
-    python scripts/plan.py --config=configs/pretrain.py:variant=H/14,dataset=jft
-    python scripts/plan.py --config=configs/hybrid.py:variant=R50+B/16,dataset=imagenet21k --json
-
-Prints parameters, tokens an image, and FLOPs an image, forward and for training (forward, backward, and what remat
-recomputes): matrix products and convolutions of the traced program, a multiply and an add counted as two. Config overrides
-as in vit_jax.main. The number of classes is the config's, else the data's, else (where the data is missing) 1,000; the line
-classes_from says which.
-"""
+"""What a config's model is and costs: parameters, tokens and FLOPs, of shapes alone. No image is read, no parameter allocated."""
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from vit_jax import config as configs
-from vit_jax.main import parse_command_line
-from vit_jax.process import first_paragraph, reports_user_errors
+from vit_jax.bench.flops import count_flops
 from vit_jax.types import UserError
 
 ASSUMED_CLASSES = 1000
@@ -47,7 +31,6 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
     import numpy as np
 
     from vit_jax.assemble import build_parts, follow_init, resolve
-    from vit_jax.bench.flops import count_flops
     from vit_jax.models.build import count_params
 
     config = configs.load(spec)
@@ -72,24 +55,3 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
         "forward_flops_per_image": count_flops(forward.jaxpr),
         "train_flops_per_image": train_flops,
     }
-
-
-@reports_user_errors
-def main() -> int:
-    """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=first_paragraph(__doc__), allow_abbrev=False)
-    parser.add_argument("--config", required=True, help="config file and its arguments")
-    parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
-    flags, overrides = parse_command_line(sys.argv[1:], parser)
-    result = plan(flags.config, overrides)
-    if flags.json:
-        print(json.dumps(result))
-    else:
-        width = max(map(len, result))
-        for key, value in result.items():
-            print(f"{key:<{width}}  {value:,}" if isinstance(value, int) else f"{key:<{width}}  {value}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
