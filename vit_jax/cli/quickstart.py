@@ -15,7 +15,6 @@ from vit_jax.cli.flags import Parser, parse_command_line
 from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_errors
 
 EXAMPLES = "vit_jax quickstart --workdir=runs/quickstart"
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.py"
 
 
 def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -72,8 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     pretrain, finetune = folders.values()
     scores = {}
     for title, folder, spec in (
-        ("pre-trained, 16x16", pretrain, f"{CONFIG}:pretrain"),
-        ("fine-tuned, 32x32", finetune, f"{CONFIG}:finetune,init={pretrain}"),
+        ("pre-trained, 16x16", pretrain, "quickstart:pretrain"),
+        ("fine-tuned, 32x32", finetune, f"quickstart:finetune,init={pretrain}"),
     ):
         print(f"\n== {title}: {folder}", flush=True)
         try:

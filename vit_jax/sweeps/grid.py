@@ -21,7 +21,7 @@ import ml_collections
 from vit_jax import config as configs
 from vit_jax.record import may_change
 from vit_jax.sweeps.results import Phase, Result, Sweep, SweepTask, hash_of, run_folder
-from vit_jax.types import UserError, nearest
+from vit_jax.types import UserError
 
 Kind = Literal["train", "fewshot"]
 
@@ -162,16 +162,13 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
     """Reads the sweep that a config file describes.
 
     Args:
-      spec: `FILE.py:ARGS`; the file has `get_sweep`.
+      spec: `FILE.py:ARGS` or `NAME:ARGS`; the file has `get_sweep`.
       overrides: (`a.b`, text) for every run.
 
     Raises:
       UserError: no such file, none that describes a sweep, an empty grid.
     """
-    path, _, arg = spec.partition(":")
-    if not Path(path).is_file():
-        there = [str(p) for p in sorted(Path("configs").glob("*.py"))]
-        raise UserError(f"config file {path} does not exist; {nearest(path, there)}")
+    path, arg = configs.find_file(spec)
     namespace = runpy.run_path(path)
     if "get_sweep" not in namespace:
         raise UserError(
@@ -224,7 +221,7 @@ def _described(kind: Kind, config: str) -> dict[str, Any]:
 
 
 def _load_probe(spec: str) -> ml_collections.ConfigDict:
-    path, _, arg = spec.partition(":")
+    path, arg = configs.find_file(spec)
     return runpy.run_path(path)["get_probe"](arg or None)
 
 

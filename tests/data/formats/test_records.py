@@ -162,7 +162,7 @@ def test_tfrecord_says_how_to_convert(tfds_dir, tmp_path):
     message = refuse("digits", "train", tmp_path)
     assert "stored as TFRecord" in message
     assert "tfds convert_format" in message
-    assert "prepare_data.py digits --data-dir=OTHER" in message
+    assert "vit_jax prepare digits --data-dir=OTHER" in message
 
 
 def test_a_data_set_without_image_and_label_is_refused(tfds_dir, tmp_path):
