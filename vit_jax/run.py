@@ -121,6 +121,8 @@ def _run_job(
         return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
     record.check_writable(folder)
     # What can fail before training has failed before the workdir is this run's, and another's no more.
+    if primary and not quiet and start_step < job.total_steps:
+        print("compiling the training step", flush=True)
     ready = _bring_up(job, checkpointer, start_step) if start_step < job.total_steps else None
     if primary:
         record.claim_workdir(folder, configs.to_dict(job.config))
