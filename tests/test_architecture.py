@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {
         *FLOOR,
-        *("vit_jax", "run", "curves", "predict", "evaluate", "bench", "insight", "sweeps", "report"),
+        *("vit_jax", "assemble", "run", "curves", "predict", "evaluate", "bench", "insight", "sweeps", "report"),
         *ROOMS,
     },
 }

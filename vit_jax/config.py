@@ -73,14 +73,17 @@ def find_file(spec: str) -> tuple[str, str]:
     path, _, arg = spec.partition(":")
     if Path(path).is_file():
         return path, arg
+    known, name = shipped(), path.removeprefix("configs/").removesuffix(".py")
+    if name not in known:
+        raise UserError(f"config file {path} does not exist; {nearest(name, known)}")
+    return str(known[name]), arg
+
+
+def shipped() -> dict[str, Path]:
+    """The configs that come with vit_jax, by name. Installed, configs/ is a folder of the package; in a checkout, beside it."""
     package = Path(__file__).resolve().parent
-    # Installed, configs/ is a folder of the package; in a checkout it lies beside it.
     folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package)
-    shipped = {file.stem: file for file in folder.glob("*.py")}
-    name = path.removeprefix("configs/").removesuffix(".py")
-    if name not in shipped:
-        raise UserError(f"config file {path} does not exist; {nearest(name, shipped)}")
-    return str(shipped[name]), arg
+    return {file.stem: file for file in sorted(folder.glob("*.py"))}
 
 
 def load(spec: str) -> ml_collections.ConfigDict:

@@ -41,6 +41,7 @@ VERBS = {  # each is the module of its name in vit_jax.cli
     "convert": Verb("converts a checkpoint: npz, Hugging Face, timm, Orbax"),
     "plan": Verb("counts parameters, tokens and FLOPs of a config, without its data"),
     "bench": Verb("times training, inference or the input pipeline of a config"),
+    "completion": Verb("prints what makes bash complete verbs, flags and config keys"),
     "quickstart": Verb("pre-trains and fine-tunes a small model on real digits, in two minutes", STOPPED),
 }
 EXAMPLE = "vit_jax train --config=finetune:variant=Ti/16,dataset=FOLDER --workdir=runs/mine"
