@@ -1,8 +1,8 @@
 """Axial attention: each block attends along rows, then along columns, an MLP after each (appendix D.6, figure 13).
 
-    python -m vit_jax.main --config=configs/ablation_axial.py:variant=B/32 --workdir=runs/axial_b32
-    python -m vit_jax.main --config=configs/ablation_axial.py:variant=B/16,dataset=imagenet21k --workdir=runs/axial_b16
-    python -m vit_jax.main --config=configs/ablation_axial.py:variant=B/16,smoke --workdir=/tmp/smoke
+    vit_jax train --config=configs/ablation_axial.py:variant=B/32 --workdir=runs/axial_b32
+    vit_jax train --config=configs/ablation_axial.py:variant=B/16,dataset=imagenet21k --workdir=runs/axial_b16
+    vit_jax train --config=configs/ablation_axial.py:variant=B/16,smoke --workdir=/tmp/smoke
 
 Arguments: `variant` B/32 or B/16 as in the paper, or any SIZE/PATCH; `dataset` what to pre-train on, by the row of table 3
 that the variant has there (jft as in the paper, imagenet21k, imagenet2012); `smoke` a minute on any CPU, on digits.

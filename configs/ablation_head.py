@@ -1,10 +1,10 @@
 """What the head reads: class token, average or attention pooling, with or without its tanh layer (appendix D.3), ViT-B/16.
 
-    python -m vit_jax.main --config=configs/ablation_head.py:pool=token --workdir=runs/head_token
-    python -m vit_jax.main --config=configs/ablation_head.py:pool=gap,lr=3e-4 --workdir=runs/head_gap
-    python -m vit_jax.main --config=configs/ablation_head.py:pool=gap,representation=false --workdir=runs/head_gap_linear
-    python -m vit_jax.main --config=configs/ablation_head.py:pool=map,dataset=imagenet21k --workdir=runs/head_map
-    python -m vit_jax.main --config=configs/ablation_head.py:pool=gap,lr=3e-3,smoke --workdir=/tmp/smoke
+    vit_jax train --config=configs/ablation_head.py:pool=token --workdir=runs/head_token
+    vit_jax train --config=configs/ablation_head.py:pool=gap,lr=3e-4 --workdir=runs/head_gap
+    vit_jax train --config=configs/ablation_head.py:pool=gap,representation=false --workdir=runs/head_gap_linear
+    vit_jax train --config=configs/ablation_head.py:pool=map,dataset=imagenet21k --workdir=runs/head_map
+    vit_jax train --config=configs/ablation_head.py:pool=gap,lr=3e-3,smoke --workdir=/tmp/smoke
 
 Arguments: `pool` token (the class token), gap (the mean over patches, without class token) or map (attention pooling, of
 arXiv 2106.04560, not in this paper); `lr` 3e-4, 8e-4 (the default, table 3's for B/16 on JFT) or 3e-3, the others ours;

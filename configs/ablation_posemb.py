@@ -1,11 +1,11 @@
 """Position embeddings: every cell of table 8 (arXiv 2010.11929, appendix D.4), ViT-B/16.
 
-    python -m vit_jax.main --config=configs/ablation_posemb.py:positions=none --workdir=runs/pos_none
-    python -m vit_jax.main --config=configs/ablation_posemb.py:positions=learned_1d,at=shared --workdir=runs/pos_1d_shared
-    python -m vit_jax.main --config=configs/ablation_posemb.py:positions=learned_2d,at=every_layer --workdir=runs/pos_2d
-    python -m vit_jax.main --config=configs/ablation_posemb.py:positions=relative,dataset=imagenet21k --workdir=runs/pos_rel
-    python -m vit_jax.main --config=configs/ablation_posemb.py:positions=sincos_2d --workdir=runs/pos_sincos
-    python -m vit_jax.main --config=configs/ablation_posemb.py:positions=learned_2d,at=stem,smoke --workdir=/tmp/smoke
+    vit_jax train --config=configs/ablation_posemb.py:positions=none --workdir=runs/pos_none
+    vit_jax train --config=configs/ablation_posemb.py:positions=learned_1d,at=shared --workdir=runs/pos_1d_shared
+    vit_jax train --config=configs/ablation_posemb.py:positions=learned_2d,at=every_layer --workdir=runs/pos_2d
+    vit_jax train --config=configs/ablation_posemb.py:positions=relative,dataset=imagenet21k --workdir=runs/pos_rel
+    vit_jax train --config=configs/ablation_posemb.py:positions=sincos_2d --workdir=runs/pos_sincos
+    vit_jax train --config=configs/ablation_posemb.py:positions=learned_2d,at=stem,smoke --workdir=/tmp/smoke
 
 Arguments: `positions` none, learned_1d, learned_2d, relative or sincos_2d; `at` stem (once, before the first block),
 every_layer (a table each) or shared (every layer, one table), by default the first that the positions can act at; `dataset`

@@ -1,11 +1,11 @@
 """The Transformer's shape: depth, width, MLP and patch size, each scaled alone or all together (appendix D.2, figure 8).
 
-    python -m vit_jax.main --config=configs/ablation_shape.py:dimension=depth,value=16 --workdir=runs/shape_depth16
-    python -m vit_jax.main --config=configs/ablation_shape.py:dimension=width,value=2048 --workdir=runs/shape_width2048
-    python -m vit_jax.main --config=configs/ablation_shape.py:dimension=mlp,value=8192 --workdir=runs/shape_mlp8192
-    python -m vit_jax.main --config=configs/ablation_shape.py:dimension=patch,value=16 --workdir=runs/shape_patch16
-    python -m vit_jax.main --config=configs/ablation_shape.py:dimension=all,value=2 --workdir=runs/shape_all2
-    python -m vit_jax.main --config=configs/ablation_shape.py:dimension=depth,value=64,smoke --workdir=/tmp/smoke
+    vit_jax train --config=configs/ablation_shape.py:dimension=depth,value=16 --workdir=runs/shape_depth16
+    vit_jax train --config=configs/ablation_shape.py:dimension=width,value=2048 --workdir=runs/shape_width2048
+    vit_jax train --config=configs/ablation_shape.py:dimension=mlp,value=8192 --workdir=runs/shape_mlp8192
+    vit_jax train --config=configs/ablation_shape.py:dimension=patch,value=16 --workdir=runs/shape_patch16
+    vit_jax train --config=configs/ablation_shape.py:dimension=all,value=2 --workdir=runs/shape_all2
+    vit_jax train --config=configs/ablation_shape.py:dimension=depth,value=64,smoke --workdir=/tmp/smoke
 
 Arguments: `dimension` which of 8 layers, D 1024, MLP 2048 and patch 32, the base point (all=1, the default), `value` replaces:
 depth 2 4 8 16 32 64; width 256 512 1024 2048 4096; mlp 512 1024 2048 4096 8192; patch 56 32 28 16 14 8;

@@ -1,11 +1,11 @@
 """AugReg's pre-training, "How to train your ViT?" (arXiv 2106.10270): augmentation and regularisation in place of more data.
 
-    python -m vit_jax.main --config=configs/augreg.py:variant=B/16,dataset=imagenet21k --workdir=runs/augreg_b16
-    python -m vit_jax.main --config=configs/augreg.py:variant=L/16,dataset=imagenet21k,epochs=30,fewshot --workdir=runs/augreg_l16
-    python -m vit_jax.main --config=configs/augreg.py:variant=S/16,dataset=imagenet2012,real --workdir=runs/augreg_s16_i1k
-    python -m vit_jax.main --config=configs/augreg.py:variant=R50+L/32,dataset=imagenet21k --workdir=runs/augreg_r50_l32
-    python -m vit_jax.main --config=configs/augreg.py:variant=B/16,aug=light1,wd=0.03,drop=0.1 --workdir=runs/augreg_b16_other
-    python -m vit_jax.main --config=configs/augreg.py:variant=B/16,dataset=imagenet21k,smoke --workdir=/tmp/smoke
+    vit_jax train --config=configs/augreg.py:variant=B/16,dataset=imagenet21k --workdir=runs/augreg_b16
+    vit_jax train --config=configs/augreg.py:variant=L/16,dataset=imagenet21k,epochs=30,fewshot --workdir=runs/augreg_l16
+    vit_jax train --config=configs/augreg.py:variant=S/16,dataset=imagenet2012,real --workdir=runs/augreg_s16_i1k
+    vit_jax train --config=configs/augreg.py:variant=R50+L/32,dataset=imagenet21k --workdir=runs/augreg_r50_l32
+    vit_jax train --config=configs/augreg.py:variant=B/16,aug=light1,wd=0.03,drop=0.1 --workdir=runs/augreg_b16_other
+    vit_jax train --config=configs/augreg.py:variant=B/16,dataset=imagenet21k,smoke --workdir=/tmp/smoke
 
 Arguments: `variant` a ViT or hybrid; `dataset` imagenet21k or imagenet2012; `aug` none, light1, light2, medium1, medium2,
 strong1 or strong2 (RandAugment and mixup); `wd` weight decay, 0.1 or 0.03; `drop` dropout and stochastic depth, 0 or 0.1. Left

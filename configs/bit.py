@@ -1,11 +1,11 @@
 """ResNets with GroupNorm and standardised convolutions ("ResNet (BiT)"), pre-trained with Adam or SGD: appendix D.1, table 7.
 
-    python -m vit_jax.main --config=configs/bit.py:variant=R50x1,dataset=jft,optimizer=adam --workdir=runs/r50x1_adam
-    python -m vit_jax.main --config=configs/bit.py:variant=R50x1,dataset=jft,optimizer=sgd --workdir=runs/r50x1_sgd
-    python -m vit_jax.main --config=configs/bit.py:variant=R152x2,dataset=jft,optimizer=sgd,epochs=40 --workdir=runs/r152x2
-    python -m vit_jax.main --config=configs/bit.py:variant=R50x1,dataset=imagenet2012,optimizer=sgd --workdir=runs/bit_s
-    python -m vit_jax.main --config=configs/bit.py:variant=R101x3,dataset=imagenet21k,optimizer=sgd --workdir=runs/bit_m
-    python -m vit_jax.main --config=configs/bit.py:variant=R50x1,optimizer=sgd,smoke --workdir=/tmp/smoke
+    vit_jax train --config=configs/bit.py:variant=R50x1,dataset=jft,optimizer=adam --workdir=runs/r50x1_adam
+    vit_jax train --config=configs/bit.py:variant=R50x1,dataset=jft,optimizer=sgd --workdir=runs/r50x1_sgd
+    vit_jax train --config=configs/bit.py:variant=R152x2,dataset=jft,optimizer=sgd,epochs=40 --workdir=runs/r152x2
+    vit_jax train --config=configs/bit.py:variant=R50x1,dataset=imagenet2012,optimizer=sgd --workdir=runs/bit_s
+    vit_jax train --config=configs/bit.py:variant=R101x3,dataset=imagenet21k,optimizer=sgd --workdir=runs/bit_m
+    vit_jax train --config=configs/bit.py:variant=R50x1,optimizer=sgd,smoke --workdir=/tmp/smoke
 
 Arguments: `variant` R50, R101, R152 or R200 (R26 too) and a width: R50x1, R50x2, R50x3, R101x1, R101x3, R152x1, R152x2, R152x4,
 R200x3; `dataset` jft, imagenet21k, imagenet2012, or your own (then the ImageNet row applies, with softmax); `optimizer` adam,

@@ -1,7 +1,7 @@
 """Few-shot sweep: linear accuracy of a frozen representation after 1, 5, 10 and 25 examples per class (section 4.1).
 
-    python scripts/sweep.py --config=configs/fewshot.py:init=ViT-B_16.npz --workdir=runs/b16_fewshot
-    python scripts/sweep.py --config=configs/fewshot.py:init=runs/mine,sets=caltech101+dtd,shots=5+10 --workdir=runs/few
+    vit_jax sweep --config=configs/fewshot.py:init=ViT-B_16.npz --workdir=runs/b16_fewshot
+    vit_jax sweep --config=configs/fewshot.py:init=runs/mine,sets=caltech101+dtd,shots=5+10 --workdir=runs/few
 
 Arguments: `init` any checkpoint (required); `sets` those to probe, `+` between them: rows of SETS, `all` for every one, or
 your own folder or TFDS name with splits train and test; `shots` examples per class, `+` between; `seeds` draws of the

@@ -1,18 +1,18 @@
 """Fine-tuning at higher resolution: table 4 of arXiv 2010.11929, a row per dataset, for any ViT variant.
 
-    python -m vit_jax.main --config=configs/finetune.py:variant=B/16,dataset=cifar10,init=ViT-B_16.npz --workdir=runs/c10
-    python -m vit_jax.main --config=configs/finetune.py:variant=Ti/16,dataset=FOLDER --workdir=runs/mine
-    python -m vit_jax.main --config=configs/finetune.py:variant=L/16,dataset=imagenet2012,table2 --workdir=runs/l16_512
-    python -m vit_jax.main --config=configs/finetune.py:variant=L/16,dataset=imagenet2012,real --workdir=runs/l16_real
-    python -m vit_jax.main --config=configs/finetune.py:dataset=oxford_iiit_pet,lr=0.003,dev --workdir=runs/pets_dev
-    python -m vit_jax.main --config=configs/finetune.py:dataset=FOLDER --config.init=CHECKPOINT --workdir=runs/theirs
-    python -m vit_jax.main --config=configs/finetune.py:variant=B/16,dataset=cifar10,smoke --workdir=/tmp/smoke
-    python scripts/sweep.py --config=configs/finetune.py:dataset=cifar10+cifar100,init=ViT-B_16.npz --workdir=runs/table4
+    vit_jax train --config=configs/finetune.py:variant=B/16,dataset=cifar10,init=ViT-B_16.npz --workdir=runs/c10
+    vit_jax train --config=configs/finetune.py:variant=Ti/16,dataset=FOLDER --workdir=runs/mine
+    vit_jax train --config=configs/finetune.py:variant=L/16,dataset=imagenet2012,table2 --workdir=runs/l16_512
+    vit_jax train --config=configs/finetune.py:variant=L/16,dataset=imagenet2012,real --workdir=runs/l16_real
+    vit_jax train --config=configs/finetune.py:dataset=oxford_iiit_pet,lr=0.003,dev --workdir=runs/pets_dev
+    vit_jax train --config=configs/finetune.py:dataset=FOLDER --config.init=CHECKPOINT --workdir=runs/theirs
+    vit_jax train --config=configs/finetune.py:variant=B/16,dataset=cifar10,smoke --workdir=/tmp/smoke
+    vit_jax sweep --config=configs/finetune.py:dataset=cifar10+cifar100,init=ViT-B_16.npz --workdir=runs/table4
 
 Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; left out, the model is the one that
 `init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
 `train/CLASS/*.jpg`, a list of `path,label`, tar shards (`shards/train-{000..123}.tar`, or their folder), or what
-scripts/prepare_data.py packed from any of them; `init` where the weights come from; `lr` one of the row's sweep (default its
+vit_jax prepare packed from any of them; `init` where the weights come from; `lr` one of the row's sweep (default its
 third value, 0.01 for CIFAR, 0.03 for ImageNet); `crop` how training images are cropped, see below; `dev` trains on the
 training set less the row's development split and scores that (to choose the LR), without it the whole training set is used and
 the test split is scored; `trainval` trains on Flowers' 1,020 validation images as well; `table2` ImageNet at 512 (518 for

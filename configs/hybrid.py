@@ -1,13 +1,13 @@
 """Hybrids: patches cut from a ResNet's feature map instead of the image (arXiv 2010.11929, section 3.1, table 3).
 
-    python -m vit_jax.main --config=configs/hybrid.py:variant=R50+B/16,dataset=jft --workdir=runs/r50_b16
-    python -m vit_jax.main --config=configs/hybrid.py:variant=R50+B/32,dataset=imagenet21k --workdir=runs/r50_b32
-    python -m vit_jax.main --config=configs/hybrid.py:variant=R50+L/16,dataset=jft,epochs=14 --workdir=runs/r50_l16
-    python -m vit_jax.main --config=configs/hybrid.py:variant=R50+L/32,dataset=imagenet21k --workdir=runs/r50_l32
-    python -m vit_jax.main --config=configs/hybrid.py:variant=R26+B/32,dataset=imagenet21k --workdir=runs/r26_b32
-    python -m vit_jax.main --config=configs/hybrid.py:variant=R26+S/32,dataset=imagenet2012 --workdir=runs/r26_s32
-    python -m vit_jax.main --config=configs/hybrid.py:variant=R+Ti/16,dataset=imagenet2012 --workdir=runs/r_ti16
-    python -m vit_jax.main --config=configs/hybrid.py:variant=R50+B/16,dataset=imagenet21k,smoke --workdir=/tmp/smoke
+    vit_jax train --config=configs/hybrid.py:variant=R50+B/16,dataset=jft --workdir=runs/r50_b16
+    vit_jax train --config=configs/hybrid.py:variant=R50+B/32,dataset=imagenet21k --workdir=runs/r50_b32
+    vit_jax train --config=configs/hybrid.py:variant=R50+L/16,dataset=jft,epochs=14 --workdir=runs/r50_l16
+    vit_jax train --config=configs/hybrid.py:variant=R50+L/32,dataset=imagenet21k --workdir=runs/r50_l32
+    vit_jax train --config=configs/hybrid.py:variant=R26+B/32,dataset=imagenet21k --workdir=runs/r26_b32
+    vit_jax train --config=configs/hybrid.py:variant=R26+S/32,dataset=imagenet2012 --workdir=runs/r26_s32
+    vit_jax train --config=configs/hybrid.py:variant=R+Ti/16,dataset=imagenet2012 --workdir=runs/r_ti16
+    vit_jax train --config=configs/hybrid.py:variant=R50+B/16,dataset=imagenet21k,smoke --workdir=/tmp/smoke
 
 Arguments: `variant` the ResNet's layers and the ViT, as above; the number behind the slash is the stride of the feature map,
 on which patches are 1x1: 32 for all four stages of the ResNet, 16 with the last stage's units moved into the third. R+Ti/16

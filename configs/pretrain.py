@@ -1,16 +1,16 @@
 """Pre-training from scratch: table 3 of arXiv 2010.11929, a row per (variant, dataset), for every architecture of the paper.
 
-    python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k --workdir=runs/b16_i21k
-    python -m vit_jax.main --config=configs/pretrain.py:variant=L/16,dataset=jft,epochs=14 --workdir=runs/l16_jft
-    python -m vit_jax.main --config=configs/pretrain.py:variant=B/32,dataset=imagenet2012 --workdir=runs/b32_i1k
-    python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet2012,real --workdir=runs/b16_real
-    python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,fewshot --workdir=runs/b16_5shot
-    python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,augreg=medium1 --workdir=runs/augreg
-    python -m vit_jax.main --config=configs/pretrain.py:variant=R50+B/16,dataset=jft --workdir=runs/r50_b16_jft
-    python -m vit_jax.main --config=configs/pretrain.py:variant=R50x2,dataset=jft --workdir=runs/r50x2_jft
-    python -m vit_jax.main --config=configs/pretrain.py:variant=Mixer-B/16,dataset=imagenet2012 --workdir=runs/mixer_b16
-    python -m vit_jax.main --config=configs/pretrain.py:variant=Nano/7,dataset=fashion_mnist --workdir=runs/fashion
-    python -m vit_jax.main --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,smoke --workdir=/tmp/smoke
+    vit_jax train --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k --workdir=runs/b16_i21k
+    vit_jax train --config=configs/pretrain.py:variant=L/16,dataset=jft,epochs=14 --workdir=runs/l16_jft
+    vit_jax train --config=configs/pretrain.py:variant=B/32,dataset=imagenet2012 --workdir=runs/b32_i1k
+    vit_jax train --config=configs/pretrain.py:variant=B/16,dataset=imagenet2012,real --workdir=runs/b16_real
+    vit_jax train --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,fewshot --workdir=runs/b16_5shot
+    vit_jax train --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,augreg=medium1 --workdir=runs/augreg
+    vit_jax train --config=configs/pretrain.py:variant=R50+B/16,dataset=jft --workdir=runs/r50_b16_jft
+    vit_jax train --config=configs/pretrain.py:variant=R50x2,dataset=jft --workdir=runs/r50x2_jft
+    vit_jax train --config=configs/pretrain.py:variant=Mixer-B/16,dataset=imagenet2012 --workdir=runs/mixer_b16
+    vit_jax train --config=configs/pretrain.py:variant=Nano/7,dataset=fashion_mnist --workdir=runs/fashion
+    vit_jax train --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k,smoke --workdir=/tmp/smoke
 
 Arguments: `variant` SIZE/PATCH for a ViT, or a hybrid, ResNet or Mixer as above; `dataset` imagenet21k, jft, imagenet2012,
 fashion_mnist, digits, or your own TFDS name or image folder (then the ImageNet row applies, with softmax); `epochs` one of

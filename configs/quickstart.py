@@ -1,7 +1,7 @@
 """The paper in two minutes on two cores: what `bash scripts/quickstart.sh` runs, on 1,797 handwritten digits.
 
-    python -m vit_jax.main --config=configs/quickstart.py:pretrain --workdir=runs/quickstart/pretrain
-    python -m vit_jax.main --config=configs/quickstart.py:finetune,init=runs/quickstart/pretrain \
+    vit_jax train --config=configs/quickstart.py:pretrain --workdir=runs/quickstart/pretrain
+    vit_jax train --config=configs/quickstart.py:finetune,init=runs/quickstart/pretrain \
         --workdir=runs/quickstart/finetune
 
 Arguments: `pretrain` (the default) Adam at 16x16 pixels, 4x4 patches, tanh representation layer; `finetune` SGD at 32x32

@@ -1,10 +1,10 @@
 """VTAB-1k: 19 tasks of 1,000 training images each (tables 2 and 9 of arXiv 2010.11929, figure 2).
 
-    python scripts/sweep.py --config=configs/vtab.py:init=ViT-B_16.npz --workdir=runs/vtab_b16
-    python scripts/sweep.py --config=configs/vtab.py:init=ViT-B_16.npz,lr=0.003+0.01+0.03,seeds=1 --workdir=runs/vtab_lr
-    python scripts/sweep.py --config=configs/vtab.py:variant=S/16,tasks=cifar100+dtd --workdir=runs/scratch
-    python scripts/sweep.py --config=configs/vtab.py:init=ViT-B_16.npz,protocol=light --workdir=runs/vtab_light
-    python -m vit_jax.main --config=configs/vtab.py:init=ViT-B_16.npz,task=cifar100 --workdir=runs/one_task
+    vit_jax sweep --config=configs/vtab.py:init=ViT-B_16.npz --workdir=runs/vtab_b16
+    vit_jax sweep --config=configs/vtab.py:init=ViT-B_16.npz,lr=0.003+0.01+0.03,seeds=1 --workdir=runs/vtab_lr
+    vit_jax sweep --config=configs/vtab.py:variant=S/16,tasks=cifar100+dtd --workdir=runs/scratch
+    vit_jax sweep --config=configs/vtab.py:init=ViT-B_16.npz,protocol=light --workdir=runs/vtab_light
+    vit_jax train --config=configs/vtab.py:init=ViT-B_16.npz,task=cifar100 --workdir=runs/one_task
 
 Arguments: `init` and `variant` as in configs/finetune.py; `tasks` (default: all 19) and `lr` (default: 0.01) several with `+`
 between; `seeds` how many (default: 3); `protocol` `paper` or `light`; `task` the one of a single run, with `dev` trained on

@@ -7,4 +7,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 install_lock requirements.lock
-exec python scripts/quickstart.py "$@"
+exec python -m vit_jax quickstart "$@"

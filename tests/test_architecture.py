@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vit_jax"
-ROOMS = {"metrics", "models", "partition", "data", "convert", "train", "evals", "tools"}
+ROOMS = {"metrics", "models", "partition", "data", "convert", "train", "evals"}
 FLOOR = {"types", "targets", "files", "config", "process", "locks", "peers"}
 
 # What a room may import of vit_jax besides itself. One direction: whoever is further down may use what is above.
@@ -18,7 +18,6 @@ MAY_IMPORT = {
     "types": {"targets"},
     "files": {"types"},
     "values": {"types"},
-    "flags": {"types"},
     "config": {"types", "files", "values"},
     "resolve": {"types", "config", "values"},
     "process": {"types"},
@@ -33,23 +32,41 @@ MAY_IMPORT = {
     "convert": {"types", "files", "models", "train.checkpoint", "train.folders"},
     "train": {"types", "files", "process", "metrics", "partition", "peers"},
     "evals": {"types", "targets", "files", "metrics", "partition", "data", "train.objectives"},
-    "tools": {"types", "files", "config", "metrics", "partition", "models", "convert"},
+    "curves": {"types", "metrics"},  # a run's metrics as a picture
     "record": {"types", "files", "config", "metrics", "train.folders"},  # what a run leaves in its folder
     "initial": {"types", "files", "config", "convert", "models"},  # where parameters start: the `init` section
     "schema": {"resolve", "initial", *ROOMS},  # which function reads which section
     "settle": {"types", "config", "schema", "initial", "convert", "models"},
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
     # The composition root, with `job` and `run`: those that know every room.
-    "assemble": {"types", "config", *ROOMS},
+    "assemble": {"types", "config", "bench.flops", *ROOMS},
     "plan": {"types", "config", "settle", "assemble", "partition", "models"},  # what a run will do, in words
     "job": {"types", "config", "resolve", "schema", "settle", "record", "initial", "assemble", *ROOMS},
     "agreement": {"config", "record", "job", *ROOMS},
-    "run": {*FLOOR, "record", "initial", "assemble", "plan", "job", "agreement", *ROOMS},
-    "main": {"types", "config", "process", "peers", "run", "train.loop"},
+    "run": {*FLOOR, "record", "initial", "assemble", "plan", "job", "agreement", "curves", *ROOMS},
+    "evaluate": {"types", *ROOMS},  # a checkpoint's scores
+    "bench": {
+        *FLOOR,
+        "resolve",
+        "schema",
+        "initial",
+        "assemble",
+        "job",
+        *ROOMS,
+    },  # what a step, a pipeline or a model costs
+    "insight": {"types", "models", "data", "convert"},  # what a model has learned
     # Many runs, each a process of its own.
-    "sweeps": {*FLOOR, "resolve", "record", "initial", "assemble", "job", "run", *ROOMS},
+    "sweeps": {*FLOOR, "resolve", "record", "initial", "assemble", "job", "run", "bench.flops", *ROOMS},
     # Their page, drawn from files alone.
-    "report": {"types", "files", "record", "sweeps.results", "metrics", "tools.curves"},
+    "report": {"types", "files", "record", "sweeps.results", "metrics", "curves"},
+    # The command line may import anything; nothing imports it but the programs' entries.
+    "main": {"process", "cli"},
+    "__main__": {"cli"},
+    "cli": {
+        *FLOOR,
+        *("vit_jax", "assemble", "run", "curves", "predict", "evaluate", "bench", "insight", "sweeps", "report"),
+        *ROOMS,
+    },
 }
 # Configs read two tables: of variants and of VTAB's tasks.
 CONFIGS_MAY_IMPORT = {
@@ -136,6 +153,8 @@ def test_rooms_import_only_what_they_may(path):
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_file_needs_tensorflow_or_torch(path):
+    if path == PACKAGE / "bench" / "peer_pipelines.py":  # runs in an environment of its own
+        return
     assert not {name for name in imports(path) if within(name, {"tensorflow", "torch", "tf_keras", "flaxformer"})}
 
 

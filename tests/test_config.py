@@ -86,7 +86,7 @@ def test_a_missing_file_names_the_configs_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "pretrain.py").write_text(CONFIG)
-    with pytest.raises(UserError, match=r"configs/pretain.py does not exist; did you mean 'configs/pretrain.py'\?"):
+    with pytest.raises(UserError, match=r"configs/pretain.py does not exist; did you mean 'pretrain'\?"):
         configs.load("configs/pretain.py:variant=B/16")
 
 

@@ -813,18 +813,18 @@ def image_folder(tmp_path):
 
 
 def documented(program):
-    """(file, what follows the colon) of every command in a config's docstring that starts `program`."""
+    """(file, what follows the colon) of every `vit_jax PROGRAM` in a config's docstring."""
     found = []
     for file in FILES:
         text = re.sub(r"\\\n\s*", "", file.read_text().split('"""')[1])
-        commands = re.findall(r"python (.*?) .*--config=configs/(\w+)\.py(?::(\S*))?", text)
+        commands = re.findall(r"vit_jax (\w+) .*--config=configs/(\w+)\.py(?::(\S*))?", text)
         assert commands, f"{file.name} documents no command"
         assert {name for _, name, _ in commands} == {file.stem}
-        found += [(file.stem, arguments) for start, _, arguments in commands if program in start]
+        found += [(file.stem, arguments) for verb, _, arguments in commands if verb == program]
     return found
 
 
-@pytest.mark.parametrize(("name", "arguments"), documented("scripts/sweep.py"))
+@pytest.mark.parametrize(("name", "arguments"), documented("sweep"))
 def test_every_documented_sweep_has_runs_that_resolve(name, arguments):
     grid = load_grid(f"{ROOT / 'configs' / name}.py:{arguments}", [])
     assert grid.num_runs >= len(grid.sweep.tasks) * len(grid.sweep.seeds) > 0
@@ -842,7 +842,7 @@ def test_every_documented_sweep_has_runs_that_resolve(name, arguments):
             assert next(iter(config.evals)) == ("dev" if run.phase == "dev" else "test")
 
 
-@pytest.mark.parametrize(("name", "arguments"), documented("-m"))
+@pytest.mark.parametrize(("name", "arguments"), documented("train"))
 def test_every_documented_command_resolves_and_builds_its_model(name, arguments, image_folder):
     config = load(name, arguments.replace("FOLDER", str(image_folder)))
     config = settle(config, Facts("cpu", 10))[0]

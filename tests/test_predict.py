@@ -111,7 +111,7 @@ def test_a_pipe_among_the_files_is_told_and_not_waited_for(photos, tmp_path):
 
 def call(*words):
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "scripts/predict.py", f"--model={GOLDEN / 'timm_token'}", *map(str, words)]
+    command = [sys.executable, "-m", "vit_jax", "predict", f"--model={GOLDEN / 'timm_token'}", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vit_jax import process
-from vit_jax.process import EXIT_INTERRUPTED, first_paragraph
+from vit_jax.process import EXIT_INTERRUPTED
 
 ROOT = Path(__file__).resolve().parents[1]
 START = (
@@ -139,8 +139,3 @@ def test_without_a_home_folder_programs_start_without_a_compile_cache_and_say_so
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "there is no home folder: compiled programs are not kept" in said
-
-
-def test_a_program_without_docstrings_has_an_empty_description():
-    assert first_paragraph(None) == ""
-    assert first_paragraph("One\nline.\n\nMore.") == "One\nline."

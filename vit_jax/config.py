@@ -65,21 +65,38 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(range(int(text)))
 
 
+def find_file(spec: str) -> tuple[str, str]:
+    """The file and the arguments of `FILE.py:ARGS`; `finetune:ARGS` is configs/finetune.py, wherever vit_jax is installed.
+
+    Raises:
+      UserError: no such file.
+    """
+    path, _, arg = spec.partition(":")
+    if Path(path).is_file():
+        return path, arg
+    known, name = shipped(), path.removeprefix("configs/").removesuffix(".py")
+    if name not in known:
+        raise UserError(f"config file {path} does not exist; {nearest(name, known)}")
+    return str(known[name]), arg
+
+
+def shipped() -> dict[str, Path]:
+    """The configs that come with vit_jax, by name. Installed, configs/ is a folder of the package; in a checkout, beside it."""
+    package = Path(__file__).resolve().parent
+    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package)
+    return {file.stem: file for file in sorted(folder.glob("*.py"))}
+
+
 def load(spec: str) -> Draft:
-    """Loads `FILE.py` or `FILE.py:ARGS` by calling its `get_config(ARGS)`.
+    """Loads `FILE.py` or `FILE.py:ARGS` by calling its `get_config(ARGS)`; see `find_file`.
 
     Raises:
       UserError: no such file, or its config does not have exactly the sections of `SECTIONS`.
     """
-    path, _, arg = spec.partition(":")
-    if not Path(path).is_file():
-        there = [str(p) for p in sorted(Path("configs").glob("*.py"))]
-        raise UserError(f"config file {path} does not exist; {nearest(path, there)}")
+    path, arg = find_file(spec)
     namespace = runpy.run_path(path)
     if "get_config" not in namespace and "get_sweep" in namespace:
-        raise UserError(
-            f"config file {path} describes a sweep and no run; `python scripts/sweep.py --config={spec}` runs it"
-        )
+        raise UserError(f"config file {path} describes a sweep and no run; `vit_jax sweep --config={spec}` runs it")
     if "get_config" not in namespace:
         raise UserError(f"config file {path} has no function get_config(arg); see configs/quickstart.py for the shape")
     config = Draft(namespace["get_config"](arg or None), convert_dict=True)

@@ -1,10 +1,12 @@
-"""Reads and classifies image files, for notebooks and scripts/predict.py."""
+"""Reads and classifies image files, for notebooks and `vit_jax predict`."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,22 +85,94 @@ def find_images(paths: Sequence[str]) -> list[str]:
     return files
 
 
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A checkpoint that is ready to classify images: `Predictor.load("runs/mine")(["cat.jpg"])`.
+
+    Args:
+      classes: names of the classes, in the order of the scores; `class 0` and so on where the checkpoint has none.
+      transform: how images are prepared: as the run of the checkpoint prepared those that it was scored on, or, where the
+        checkpoint does not tell, squashed as the release does.
+      batch_size: images that are computed at once.
+      forward: the compiled model, uint8 (b, h, w, 3) -> Outputs.
+    """
+
+    classes: tuple[str, ...]
+    transform: Transform
+    batch_size: int
+    forward: Callable[[np.ndarray], Any]
+
+    @classmethod
+    def load(cls, model: str | os.PathLike[str], *, batch_size: int = 32, **overrides: Any) -> Predictor:
+        """Loads a checkpoint of any format; arguments as of `load_model`.
+
+        Raises:
+          UserError: no such checkpoint, or a head that was never trained.
+        """
+        import jax
+
+        from vit_jax.convert.load import check_head, load, resolution_of
+        from vit_jax.models.build import make_forward
+
+        loaded = load(model, stored_pixels=True, **{"channels": 3, **overrides})
+        check_head(loaded)
+        transform = make_transform(_recipe_of(loaded.source.meta), resolution_of(loaded))
+        names = loaded.source.meta.get("class_names") or []
+        count = loaded.settings["num_classes"]
+        classes = tuple(names[i] if i < len(names) else f"class {i}" for i in range(count))
+        forward = jax.jit(make_forward(loaded.module))
+        return cls(classes, transform, batch_size, functools.partial(forward, loaded.params))
+
+    def __call__(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> np.ndarray:
+        """Probabilities float32 (b, c) of images: files, or uint8 (h, w, 3) of any size.
+
+        Raises:
+          UserError: files that cannot be read as images; names them.
+        """
+        rows = list(self._scored(images))
+        wrong = [f"{image}: {row}" for image, row in zip(images, rows, strict=True) if isinstance(row, str)]
+        if wrong or not rows:
+            raise UserError(f"these files cannot be read as images:\n{itemize(wrong or ['none was given'])}")
+        return np.stack(rows)
+
+    def files(self, files: Sequence[str], top: int = 5) -> Iterator[Prediction]:
+        """The likeliest classes of each file, in order, a batch at a time; a file that cannot be read has an error instead."""
+        for file, row in zip(files, self._scored(files), strict=True):
+            if isinstance(row, str):
+                yield Prediction(file, (), row)
+            else:
+                yield Prediction(file, tuple((self.classes[i], float(row[i])) for i in np.argsort(-row)[:top]))
+
+    def _scored(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> Iterator[np.ndarray | str]:
+        """Probabilities (c,) of each image, or why it cannot be read."""
+        import jax
+
+        size = min(self.batch_size, len(images))  # of every batch, the last one filled up: one program is compiled
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, len(images), max(size, 1)):
+                read = list(pool.map(self._prepare, images[start : start + size]))
+                batch = np.zeros((size, *self.transform.resolution, 3), np.uint8)
+                for row, image in zip(batch, read, strict=False):
+                    if not isinstance(image, str):
+                        row[...] = image
+                shares = np.asarray(jax.nn.softmax(self.forward(batch).logits))
+                for image, share in zip(read, shares, strict=False):
+                    yield image if isinstance(image, str) else share
+
+    def _prepare(self, image: str | os.PathLike[str] | np.ndarray) -> np.ndarray | str:
+        if isinstance(image, np.ndarray):
+            return self.transform.map_image(image, np.random.default_rng(0))
+        return _read(os.fspath(image), self.transform)
+
+
 def classify(
-    model: str,
-    paths: Sequence[str],
-    *,
-    weights: str = "raw",
-    top: int = 5,
-    batch_size: int = 32,
-    **overrides: Any,
+    model: str, paths: Sequence[str], *, top: int = 5, batch_size: int = 32, **overrides: Any
 ) -> Iterator[Prediction]:
-    """Classifies image files with a checkpoint of any format, in order, a batch at a time. Images are prepared as the run of
-    the checkpoint prepared those that it was scored on, or, where the checkpoint does not tell, squashed as the release does.
+    """Classifies image files with a checkpoint of any format, in order, a batch at a time; see `Predictor`.
 
     Args:
       model: as of `load_model`.
       paths: as of `find_images`.
-      weights: of a run of ours, `raw` or `average`.
       top: classes of each image.
       batch_size: images that are computed at once.
       **overrides: as of `load_model`.
@@ -109,31 +183,8 @@ def classify(
     Raises:
       UserError: no such files, no such checkpoint, or a head that was never trained.
     """
-    import jax
-
-    from vit_jax.convert.load import check_head, load, resolution_of
-    from vit_jax.models.build import make_forward
-
     files = find_images(paths)
-    loaded = load(model, weights=weights, stored_pixels=True, **{"channels": 3, **overrides})
-    check_head(loaded)
-    transform = make_transform(_recipe_of(loaded.source.meta), resolution_of(loaded))
-    names = loaded.source.meta.get("class_names") or []
-    forward = jax.jit(make_forward(loaded.module))
-    size = min(batch_size, len(files))  # of every batch, the last one filled up: one program is compiled
-    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(files), size):
-            chunk = files[start : start + size]
-            images = list(pool.map(_read, chunk, [transform] * len(chunk)))
-            batch = np.zeros((size, *transform.resolution, 3), np.uint8)
-            for row, image in zip(batch, images, strict=False):
-                if not isinstance(image, str):
-                    row[...] = image
-            shares = np.asarray(jax.nn.softmax(forward(loaded.params, batch).logits))
-            for file, image, share in zip(chunk, images, shares, strict=False):
-                best = np.argsort(-share)[: 0 if isinstance(image, str) else top]
-                classes = tuple((names[i] if i < len(names) else f"class {i}", float(share[i])) for i in best)
-                yield Prediction(file, classes, image if isinstance(image, str) else "")
+    yield from Predictor.load(model, batch_size=batch_size, **overrides).files(files, top)
 
 
 def _recipe_of(meta: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ _Args = ParamSpec("_Args")
 _Act = Callable[[int], object]
 _acts: dict[int, _Act] = {}  # what a signal does now, by its number
 _heard: dict[int, float] = {}  # when the main thread last heard of it
+_acknowledgement: list[str] = []  # the line with which the next signal is acknowledged at once, if there is one
 _before_end: list[Callable[[int, str], object]] = []
 _ending = threading.Lock()
 _last: list[Any] = []  # the code and text of the thread that has it
@@ -62,6 +63,8 @@ def begin(stopped: str = STOPPED) -> None:
     def watch() -> None:
         while found := os.read(reader, 1):
             began, number = time.monotonic(), found[0]
+            if _acknowledgement and number in (signal.SIGTERM, signal.SIGINT):
+                _write_line(1, _acknowledgement.pop())
             time.sleep(PATIENCE_S)
             if _acts.get(number) is end_now and _heard.get(number, -1e9) < began - PATIENCE_S:
                 end_now(number)
@@ -140,11 +143,27 @@ def end(code: int, text: str = "") -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-    number = 1 if code in (0, EXIT_INTERRUPTED) else 2
-    with contextlib.suppress(OSError, ValueError):
-        if text and select.select([], [number], [], PIPE_PATIENCE_S)[1]:
-            os.write(number, f"{text}\n".encode(errors="backslashreplace"))
+    if text:
+        _write_line(1 if code in (0, EXIT_INTERRUPTED) else 2, text)
     os._exit(code)
+
+
+def _write_line(number: int, text: str) -> None:
+    """Writes to a file descriptor past Python's streams, whose locks another thread may hold, unless its reader is stuck."""
+    with contextlib.suppress(OSError, ValueError):
+        if select.select([], [number], [], PIPE_PATIENCE_S)[1]:
+            start = "\n" * os.isatty(number)  # below a live line
+            os.write(number, f"{start}{text}\n".encode(errors="backslashreplace"))
+
+
+@contextlib.contextmanager
+def acknowledged(text: str) -> Iterator[None]:
+    """Inside, after `begin`, the first SIGTERM or Ctrl-C writes a line at once: the main thread may not hear it for minutes."""
+    _acknowledgement[:] = [text]
+    try:
+        yield
+    finally:
+        _acknowledgement.clear()
 
 
 def finish(program: Callable[[], int]) -> NoReturn:
@@ -219,11 +238,6 @@ def keep_streams() -> None:
         setattr(sys, name, text)
 
 
-def first_paragraph(text: str | None) -> str:
-    """Of a program's docstring, for its --help; "" under `python -OO`, which keeps none."""
-    return (text or "").split("\n\n")[0]
-
-
 def reports_user_errors(program: Callable[_Args, int]) -> Callable[_Args, int]:
     """Makes a UserError of a program, and a full disk, one message on standard error and exit code 2, not a traceback."""
 
@@ -256,8 +270,8 @@ def enable_compilation_cache() -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
         if home.startswith("~"):  # a container's user without a name
-            text = "there is no home folder: compiled programs are not kept; JAX_COMPILATION_CACHE_DIR names a place for them"
-            print(text, file=sys.stderr, flush=True)
+            text = "there is no home folder: compiled programs are not kept; set JAX_COMPILATION_CACHE_DIR\n"
+            sys.stderr.write(text)
             return
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "vit_jax", "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -275,8 +289,7 @@ def keep_freed_memory() -> None:
     if jax.default_backend() != "cpu" or not sys.platform.startswith("linux"):
         return
     m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(m_mmap_max, 0)
         mallopt(m_trim_threshold, 2**31 - 1)
 

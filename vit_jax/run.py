@@ -124,6 +124,8 @@ def _run_job(
         return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
     record.check_writable(folder)
     # What can fail before training has failed before the workdir is this run's, and another's no more.
+    if primary and not quiet and start_step < job.total_steps:
+        print("compiling the training step", flush=True)
     ready = _bring_up(job, checkpointer, start_step) if start_step < job.total_steps else None
     if primary:
         record.claim_workdir(folder, configs.to_dict(job.config))
@@ -270,7 +272,7 @@ def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) ->
     """Writes run.json and the curves, and reads the last evaluation back from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
-        from vit_jax.tools.curves import plot_curves
+        from vit_jax.curves import plot_curves
 
         result = {
             **record.surroundings(),

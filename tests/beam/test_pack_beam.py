@@ -13,7 +13,7 @@ from vit_jax.data.prepare import pack_beam
 from vit_jax.data.prepare.pack import pack
 from vit_jax.types import UserError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.py"
+ROOT = Path(__file__).parents[2]
 # Beam's and Google's own deprecations are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -54,8 +54,16 @@ def test_beam_writes_the_files_that_packing_here_writes(images, tmp_path, shards
 
 def test_worker_processes_of_beams_own_pack_too(images, tmp_path):
     options = "--runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=2"
-    command = [sys.executable, str(SCRIPT), str(images), f"--to={tmp_path / 'beam'}", f"--beam={options}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "vit_jax",
+        "prepare",
+        str(images),
+        f"--to={tmp_path / 'beam'}",
+        f"--beam={options}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert f"{images} packed: test 6, train 18; train on it with dataset={tmp_path / 'beam'}" in done.stdout
     assert "2 corrupt images were left out" in done.stdout

@@ -256,7 +256,7 @@ def test_the_json_beside_an_npz_is_not_overwritten(tmp_path):
 
 
 def convert(*arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "convert_checkpoint.py"), *map(str, arguments)]
+    command = [sys.executable, "-m", "vit_jax", "convert", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

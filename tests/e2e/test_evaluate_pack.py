@@ -1,4 +1,4 @@
-"""`scripts/evaluate.py --pack=imagenet` on generated data of the real structure, against a model in numpy and hand rules."""
+"""`vit_jax evaluate --pack=imagenet` on generated data of the real structure, against a model in numpy and hand rules."""
 
 import io
 import json
@@ -33,7 +33,12 @@ def score(*words):
     """Runs the program."""
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     return subprocess.run(
-        [sys.executable, "scripts/evaluate.py", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "vit_jax", "evaluate", *words],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -119,7 +124,7 @@ def test_one_command_scores_every_set_by_its_protocol_and_names_the_missing_one(
     result = json.loads(done.stdout)
     assert set(result["sets"]) == {"val", "real", "a", "r", "sketch", "objectnet"}
     assert set(result["missing"]) == {"v2"}
-    assert "python scripts/prepare_data.py imagenet_v2/matched-frequency" in result["missing"]["v2"]
+    assert "vit_jax prepare imagenet_v2/matched-frequency" in result["missing"]["v2"]
     assert "v2 is left out: imagenet_v2" in done.stderr
     among = {name: [WORDNET_IDS.index(w) for w in ids.split()] for name, ids in COMPETING.items()}
     by_rule = {

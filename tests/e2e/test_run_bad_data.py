@@ -75,7 +75,7 @@ def test_missing_data_sets_are_all_listed_with_the_commands_that_prepare_them(pr
     words = ["--config=configs/finetune.py:dataset=cifar10", "--config.evals.test.dataset=oxford_flowers102"]
     stopped = program.execute(["-m", "vit_jax.main", *words, f"--workdir={tmp_path / 'run'}"]).finish()
     assert stopped.code == 2
-    assert "python scripts/prepare_data.py cifar10" in stopped.err
-    assert "python scripts/prepare_data.py oxford_flowers102" in stopped.err
+    assert "vit_jax prepare cifar10" in stopped.err
+    assert "vit_jax prepare oxford_flowers102" in stopped.err
     assert "Traceback" not in stopped.err
     assert not (tmp_path / "run").exists()

@@ -42,9 +42,7 @@ def finetune(folder, init, workdir, *more):
 def npz_of(tmp_path):
     """A release-like npz."""
     source = GOLDEN / "timm_token"
-    done = call(
-        "scripts/convert_checkpoint.py", f"--from={source}", f"--to={tmp_path / 'released.npz'}", "--format=npz"
-    )
+    done = call("-m", "vit_jax", "convert", f"--model={source}", f"--to={tmp_path / 'released.npz'}", "--format=npz")
     assert done.returncode == 0, done.stderr
     return tmp_path / "released.npz"
 
@@ -62,10 +60,12 @@ def test_a_folder_of_images_is_learned_from_each_format(folder, tmp_path, form, 
     report = (tmp_path / "run" / "init_report.txt").read_text()
     assert "resized  Transformer/posembed_input/pos_embedding 4x4 -> 6x6" in report
     assert json.loads((tmp_path / "run" / "run.json").read_text())["scores"]["eval/test/top1"] == 1.0
-    scored = call("scripts/evaluate.py", f"--model={tmp_path / 'run'}", f"--dataset={folder}", "--split=test", "--json")
+    scored = call(
+        "-m", "vit_jax", "evaluate", f"--model={tmp_path / 'run'}", f"--dataset={folder}", "--split=test", "--json"
+    )
     assert json.loads(scored.stdout)["top1"] == 1.0
     image = folder / "test" / "dark" / "0.jpg"
-    asked = call("scripts/predict.py", f"--model={tmp_path / 'run'}", "--json", image)
+    asked = call("-m", "vit_jax", "predict", f"--model={tmp_path / 'run'}", "--json", image)
     assert json.loads(asked.stdout)["classes"][0][0] == "dark"
 
 
@@ -114,13 +114,13 @@ def test_a_head_that_was_never_trained_is_not_scored(folder, tmp_path):
         tensors = {name: np.zeros_like(x) if name == "head/kernel" else x for name, x in stored.items()}
     np.savez(tmp_path / "zero.npz", **tensors)
     shutil.copy(tmp_path / "released.json", tmp_path / "zero.json")
-    done = call("scripts/evaluate.py", f"--model={tmp_path / 'zero.npz'}", f"--dataset={folder}", "--split=test")
+    done = call("-m", "vit_jax", "evaluate", f"--model={tmp_path / 'zero.npz'}", f"--dataset={folder}", "--split=test")
     assert done.returncode == 2
     assert "all zeros: it was never trained" in done.stderr
 
 
 def test_plan_prices_a_config_without_its_data():
-    done = call("scripts/plan.py", "--config=configs/pretrain.py:variant=H/14,dataset=imagenet2012", "--json")
+    done = call("-m", "vit_jax", "plan", "--config=configs/pretrain.py:variant=H/14,dataset=imagenet2012", "--json")
     plan = json.loads(done.stdout)
     # H/14 with 1,000 classes (semantics: 632,045,800) and the tanh layer of 1280 x 1280 + 1280.
     assert plan["params"] == 632_045_800 + 1280 * 1281

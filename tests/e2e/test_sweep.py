@@ -28,9 +28,9 @@ TIMES = {"seconds", "surroundings"}
 
 
 def words(config, workdir, *more, **overrides):
-    """A command line of scripts/sweep.py."""
+    """A command line of vit_jax sweep."""
     settings = [f"--config.{key.replace('__', '.')}={value}" for key, value in overrides.items()]
-    return ["scripts/sweep.py", f"--config={config}", f"--workdir={workdir}", "--parallel=2", *more, *settings]
+    return ["-m", "vit_jax", "sweep", f"--config={config}", f"--workdir={workdir}", "--parallel=2", *more, *settings]
 
 
 def tiny(**more):
@@ -118,7 +118,7 @@ def test_a_final_run_leaves_predictions_mistakes_and_a_checkpoint_and_a_developm
 
 def test_the_page_of_the_sweep_is_table_9_with_the_mean_over_19(program, swept, tmp_path):
     folder = swept[0]
-    made = program.execute(["scripts/report.py", str(folder), f"--to={tmp_path / 'page'}"]).finish()
+    made = program.execute(["-m", "vit_jax", "report", str(folder), f"--to={tmp_path / 'page'}"]).finish()
     assert made.code == 0, made.printed
     with (tmp_path / "page" / "table9.csv").open() as file:
         (ours,) = [row for row in csv.DictReader(file) if row["kind"] == "sweep"]
@@ -138,7 +138,7 @@ def page_without_times(program, folder, to):
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("checkpoints", "tensorboard", "log.txt"))
     for file in copy.rglob("result.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": 1.0, "surroundings": {}}))
-    made = program.execute(["scripts/report.py", str(copy)]).finish()
+    made = program.execute(["-m", "vit_jax", "report", str(copy)]).finish()
     assert made.code == 0, made.printed
     files = {str(p.relative_to(copy / "report")): p.read_bytes() for p in (copy / "report").rglob("*") if p.is_file()}
     assert "index.html" in files
@@ -207,7 +207,7 @@ def test_a_rate_that_diverges_is_not_chosen_and_blocks_nothing(program, digits_d
     results = {f"{r.phase} {r.candidate['optim.lr']}": r.scores["top1"] for r in read_results(tmp_path / "s").values()}
     assert math.isnan(results.pop("dev 1e+30"))
     assert set(results) == {"dev 0.01", "final 0.01"}
-    made = program.execute(["scripts/report.py", str(tmp_path / "s")]).finish()
+    made = program.execute(["-m", "vit_jax", "report", str(tmp_path / "s")]).finish()
     assert made.code == 0, made.printed
 
 
@@ -217,8 +217,8 @@ from vit_jax.sweeps import drive
 def full(folder, *_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "job.json"))
 drive.write_job = full
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+sys.argv = sys.argv[2:]
+runpy.run_module(sys.argv[0], run_name="__main__")
 """
 
 
@@ -236,7 +236,9 @@ def test_a_full_disk_ends_the_driver_with_one_message(program, digits_dir, tmp_p
 def test_few_shot_probes_of_a_run_make_a_table(program, undisturbed, digits_dir, tmp_path):
     config = f"configs/fewshot.py:init={undisturbed},sets=digits,shots=1+5+1000,seeds=2"
     command = [
-        "scripts/sweep.py",
+        "-m",
+        "vit_jax",
+        "sweep",
         f"--config={config}",
         f"--workdir={tmp_path / 's'}",
         f"--config.data_dir={digits_dir}",
@@ -252,7 +254,7 @@ def test_few_shot_probes_of_a_run_make_a_table(program, undisturbed, digits_dir,
     assert [r.seed for r in results] == [0, 1]
     assert all(0.1 < r.scores["1shot"] <= r.scores["5shot"] <= 1 for r in results)
     assert f"sets=digits,shots=1+5+1000,seeds={2}" in results[1].command
-    made = program.execute(["scripts/report.py", str(tmp_path / "s")]).finish()
+    made = program.execute(["-m", "vit_jax", "report", str(tmp_path / "s")]).finish()
     assert made.code == 0, made.printed
     with (tmp_path / "s" / "report" / "table-fewshot.csv").open() as file:
         assert f"{50 * (results[0].scores['5shot'] + results[1].scores['5shot']):.4f}"[:6] in file.read()

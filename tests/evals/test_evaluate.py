@@ -1,6 +1,5 @@
-"""scripts/evaluate.py: the classes by name, and what it says beside the figures."""
+"""vit_jax evaluate: the classes by name, and what it says beside the figures."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "convert"))
 from checkpoints import copy_golden, golden_tensors, save_safetensors
 
 from vit_jax import load_model, read_images
+from vit_jax.cli import evaluate as program
 from vit_jax.convert.load import fit_head, load
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.recipes import make_transform
@@ -24,19 +24,14 @@ CLASSES = [f"class{i}" for i in range(7)]  # of the folder
 WORDS = ("--split=test", "--bootstrap=20")
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("evaluate", ROOT / "scripts" / "evaluate.py")
-    module = sys.modules["evaluate"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.prepare_process = lambda: None  # the process is the tests'
-    return module
+@pytest.fixture(autouse=True)
+def same_process(monkeypatch):
+    monkeypatch.setattr(program, "prepare_process", lambda: None)  # the process is the tests'
 
 
-def run(script, monkeypatch, capsys, *words):
+def run(capsys, *words):
     """(exit code, standard output, standard error)."""
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, words)])
-    code = script.main()
+    code = program.main([*map(str, words)])
     return code, *capsys.readouterr()
 
 
@@ -60,36 +55,32 @@ def top1_by_name(model, folder, names):
 
 
 @pytest.mark.parametrize("order", [range(7), [3, 6, 0, 1, 5, 2, 4]], ids=["the data's", "another"])
-def test_a_prediction_is_right_by_its_name_whatever_the_heads_order(
-    script, folder, tmp_path, monkeypatch, capsys, order
-):
+def test_a_prediction_is_right_by_its_name_whatever_the_heads_order(folder, tmp_path, capsys, order):
     names = [CLASSES[i] for i in order]
     model = named(tmp_path, names)
-    code, out, err = run(script, monkeypatch, capsys, f"--model={model}", f"--dataset={folder[0]}", "--json", *WORDS)
+    code, out, err = run(capsys, f"--model={model}", f"--dataset={folder[0]}", "--json", *WORDS)
     assert code == 0
     assert json.loads(out)["top1"] == pytest.approx(top1_by_name(model, folder[0], names))
     assert ("in another order; its head's outputs are put in the data's" in err) == (names != CLASSES)
 
 
-def test_other_classes_are_refused_and_no_names_are_told(script, folder, tmp_path, monkeypatch, capsys):
+def test_other_classes_are_refused_and_no_names_are_told(folder, tmp_path, capsys):
     other = named(tmp_path, [*CLASSES[:6], "emu"])
-    code, _, err = run(script, monkeypatch, capsys, f"--model={other}", f"--dataset={folder[0]}", *WORDS)
+    code, _, err = run(capsys, f"--model={other}", f"--dataset={folder[0]}", *WORDS)
     assert code == 2
     assert "have other classes: only the checkpoint has 'emu'; only the data has 'class6'; score it on" in err
     nameless = ROOT / "tests" / "golden" / "timm_token"
-    code, _, err = run(script, monkeypatch, capsys, f"--model={nameless}", f"--dataset={folder[0]}", *WORDS)
+    code, _, err = run(capsys, f"--model={nameless}", f"--dataset={folder[0]}", *WORDS)
     assert code == 0
     assert err.count("note: ") == 2  # its pooling is assumed too
     assert "has no names of its classes" in err
 
 
-def test_figures_say_what_their_brackets_are_and_corrupt_images_are_counted_once(
-    script, folder, monkeypatch, capsys, tmp_path
-):
+def test_figures_say_what_their_brackets_are_and_corrupt_images_are_counted_once(folder, capsys, tmp_path):
     path = folder[0]
     (path / "test" / "class0" / "00.png").write_bytes(b"no image")
     words = (f"--model={named(tmp_path, CLASSES)}", f"--dataset={path}", *WORDS)
-    _, out, _ = run(script, monkeypatch, capsys, *words)
+    _, out, _ = run(capsys, *words)
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
     for figure in ("top1", "top5", "ece"):
         assert lines[figure].count("% (95% interval ") == 1
@@ -98,20 +89,20 @@ def test_figures_say_what_their_brackets_are_and_corrupt_images_are_counted_once
     assert "0x" not in out
 
 
-def test_what_the_checkpoint_was_changed_by_is_told(script, folder, tmp_path, monkeypatch, capsys):
+def test_what_the_checkpoint_was_changed_by_is_told(folder, tmp_path, capsys):
     tensors = golden_tensors("hf_classifier")
     name = "vit.embeddings.patch_embeddings.projection.weight"
     model = named(tmp_path, CLASSES)
     save_safetensors(Path(model) / "model.safetensors", tensors | {name: tensors[name][:, :1]})
     words = (f"--model={model}", f"--dataset={folder[0]}", *WORDS)
-    code, _, err = run(script, monkeypatch, capsys, *words, "--resolution=24")
+    code, _, err = run(capsys, *words, "--resolution=24")
     assert code == 0
     assert "note: first layer: 1 -> 3 channels\n" in err
     assert "note: positions: 4x4 -> 6x6, bilinear_corners\n" in err
-    code, _, err = run(script, monkeypatch, capsys, *words, "--resolution=30")
+    code, _, err = run(capsys, *words, "--resolution=30")
     assert code == 2
     assert "error: image of 30x30 pixels is not divisible by the patch of 4x4; choose a resolution" in err
-    code, _, err = run(script, monkeypatch, capsys, *words, "--set", "channels=1")
+    code, _, err = run(capsys, *words, "--set", "channels=1")
     assert code == 2
     assert "have 3 channels, and this model takes 1" in err
 
@@ -126,7 +117,7 @@ def test_a_head_is_fitted_by_name_and_the_rest_is_left(folder, tmp_path):
         fit_head(loaded, [*CLASSES[:6], "x"], "DATA")
 
 
-def test_images_are_cropped_and_left_unturned_where_that_is_asked_for(script, folder, tmp_path, monkeypatch, capsys):
+def test_images_are_cropped_and_left_unturned_where_that_is_asked_for(folder, tmp_path, capsys):
     model, place = named(tmp_path, CLASSES), tmp_path / "photos"
     rng, exif = np.random.default_rng(0), PIL.Image.Exif()
     exif[0x0112] = 3  # upside down
@@ -148,6 +139,6 @@ def test_images_are_cropped_and_left_unturned_where_that_is_asked_for(script, fo
     assert len({round(value, 6) for value in likelihood.values()}) == 4
     for (recipe, turned), expected in likelihood.items():
         words = (f"--model={model}", f"--dataset={place}", *WORDS, "--json", f"--recipe={recipe}", f"--exif={turned}")
-        code, out, _ = run(script, monkeypatch, capsys, *words)
+        code, out, _ = run(capsys, *words)
         assert code == 0
         assert json.loads(out)["nll"] == pytest.approx(expected, rel=1e-4)

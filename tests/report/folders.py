@@ -76,7 +76,7 @@ def result(task: str, score: float, *, seed=0, phase="final", lr=0.01, metric="t
         "seed": seed,
         "identity": hash_of([task, phase, lr, seed]),
         "config_hash": hash_of(["config", task, phase, lr, seed]),
-        "command": f"python -m vit_jax.main --config=configs/vtab.py:task={task} --config.seed={seed}",
+        "command": f"vit_jax train --config=configs/vtab.py:task={task} --config.seed={seed}",
         "dataset": task,
         "splits": {"train": "train800", "scored": "val200" if phase == "dev" else "test"},
         "resolution": (384, 384),

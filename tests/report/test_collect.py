@@ -35,7 +35,7 @@ def refused(folder):
 
 
 def test_a_folder_that_is_no_sweep_is_named(tmp_path):
-    assert refused(tmp_path) == f"{tmp_path} is no sweep: it has no sweep.json; give a --workdir of scripts/sweep.py"
+    assert refused(tmp_path) == f"{tmp_path} is no sweep: it has no sweep.json; give a --workdir of `vit_jax sweep`"
 
 
 def test_a_sweep_given_twice_is_no_comparison(tmp_path):

@@ -262,7 +262,7 @@ def test_watching_rewrites_the_page_when_results_come_and_ends_with_the_sweep(tm
 
 def start_watching(folder, said):
     """The program itself; its lines gather in `said`."""
-    program = [sys.executable, "-u", ROOT / "scripts" / "report.py", folder, "--watch=1"]
+    program = [sys.executable, "-u", "-m", "vit_jax", "report", folder, "--watch=1"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     threading.Thread(target=lambda: said.extend(process.stdout), daemon=True).start()
     return process
@@ -309,7 +309,7 @@ def test_ctrl_c_ends_the_watch_and_leaves_a_page_that_stands_still(tmp_path):
 def test_mistakes_on_the_command_line_are_one_message_each(tmp_path, arguments, said):
     write_sweep(tmp_path / "s", transfer_sweep()) if (tmp_path / "s").mkdir() is None else None
     (tmp_path / "file").write_text("")
-    program = [sys.executable, ROOT / "scripts" / "report.py", *(a.format(tmp=tmp_path) for a in arguments)]
+    program = [sys.executable, "-m", "vit_jax", "report", *(a.format(tmp=tmp_path) for a in arguments)]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert said.format(tmp=tmp_path) in done.stderr
@@ -318,7 +318,7 @@ def test_mistakes_on_the_command_line_are_one_message_each(tmp_path, arguments, 
 
 def test_the_page_of_a_real_sweep_folder_is_written_where_it_says(tmp_path):
     write_vtab(tmp_path, seeds=(0,))
-    program = [sys.executable, ROOT / "scripts" / "report.py", tmp_path]
+    program = [sys.executable, "-m", "vit_jax", "report", tmp_path]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{tmp_path}/report/index.html\n"

@@ -86,15 +86,15 @@ class Cluster:
         )
 
     def start(self, grid: str, workdir: Path, *words: str, steps: int = STEPS) -> subprocess.Popen[bytes]:
-        """Starts scripts/sweep.py, which prints into WORKDIR.txt."""
-        command = [sys.executable, "scripts/sweep.py", f"--config={grid}", f"--workdir={workdir}", *words]
+        """Starts vit_jax sweep, which prints into WORKDIR.txt."""
+        command = [sys.executable, "-m", "vit_jax", "sweep", f"--config={grid}", f"--workdir={workdir}", *words]
         command += [f"--config.train.duration={steps}", "--config.checkpoint.every=40"]
         with workdir.with_suffix(".txt").open("ab") as log:
             self._started.append(subprocess.Popen(command, cwd=ROOT, env=self.env, stdout=log, stderr=log))
         return self._started[-1]
 
     def sweep(self, grid: str, workdir: Path, *words: str, steps: int = STEPS) -> tuple[int, str]:
-        """Runs scripts/sweep.py to its end: exit code, and all that it ever printed for this workdir."""
+        """Runs vit_jax sweep to its end: exit code, and all that it ever printed for this workdir."""
         code = self.start(grid, workdir, *words, steps=steps).wait(PATIENCE_S)
         return code, workdir.with_suffix(".txt").read_text()
 
@@ -177,8 +177,8 @@ def test_requeued_jobs_and_a_killed_driver_leave_the_results_of_an_undisturbed_s
     for run in sorted(calm.glob("runs/*/*")):
         assert len(records(run)) > STEPS // 4
         assert records(sweep / run.relative_to(calm)) == records(run)
-    report = ROOT / "scripts" / "report.py"
-    subprocess.run([sys.executable, report, sweep], env=cluster.env, check=True, timeout=PATIENCE_S)
+    report = [sys.executable, "-m", "vit_jax", "report", sweep]
+    subprocess.run(report, cwd=ROOT, env=cluster.env, check=True, timeout=PATIENCE_S)
     assert list(sweep.rglob("*.html"))
 
 

@@ -35,7 +35,7 @@ class TrainData(Augment):
       workers: processes that prepare batches; 0 prepares them in threads of this process.
       threads: threads that read and decode, in each process.
       prefetch: batches prepared ahead.
-      exclude: list of examples to leave out, written by scripts/deduplicate.py; "" for none.
+      exclude: list of examples to leave out, written by vit_jax dedup; "" for none.
       max_corrupt: corrupt images (replaced by their neighbours and reported) above which the run stops.
     """
 

@@ -49,7 +49,7 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
     if isinstance(source.spec.target, ClassSet) and not multi_label:
         raise UserError(
             f"{dataset}: its examples have sets of labels, which are for evaluation only: expected one label an image here. "
-            "Score it with an evaluator named scorecard, or scripts/evaluate.py; train on a data set of single labels"
+            "Score it with an evaluator named scorecard, or vit_jax evaluate; train on a data set of single labels"
         )
     return source
 

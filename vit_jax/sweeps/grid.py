@@ -1,7 +1,7 @@
 """Which runs a sweep consists of: for each task the candidates on its development split, then the final runs of the best.
 
 A config file that has `get_sweep(arg)` describes a sweep: a dict of `Sweep`'s fields, whose tasks carry besides the two
-configs that are run, `dev` and `final`, as `vit_jax.main` takes them. So every run of a sweep is a command of its own.
+configs that are run, `dev` and `final`, as `vit_jax train` takes them. So every run of a sweep is a command of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vit_jax import config as configs
 from vit_jax.record import may_change
 from vit_jax.resolve import override
 from vit_jax.sweeps.results import Phase, Result, Sweep, SweepTask, hash_of, run_folder
-from vit_jax.types import UserError, nearest
+from vit_jax.types import UserError
 
 Kind = Literal["train", "fewshot"]
 OLDER_NONE = {"dtype": "auto", "scan": "auto", "num_classes": 0}
@@ -164,20 +164,17 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
     """Reads the sweep that a config file describes.
 
     Args:
-      spec: `FILE.py:ARGS`; the file has `get_sweep`.
+      spec: `FILE.py:ARGS` or `NAME:ARGS`; the file has `get_sweep`.
       overrides: (`a.b`, text) for every run.
 
     Raises:
       UserError: no such file, none that describes a sweep, an empty grid.
     """
-    path, _, arg = spec.partition(":")
-    if not Path(path).is_file():
-        there = [str(p) for p in sorted(Path("configs").glob("*.py"))]
-        raise UserError(f"config file {path} does not exist; {nearest(path, there)}")
+    path, arg = configs.find_file(spec)
     namespace = runpy.run_path(path)
     if "get_sweep" not in namespace:
         raise UserError(
-            f"config file {path} describes one run and no sweep (it has no get_sweep); run it with `python -m vit_jax.main`, "
+            f"config file {path} describes one run and no sweep (it has no get_sweep); run it with `vit_jax train`, "
             f"or sweep over configs/vtab.py, configs/finetune.py or configs/fewshot.py"
         )
     found = dict(namespace["get_sweep"](arg or None))
@@ -232,7 +229,7 @@ def _described(kind: Kind, config: str) -> dict[str, Any]:
 
 
 def _load_probe(spec: str) -> ml_collections.ConfigDict:
-    path, _, arg = spec.partition(":")
+    path, arg = configs.find_file(spec)
     return runpy.run_path(path)["get_probe"](arg or None)
 
 

@@ -30,7 +30,6 @@ from vit_jax.process import (
     before_end,
     begin,
     finish,
-    first_paragraph,
     prepare_process,
 )
 from vit_jax.record import read_run, surroundings, write_json
@@ -86,7 +85,7 @@ def is_over(folder: Path) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=first_paragraph(__doc__))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cores", default="", help="numbers of the cores to run on, 0,1,2; default all")
     parser.add_argument("--parent", type=int, default=0, help="process without which this one stops, and saves")
@@ -274,9 +273,9 @@ def _command(run: Run) -> str:
     """What a person would type to do this run alone."""
     if run.kind == "fewshot":
         config = run.config.replace(",dataset=", ",sets=") + f",seeds={run.seed + 1}"
-        words = ["python", "scripts/sweep.py", f"--config={config}", "--workdir=DIR"]
+        words = ["vit_jax", "sweep", f"--config={config}", "--workdir=DIR"]
     else:
-        words = ["python", "-m", "vit_jax.main", f"--config={run.config}", "--workdir=DIR"]
+        words = ["vit_jax", "train", f"--config={run.config}", "--workdir=DIR"]
     changed = [pair for pair in run.overrides if run.kind == "train" or pair[0] != "seed"]
     return shlex.join(words + [f"--config.{key}={value}" for key, value in changed])
 

@@ -111,8 +111,8 @@ def forward_flops(checkpoint: str, resolution: int) -> int:
 def _count(loaded: Any, resolution: tuple[int, int]) -> int:
     import jax
 
+    from vit_jax.bench.flops import count_flops
     from vit_jax.models.build import make_forward
-    from vit_jax.tools.flops import count_flops
 
     image = jax.ShapeDtypeStruct((1, *resolution, 3), np.uint8)
     return count_flops(jax.jit(make_forward(loaded.module)).trace(loaded.params, image).jaxpr)

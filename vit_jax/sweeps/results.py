@@ -1,7 +1,7 @@
 """What a sweep leaves on disk, and how it is read: the contract between the runs, the driver and the report.
 
 SWEEP/sweep.json                  what the sweep is: tasks, candidates, seeds (`Sweep`)
-SWEEP/runs/TASK/NAME/             the workdir of one run, as vit_jax.main leaves it, and besides:
+SWEEP/runs/TASK/NAME/             the workdir of one run, as `vit_jax train` leaves it, and besides:
     result.json                   what it came to (`Result`); written last, so a run that has one is done
     predictions.npz               of the scored split: index, label, predicted, confidence, each (n,)
     mistakes/mistakes.json, *.png the wrong predictions the model was surest of
@@ -170,7 +170,7 @@ def read_sweep(folder: Path) -> Sweep:
     """
     file = folder / SWEEP_FILE
     if not file.exists():
-        raise UserError(f"{folder} is no sweep: it has no {SWEEP_FILE}; give a --workdir of scripts/sweep.py")
+        raise UserError(f"{folder} is no sweep: it has no {SWEEP_FILE}; give a --workdir of `vit_jax sweep`")
     return read_as(
         Sweep, file, "start the sweep again with the command that it was made by, after moving the file away"
     )

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from vit_jax import partition, peers
 from vit_jax.metrics import MetricWriters
-from vit_jax.process import Heed
+from vit_jax.process import Heed, acknowledged
 from vit_jax.train.checkpoint import Checkpointer, items_of
 from vit_jax.train.checksum import examine
 from vit_jax.train.step import TrainStep
@@ -74,8 +74,12 @@ class StopSignal:
         self._alone = jax.process_count() == 1
         self._heed = Heed(self._receive, (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,))
         self._together = contextlib.nullcontext() if self._alone else peers.stopping_together()
+        self._acknowledge = acknowledged(
+            "stopping: the step ends and the run is saved; a second Ctrl-C ends it at once"
+        )
 
     def __enter__(self) -> StopSignal:
+        self._acknowledge.__enter__()
         self._together.__enter__()
         self._heed.take()
         return self
@@ -83,6 +87,7 @@ class StopSignal:
     def __exit__(self, *error: Any) -> None:
         self._heed.give_back()
         self._together.__exit__(*error)
+        self._acknowledge.__exit__(*error)
 
     def _receive(self, number: int) -> None:
         self.received = number
@@ -205,6 +210,12 @@ class Hooks(Protocol):
         """The meta of a checkpoint at a step."""
 
 
+def announce_first(loss: jax.Array, began: float, writers: MetricWriters) -> None:
+    """Waits for a first step (a sync point, once) and shows that it is done, long before the first record."""
+    loss.block_until_ready()
+    writers.notice(f"first step done in {time.perf_counter() - began:.1f} s")
+
+
 def fit(
     state: TrainState,
     *,
@@ -259,6 +270,8 @@ def fit(
             drawn = time.perf_counter()
             state, metrics = train_step(state, batch)
             window.add(step, metrics)
+            if step == length.start_step + 1:
+                announce_first(metrics["loss"], began, writers)
             last = step == total_steps
             scalars = window.flush() if step % length.log_every == 0 or last else None
             clock.waiting_s += drawn - began
@@ -267,7 +280,6 @@ def fit(
             if scalars:
                 epoch = {"train/epoch": step / length.steps_per_epoch}
                 writers.write(step, scalars | epoch | clock.rates(length.batch_size, total_steps - step))
-
             scores = hooks.evaluate(step, state)
             if scores:
                 window.pending()  # scores of broken weights are not worth a record

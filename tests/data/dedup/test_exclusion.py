@@ -131,7 +131,7 @@ def test_other_data_of_the_same_size_is_refused(dataset, folder, tmp_path):
         pack(str(folder), str(tmp_path / "other"))
         other = str(tmp_path / "other")
     with pytest.raises(
-        UserError, match=r"made for .* and not for .*: train has other images.*Make one: `python scripts"
+        UserError, match=r"made for .* and not for .*: train has other images.*Make one: `vit_jax dedup"
     ):
         exclude(open_source(other, "train"), str(file))
 

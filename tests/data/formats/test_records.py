@@ -59,9 +59,9 @@ def test_the_default_folder_is_tfds_data_dir(tfds_dir, monkeypatch):
 def test_a_data_set_that_is_not_prepared_names_the_folder_and_the_command(tmp_path, monkeypatch):
     message = refuse("cifar10", "train", tmp_path)
     assert f"no cifar10 in {tmp_path}" in message
-    assert f"`python scripts/prepare_data.py cifar10 --data-dir={tmp_path}`" in message
+    assert f"`vit_jax prepare cifar10 --data-dir={tmp_path}`" in message
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    assert "`python scripts/prepare_data.py eurosat/rgb`" in refuse("eurosat/rgb", "train", "")
+    assert "`vit_jax prepare eurosat/rgb`" in refuse("eurosat/rgb", "train", "")
 
 
 def test_an_unknown_name_offers_the_nearest(tmp_path):
@@ -102,7 +102,7 @@ def test_tfrecord_says_how_to_convert(tfds_dir, tmp_path):
     message = refuse("digits", "train", tmp_path)
     assert "stored as TFRecord" in message
     assert "tfds convert_format" in message
-    assert "prepare_data.py digits --data-dir=OTHER" in message
+    assert "vit_jax prepare digits --data-dir=OTHER" in message
 
 
 def test_a_data_set_without_image_and_label_is_refused(tfds_dir, tmp_path):

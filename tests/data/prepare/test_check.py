@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import generated
 
+from vit_jax.cli.prepare import main
 from vit_jax.data.prepare import fingerprints, prepare
 from vit_jax.data.prepare.check import KNOWN, check
 from vit_jax.data.vtab.tasks import TASKS
@@ -29,11 +30,11 @@ def test_a_data_set_that_is_whole_is_ready_and_its_images_decode(tfds_dir):
 
 def test_what_is_missing_says_where_it_was_looked_for_and_the_one_command(tmp_path):
     for name, action in {
-        "cifar10": "python scripts/prepare_data.py cifar10",
+        "cifar10": "vit_jax prepare cifar10",
         "fashion_mnist": "--source=FOLDER of its four idx files",
         "digits": "nothing: it is prepared on first use",
         "imagenet2012": "fetch image-net.org: ILSVRC2012",
-        "vtab/clevr_dist": "python scripts/prepare_data.py clevr",
+        "vtab/clevr_dist": "vit_jax prepare clevr",
         "imagenet21k": "licensed to those who register",
         "cifar11": "did you mean cifar10",
     }.items():
@@ -48,7 +49,7 @@ def test_a_package_that_preparing_needs_is_named_with_the_command(name, tmp_path
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     package = {"dsprites": "h5py", "vtab/camelyon": "h5py", "cifar10": ""}.get(name, "tensorflow")
     action = check(name, str(tmp_path)).action
-    assert action.startswith(f"pip install {package} " if package else "python scripts/prepare_data.py cifar10")
+    assert action.startswith(f"pip install {package} " if package else "vit_jax prepare cifar10")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert "pip" not in check(name, str(tmp_path)).action
 
@@ -179,19 +180,13 @@ def test_one_data_set_that_cannot_be_checked_does_not_hide_the_others(tfds_dir, 
         raise KeyError("unheard of")
 
     monkeypatch.setattr(fingerprints, "compare", surprise)
-    sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
-    import prepare_data
-
-    assert prepare_data.main(["--check", "digits", "cifar10", f"--data-dir={tfds_dir}"]) == 2
+    assert main(["--check", "digits", "cifar10", f"--data-dir={tfds_dir}"]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("digits   wrong    cannot be checked: KeyError: 'unheard of'")
     assert lines[3].startswith("cifar10  missing")
 
 
 def test_one_builder_that_fails_unforeseen_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
-    sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
-    import prepare_data
-
     real = prepare._make_builder
 
     def surprise(name, data_dir):
@@ -200,7 +195,7 @@ def test_one_builder_that_fails_unforeseen_does_not_stop_the_others(tmp_path, mo
         return real(name, data_dir)
 
     monkeypatch.setattr(prepare, "_make_builder", surprise)
-    assert prepare_data.main(["cifar10", "digits", f"--data-dir={tmp_path}"]) == 2
+    assert main(["cifar10", "digits", f"--data-dir={tmp_path}"]) == 2
     said = capsys.readouterr()
     assert "error: cifar10: unexpected KeyError: 'unheard of'" in said.err
     assert said.out.startswith("digits/1.0.0 prepared: train 1,437, test 360")
@@ -236,7 +231,7 @@ def test_pages_that_belong_there_or_to_another_data_set_are_no_obstacle(path, tm
     file = tmp_path / "downloads" / path
     file.parent.mkdir(parents=True)
     file.write_bytes(PAGE)
-    assert check("dtd", str(tmp_path)).action.startswith("python scripts/prepare_data.py dtd")
+    assert check("dtd", str(tmp_path)).action.startswith("vit_jax prepare dtd")
 
 
 def test_every_data_set_of_vtab_is_on_the_list():

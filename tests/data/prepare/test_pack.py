@@ -3,7 +3,6 @@
 import contextlib
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -195,12 +194,10 @@ def test_a_folder_that_another_process_finished_meanwhile_is_not_overwritten(ima
 
 LIMITED = """
 import resource, sys
-sys.argv = ["prepare_data.py", *sys.argv[1:]]
-import runpy
+from vit_jax.cli.prepare import main
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
-runpy.run_path({script!r}, run_name="__main__")
+sys.exit(main())
 """
-SCRIPT = Path(__file__).parents[3] / "scripts" / "prepare_data.py"
 
 
 @pytest.mark.slow
@@ -210,7 +207,7 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "prepare_data.py"
 def test_a_full_disk_is_one_message_and_leaves_nothing_half(images, tmp_path, words, size):
     """The kernel's limit on the size of a file stands for the full disk."""
     words = [word.replace("IMAGES", str(images)).replace("TMP", str(tmp_path)) for word in words]
-    program = LIMITED.format(size=size, script=str(SCRIPT))
+    program = LIMITED.format(size=size)
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -220,5 +217,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing_half(images, tmp_path, wo
     assert not (tmp_path / "packed").exists()
     assert not list(tmp_path.glob(".packed*"))
     assert not list((tmp_path / "tfds").rglob("*.array_record*"))
-    done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "vit_jax", "prepare", *words], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr

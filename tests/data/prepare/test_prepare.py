@@ -4,7 +4,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from vit_jax.data.open import open_source
 from vit_jax.data.prepare import idx, prepare
 from vit_jax.types import UserError
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "prepare_data.py"
+COMMAND = [sys.executable, "-m", "vit_jax", "prepare"]
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_the_order_on_disk_is_that_of_tfds_for_its_integer_keys(idx_folder, tmp_
 
 
 def test_preparing_twice_says_what_is_already_there(idx_folder, tmp_path):
-    command = [sys.executable, str(SCRIPT), "mnist", f"--source={idx_folder}", f"--data-dir={tmp_path / 'out'}"]
+    command = [*COMMAND, "mnist", f"--source={idx_folder}", f"--data-dir={tmp_path / 'out'}"]
     first, second = (subprocess.run(command, capture_output=True, text=True, timeout=120) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
     assert first.stdout.startswith("mnist/3.0.1 prepared: train 20, test 6; in ")
@@ -64,7 +63,7 @@ def test_preparing_twice_says_what_is_already_there(idx_folder, tmp_path):
 
 
 def test_the_script_prints_one_line_and_exits_with_2_on_a_user_error(tmp_path):
-    command = [sys.executable, str(SCRIPT), "fashion_mnist", "--source=/nowhere", f"--data-dir={tmp_path}"]
+    command = [*COMMAND, "fashion_mnist", "--source=/nowhere", f"--data-dir={tmp_path}"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 2
     assert result.stderr.startswith("error: --source=/nowhere: expected the files train-images-idx3-ubyte")

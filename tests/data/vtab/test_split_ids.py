@@ -255,7 +255,7 @@ def test_another_kind_of_file_is_refused(text, tmp_path):
 
 
 def run_script(*arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "prepare_data.py"), *arguments]
+    command = [sys.executable, "-m", "vit_jax", "prepare", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 

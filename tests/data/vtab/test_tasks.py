@@ -179,5 +179,5 @@ def test_mistakes_name_the_right_thing(prepared):
 
 
 def test_a_task_that_is_not_prepared_says_how(tmp_path):
-    with pytest.raises(UserError, match=r"python scripts/prepare_data.py dtd"):
+    with pytest.raises(UserError, match=r"vit_jax prepare dtd"):
         open_source("vtab/dtd", "test", str(tmp_path))

@@ -1,7 +1,7 @@
 """Pairs of images, one from a training set and one from a test set, that are copies of one picture: candidates by
 perceptual hash, confirmed by their pixels (arXiv 2010.11929, section 4.1).
 
-Source of the defaults: `python scripts/measure_duplicates.py --images=FOLDER` on 46 photographs (scikit-image's,
+Source of the defaults: `python -m vit_jax.bench.duplicates --images=FOLDER` on 46 photographs (scikit-image's,
 scikit-learn's, matplotlib's and those among Debian's desktop backgrounds) and their 3 x 3 tiles, 460 images.
 Found of the copies: JPEG of quality 30, 64 x 64, 32 x 32, mirrored and gray 100%, brightness x 0.6 99.8%, x 1.4 (clipped)
 94.1%, cropped to 95% of the area 97.0%, to 90% 83.0%, to 80% 15.9%, to 50% 1.3%. Of 103,500 pairs of different photographs'

@@ -23,7 +23,7 @@ from vit_jax.types import UserError, printable
 
 HEADER = "# vit_jax exclusion list: "
 PROBES = 8  # examples whose bytes stand for a data set
-COMMAND = "python scripts/deduplicate.py"
+COMMAND = "vit_jax dedup"
 
 
 def probe(source: Source) -> str:

@@ -8,7 +8,7 @@ import os
 OWN_BUILDERS = ("digits",)  # modules of data.builders; prepared on first use
 # Read as they are distributed, without preparation: {name: where from}.
 BY_FOLDER = {"objectnet": "objectnet-1.0.zip from https://objectnet.dev (its password is on that page)"}
-COMMAND = "python scripts/prepare_data.py"
+COMMAND = "vit_jax prepare"
 
 
 def find_data_dir(data_dir: str = "") -> str:

@@ -1,0 +1,83 @@
+"""`vit_jax VERB`: the table, what a start costs, and how every verb's help reads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vit_jax.cli import main as cli
+from vit_jax.cli.flags import Parser, parse_command_line
+from vit_jax.types import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+HELP = """
+import contextlib, io, json, sys
+from vit_jax.cli.main import VERBS, main
+shown = {}
+for name in VERBS:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        try:
+            main([name, "--help"])
+        except SystemExit as end:
+            shown[name] = [end.code, out.getvalue()]
+heavy = sorted({"jax", "flax", "matplotlib", "tensorflow_datasets"} & set(sys.modules))
+print(json.dumps([shown, heavy]))
+"""
+
+
+@pytest.mark.parametrize("optimize", [[], ["-OO"]], ids=["", "without docstrings"])
+def test_the_help_of_every_verb_begins_with_an_example_and_imports_nothing_heavy(optimize):
+    done = subprocess.run([sys.executable, *optimize, "-c", HELP], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    shown, heavy = json.loads(done.stdout)
+    assert list(shown) == list(cli.VERBS)
+    assert heavy == []
+    for name, (code, text) in shown.items():
+        assert code == 0
+        assert text.startswith(f"  vit_jax {name} ")
+        assert "\nusage: vit_jax " in text
+        assert "%%" not in text
+        assert ("--set" in text) == ("num_heads=3" in text)
+        assert not [word for word in text.split() if word.startswith("--") and "_" in word.partition("=")[0]], name
+
+
+def test_a_module_of_cli_is_a_verb_and_is_short():
+    files = {path.stem: path for path in (ROOT / "vit_jax" / "cli").glob("*.py")}
+    assert set(files) - {"__init__", "main", "flags"} == set(cli.VERBS)
+
+
+def test_the_table_is_shown_and_only_the_verb_that_runs_is_imported():
+    code = """import sys; from vit_jax.cli.main import main; main(['--help'])
+print(sorted(m for m in sys.modules if m.split('.')[0] == 'vit_jax'))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    *lines, loaded = done.stdout.splitlines()
+    assert lines[0] == f"  {cli.EXAMPLE}"
+    assert [line.split()[0] for line in lines if line.startswith("  ")][1:] == list(cli.VERBS)
+    assert loaded == str(["vit_jax", "vit_jax.cli", "vit_jax.cli.main", "vit_jax.process", "vit_jax.types"])
+
+
+def test_no_verb_and_a_misspelt_one_are_mistakes(capsys):
+    assert cli.main([]) == 2
+    assert cli.main(["trian"]) == 2
+    assert "error: there is no verb 'trian'; did you mean 'train'?" in capsys.readouterr().err
+    assert cli.main(["--version"]) == 0
+
+
+def parser():
+    found = Parser("test", "vit_jax test", None, old={"--from": "--model"})
+    found.add_argument("--model")
+    found.add_argument("--data-dir")
+    found.add_argument("--num-processes", type=int)
+    return found
+
+
+def test_flags_with_underscores_and_those_of_older_versions_are_accepted():
+    words = ["--from=a_b", "--data_dir", "c_d", "--num_processes=2", "--config.data.data_dir=e_f"]
+    flags, overrides = parse_command_line(words, parser())
+    assert (flags.model, flags.data_dir, flags.num_processes) == ("a_b", "c_d", 2)
+    assert overrides == [("data.data_dir", "e_f")]
+    with pytest.raises(UserError, match=r"argument '--modle=x' is unknown.*did you mean '--model'"):
+        parse_command_line(["--modle=x"], parser())

@@ -1,0 +1,57 @@
+"""What a config's model is and costs: parameters, tokens and FLOPs, of shapes alone. No image is read, no parameter allocated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vit_jax import config as configs
+from vit_jax.bench.flops import count_flops
+from vit_jax.resolve import resolve
+from vit_jax.types import UserError
+
+ASSUMED_CLASSES = 1000
+
+
+def count_classes(draft: Any, overrides: list[tuple[str, str]]) -> tuple[int, str]:
+    """Number of classes of a config's model, and where that comes from."""
+    from vit_jax.data.open import open_source
+    from vit_jax.schema import SCHEMA
+
+    config = resolve(draft, SCHEMA, overrides)
+    if config.model.num_classes:
+        return config.model.num_classes, "the config"
+    try:
+        data = config.data
+        return open_source(data.dataset, data.split, data.data_dir).spec.num_classes, data.dataset
+    except UserError as error:
+        return ASSUMED_CLASSES, f"assumed ({error})"
+
+
+def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
+    """{model, resolution, num_classes, classes_from, params, tokens, forward_flops_per_image, train_flops_per_image}."""
+    import jax
+    import numpy as np
+
+    from vit_jax.job import stand_in
+    from vit_jax.models.build import count_params
+    from vit_jax.schema import SCHEMA
+
+    draft = configs.load(spec)
+    num_classes, classes_from = count_classes(draft, overrides)
+    batch_size = jax.device_count() * resolve(draft, SCHEMA, overrides).train.accumulation
+    alone = [*overrides, ("data.batch_size", str(batch_size))]
+    config, parts = stand_in(draft, alone, num_classes=num_classes)
+    images = jax.ShapeDtypeStruct((1, *config.data.resolution, 3), np.uint8)
+    forward = jax.jit(parts.forward).trace(parts.abstract.params, images)
+    _, train_flops = parts.trace(config.data.batch_size, config.data.resolution)
+    return {
+        "config": spec,
+        "model": config.model.name,
+        "resolution": list(config.data.resolution),
+        "num_classes": config.model.num_classes,
+        "classes_from": classes_from,
+        "params": count_params(parts.abstract.params),
+        "tokens": forward.out_info.tokens.shape[1],
+        "forward_flops_per_image": count_flops(forward.jaxpr),
+        "train_flops_per_image": train_flops,
+    }

@@ -1,0 +1,99 @@
+"""Times a step of training or inference of a config on random images of its real shape, without its data set."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from vit_jax import config as configs
+from vit_jax import partition
+from vit_jax.assemble import Parts
+from vit_jax.bench import throughput, timing
+from vit_jax.bench.flops import count_flops
+from vit_jax.config import Config
+from vit_jax.job import stand_in
+from vit_jax.models.build import count_params, init_params
+from vit_jax.types import Batch
+
+
+def random_batches(config: Config) -> list[Batch]:
+    """Two batches of noise of the config's shape, in host memory; each step moves one to the device, as training does."""
+    rng = np.random.default_rng(0)
+    size = config.data.batch_size
+    return [
+        Batch(
+            image=rng.integers(0, 256, (size, *config.data.resolution, 3), np.uint8),
+            target=rng.integers(0, config.model.num_classes, size).astype(np.int32),
+            mask=np.ones(size, np.float32),
+        )
+        for _ in range(2)
+    ]
+
+
+def build_step(mode: str, config: Config, parts: Parts) -> tuple[Callable[[int], Any], int]:
+    """Compiles while the parameters are drawn; returns `step(i)`, which dispatches one step, and FLOPs per image."""
+    size, resolution, batches = config.data.batch_size, config.data.resolution, random_batches(config)
+
+    def compile_infer() -> tuple[Any, int]:
+        sharding = partition.batch_sharding(parts.mesh)
+        images = jax.ShapeDtypeStruct((size, *resolution, 3), np.uint8, sharding=sharding)
+        traced = jax.jit(lambda p, x: parts.forward(p, x).logits).trace(parts.abstract.params, images)
+        return traced.lower().compile(), count_flops(traced.jaxpr) // size
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        train = mode == "train"
+        compiling = pool.submit(parts.compile, size, resolution) if train else pool.submit(compile_infer)
+        params = init_params(parts.model, jax.random.key(config.seed), resolution)
+        if train:
+            state: Any = parts.draw_state(params)
+        else:
+            state = partition.put_tree(params, partition.param_sharding(params, parts.mesh))
+        program, flops = compiling.result()
+
+    def step(i: int) -> Any:
+        nonlocal state
+        batch = partition.put_batch(batches[i % 2], parts.mesh)
+        if not train:
+            return program(state, batch.image)
+        state, metrics = program(state, batch)
+        return metrics["loss"]
+
+    return step, flops
+
+
+def measure_step(
+    mode: str, spec: str, overrides: list[tuple[str, str]], *, batch_size: int, steps: int = 20
+) -> dict[str, Any]:
+    """Builds, times and describes one step of training (`mode` train) or of inference (infer)."""
+    began = time.perf_counter()
+    sized = [*overrides, ("data.batch_size", str(batch_size))]
+    config, parts = stand_in(configs.load(spec), sized, num_classes=1000)
+    step, flops = build_step(mode, config, parts)
+    jax.block_until_ready(step(0))
+    first_step = {
+        "time_to_first_step_s": round(time.perf_counter() - began, 3),
+        "process_start_to_first_step_s": round(throughput.process_age_s(), 3),
+    }
+    times = timing.time_steps(step, warmup=3, steps=steps)
+    devices = list(parts.mesh.devices.flat)
+    return {
+        "mode": mode,
+        "config": spec,
+        "overrides": dict(overrides),
+        "device": devices[0].device_kind,
+        "num_devices": len(devices),
+        "batch_size": batch_size,
+        "resolution": list(config.data.resolution),
+        "dtype": config.model.dtype,
+        "num_params": count_params(parts.abstract.params),
+        **timing.summarize(
+            times, batch_size=batch_size, flops_per_image=flops, devices=devices, dtype=config.model.dtype
+        ),
+        **first_step,
+        "jax": jax.__version__,
+    }

@@ -1,0 +1,78 @@
+"""`vit_jax VERB`, or `python -m vit_jax VERB`: the table of verbs. Only the module of the verb that runs is imported.
+
+Exit codes: 0 done, 1 some runs of a sweep failed, 2 something the user can put right (one message, no traceback), 75 stopped
+by SIGTERM or Ctrl-C (while training, after finishing the step and saving): the same command resumes. What is imported here
+is imported before signals are heard: nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import vit_jax
+from vit_jax.process import STOPPED, begin, finish, reports_user_errors
+from vit_jax.types import UserError, nearest
+
+
+class Verb(NamedTuple):
+    """One line of the table.
+
+    Args:
+      about: for `vit_jax --help`.
+      stopped: the message when a signal ends it at once; "" for a verb that Python's own handlers may end.
+    """
+
+    about: str
+    stopped: str = ""
+
+
+VERBS = {  # each is the module of its name in vit_jax.cli
+    "train": Verb("trains or fine-tunes one run; started again on its --workdir, it resumes", STOPPED),
+    "sweep": Verb(
+        "runs a grid of runs, and of what is done already only the rest", "stopped; the same command resumes"
+    ),
+    "report": Verb("writes the page and the tables of sweeps"),
+    "evaluate": Verb("scores a checkpoint of any format on a data set, or on ImageNet and the sets beside it"),
+    "predict": Verb("classifies images with a checkpoint of any format"),
+    "prepare": Verb("prepares, packs and checks data sets"),
+    "dedup": Verb("finds copies of test images in a training set, and lists what to leave out"),
+    "convert": Verb("converts a checkpoint: npz, Hugging Face, timm, Orbax"),
+    "plan": Verb("counts parameters, tokens and FLOPs of a config, without its data"),
+    "bench": Verb("times training, inference or the input pipeline of a config"),
+    "completion": Verb("prints what makes bash complete verbs, flags and config keys"),
+    "quickstart": Verb("pre-trains and fine-tunes a small model on real digits, in two minutes", STOPPED),
+}
+EXAMPLE = "vit_jax train --config=finetune:variant=Ti/16,dataset=FOLDER --workdir=runs/mine"
+
+
+def describe() -> str:
+    """`vit_jax --help`."""
+    lines = "\n".join(f"  {name:<11} {verb.about}" for name, verb in VERBS.items())
+    return f"  {EXAMPLE}\n\nusage: vit_jax VERB [flags]\n\n{lines}\n\n`vit_jax VERB --help` has the flags of a verb."
+
+
+@reports_user_errors
+def main(argv: list[str] | None = None) -> int:
+    """Runs a verb; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    name = words[0] if words else "--help"
+    if name in ("--help", "-h", "help"):
+        print(describe())
+        return 0 if words else 2
+    if name == "--version":
+        print(f"vit_jax {vit_jax.__version__}")
+        return 0
+    if name not in VERBS:
+        raise UserError(f"there is no verb {name!r}; {nearest(name, VERBS)}; `vit_jax --help` says what each does")
+    return importlib.import_module(f"vit_jax.cli.{name}").main(words[1:])
+
+
+def program() -> None:
+    """The console script."""
+    stopped = VERBS[sys.argv[1]].stopped if len(sys.argv) > 1 and sys.argv[1] in VERBS else ""
+    if stopped:
+        begin(stopped)
+        finish(main)
+    sys.exit(main())

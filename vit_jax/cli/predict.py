@@ -1,0 +1,57 @@
+"""Classifies images with a checkpoint of any format: the five likeliest classes of each, with their probabilities.
+
+Of a folder, all images in it and below are classified. Images are prepared as the run of the checkpoint prepared those that it
+was scored on; where the checkpoint does not tell, they are squashed to the resolution that its positions were trained at (224
+for a ResNet). Files that cannot be read are named at the end; the exit code is 2 if none can be read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from vit_jax.cli.flags import Parser, add_model
+from vit_jax.process import prepare_process, reports_user_errors
+from vit_jax.types import UserError, itemize, printable
+
+EXAMPLES = """
+vit_jax predict --model=runs/mine cat.jpg dog.jpg
+vit_jax predict --model=imagenet21k+imagenet2012:B/16 --json photos
+"""
+
+
+def make_parser() -> Parser:
+    """The flags."""
+    parser = Parser("predict", EXAMPLES, __doc__)
+    add_model(parser)
+    parser.add_argument("--json", action="store_true", help="one line of JSON per image")
+    parser.add_argument("paths", nargs="+", help="images, and folders of images")
+    return parser
+
+
+@reports_user_errors
+def main(argv: list[str] | None = None) -> int:
+    """Runs; returns the exit code."""
+    flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
+    prepare_process()
+    from vit_jax.convert.load import parse_overrides
+    from vit_jax.predict import classify
+
+    unread, read = [], 0
+    for file, classes, error in classify(
+        flags.model, flags.paths, **{"weights": flags.weights, **parse_overrides(flags.set)}
+    ):
+        if error:
+            unread.append(f"{file}: {error}")
+            continue
+        read += 1
+        if flags.json:
+            print(json.dumps({"file": file, "classes": [(name, round(share, 4)) for name, share in classes]}))
+        else:
+            print(printable(f"{file}: " + ", ".join(f"{name} {share:.1%}" for name, share in classes)))
+    if unread:
+        message = f"{len(unread)} of {len(unread) + read} files cannot be read as images:\n{itemize(unread)}"
+        if not read:
+            raise UserError(message)
+        print(message, file=sys.stderr)
+    return 0

@@ -1,0 +1,66 @@
+"""One run: trains and evaluates as a config says, or resumes what --workdir holds.
+
+Any key of the config can be set by --config.section.key=value; a key that does not exist is an error that names the nearest
+one that does. A stopped run (Ctrl-C, SIGTERM) finishes its step, saves, and exits with code 75; the same command resumes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from vit_jax.cli.flags import Parser, parse_command_line
+from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_errors
+
+EXAMPLES = """
+vit_jax train --config=finetune:variant=Ti/16,dataset=FOLDER --workdir=runs/mine
+vit_jax train --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k --workdir=runs/b16 --config.optim.lr=0.001
+"""
+
+
+def make_parser() -> Parser:
+    """The flags."""
+    parser = Parser("train", EXAMPLES, __doc__)
+    parser.add_argument(
+        "--config", required=True, help="config file and its arguments, configs/finetune.py:dataset=cifar10"
+    )
+    parser.add_argument(
+        "--workdir", required=True, help="the run's folder; started again on the same one, a run resumes"
+    )
+    parser.add_argument("--coordinator", default="", help="host:port of process 0, or auto (SLURM, GKE, TPU VM)")
+    parser.add_argument("--num-processes", type=int, default=1, help="processes of the run")
+    parser.add_argument("--process-id", type=int, default=0, help="this process's number")
+    return parser
+
+
+@reports_user_errors
+def main(argv: list[str] | None = None) -> int:
+    """Runs; returns the exit code."""
+    flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
+    from vit_jax import config as configs
+
+    config = configs.load(flags.config)
+    if not flags.coordinator:
+        return _run(config, flags.workdir, overrides)
+    from vit_jax.peers import joined
+
+    with joined(flags.coordinator, flags.num_processes, flags.process_id):
+        return _run(config, flags.workdir, overrides)
+
+
+def _run(config: Any, workdir: str, overrides: list[tuple[str, str]]) -> int:
+    """Runs; returns the exit code."""
+    from vit_jax.run import run
+    from vit_jax.train.loop import Interrupted
+
+    prepare_process()
+    # A run that a scheduler restarted may find its own first process still ending; for a person, a second start is a mistake.
+    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    try:
+        result = run(config, workdir, overrides=overrides, wait=requeued)
+    except Interrupted as stopped:
+        print(stopped, flush=True)
+        return EXIT_INTERRUPTED
+    print(f"done: step {result.step}, {result.seconds:.0f} s; results, curves and checkpoints are in {result.workdir}")
+    return 0
