@@ -23,10 +23,13 @@ from vit_jax.data.source import Source
 from vit_jax.evals.base import Evaluator, Scorer
 from vit_jax.evals.build import EVALUATORS
 from vit_jax.initial import keep_head, open_init
+from vit_jax.models.build import relayout
 from vit_jax.resolve import resolve
 from vit_jax.schema import SCHEMA
 from vit_jax.settle import Facts, Settled, settle
-from vit_jax.types import KINDS, DatasetSpec, Metric, UserError
+from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.folders import FOLDER, stored_model
+from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,20 @@ class Job:
         """How images are prepared for the model, saved for whoever uses it later: as its first evaluator prepares them."""
         recipe = next((s.recipe for s in self.config.evals.values() if "recipe" in s), "eval")
         return describe_transform(make_transform(recipe, self.config.data.resolution))
+
+    def restore(self, checkpointer: Checkpointer, workdir: epath.Path, step: int) -> tuple[TrainState, dict[str, Any]]:
+        """The state and meta of a checkpoint, whose layers may be stacked where this run's are apart, and the reverse.
+
+        Raises:
+          UserError: as of `Checkpointer.restore`.
+        """
+        config, scan = self.config.to_dict(), stored_model(workdir / FOLDER / str(step)).get("scan")
+        if scan is None or scan == config["model"].get("scan"):
+            return checkpointer.restore(self.parts.abstract, step)
+        config["model"]["scan"] = scan
+        stored = build_parts(Config(config), self.total_steps, self.to_steps)
+        state, meta = checkpointer.restore(stored.abstract, step)
+        return relayout(state, self.parts.abstract), meta
 
 
 class MissingData(UserError):  # noqa: N818  (a sweep continues without it)

@@ -15,7 +15,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.config import SECTIONS, differences
-from vit_jax.files import read_json
+from vit_jax.files import read_json, read_json_value
 from vit_jax.metrics import read_jsonl
 from vit_jax.train.folders import FOLDER, committed_steps
 from vit_jax.types import Metric, UserError
@@ -51,19 +51,24 @@ RUN: dict[str, Any] = {
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "grain")
 
 
-def check_workdir(workdir: epath.Path, config: dict[str, Any], old: dict[str, Any] | None) -> None:
+def check_workdir(
+    workdir: epath.Path, config: dict[str, Any], old: dict[str, Any] | None, free: Collection[str] = ()
+) -> None:
     """Checks that a workdir is new or holds this run; touches nothing.
 
     Args:
       workdir: need not exist.
       config: the resolved config, JSON types.
       old: that of the run that the workdir holds, from `saved_config`.
+      free: keys besides MAY_CHANGE that may differ: the device decided them, then and now.
 
     Raises:
       UserError: it holds another run, or checkpoints without a config.
     """
     if old is not None:
-        changed = [d for d in differences(old, config) if not may_change(d.partition(":")[0])]
+        changed = [
+            d for d in differences(old, config) if not may_change(key := d.partition(":")[0]) and key not in free
+        ]
         if changed:
             raise UserError(
                 f"workdir {workdir} holds a different run; give this one another --workdir, or start from that one's weights "
@@ -94,6 +99,23 @@ def saved_config(workdir: epath.Path) -> dict[str, Any] | None:
     found = read_json(file, advice=advice)
     _check_sections(found, f"{file} is damaged", advice)
     return found
+
+
+def saved_decisions(workdir: epath.Path) -> set[str]:
+    """Keys of a run's config that were settled for it, as settled.json says; none of a run of an older version.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    file = workdir / "settled.json"
+    if not file.exists():
+        return set()
+    advice = "remove it: the run then resumes only on the kind of device that it began on"
+    decisions = read_json_value(file, advice=advice)
+    decisions = decisions if isinstance(decisions, list) else [None]
+    if not all(isinstance(d, list) and len(d) == 3 and isinstance(d[0], str) for d in decisions):
+        raise UserError(f"{file} is damaged: it should be a list of [key, value, reason]; {advice}")
+    return {key for key, _, _ in decisions}
 
 
 def _check_sections(config: Any, what: str, advice: str) -> None:
@@ -141,9 +163,9 @@ def no_right(workdir: epath.Path, reason: object) -> UserError:
     )
 
 
-def claim_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
-    """Makes a checked workdir this run's, once everything that can go wrong before training has not: writes config.json.
-    The config that a run began with stays once something is saved.
+def claim_workdir(workdir: epath.Path, config: dict[str, Any], settled: Sequence[tuple[str, Any, str]] = ()) -> None:
+    """Makes a checked workdir this run's, once everything that can go wrong before training has not: writes config.json, and
+    settled.json: what was decided for it, and why. Both stay as they are once something is saved.
 
     Raises:
       UserError: the folder cannot be made or written to.
@@ -151,6 +173,7 @@ def claim_workdir(workdir: epath.Path, config: dict[str, Any]) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if not (workdir / "config.json").exists() or is_untrained(workdir):
+            write_json(workdir / "settled.json", [list(decision) for decision in settled])
             write_json(workdir / "config.json", config)
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be written to: {error}; give another --workdir") from error

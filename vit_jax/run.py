@@ -30,6 +30,7 @@ from vit_jax.locks import hold
 from vit_jax.models.build import count_params
 from vit_jax.plan import describe_plan
 from vit_jax.process import NO_RIGHT, NO_ROOM
+from vit_jax.settle import OF_DEVICES
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import check_folder
 from vit_jax.train.loop import Length, NonFinite, Window, fit
@@ -94,13 +95,16 @@ def _run(
 ) -> RunResult:
     """As `run`, in a folder that is this run's alone."""
     began = time.perf_counter()
-    job = prepare(config, overrides, old := saved_config(folder))
-    record.check_workdir(folder, configs.to_dict(job.config), old)
+    old = saved_config(folder)
+    job = prepare(config, overrides, old)
+    by_device = {f"model.{key}" for key in OF_DEVICES} & {decision.key for decision in job.settled}
+    free = by_device & record.saved_decisions(folder)
+    record.check_workdir(folder, configs.to_dict(job.config), old, free)
     if jax.process_count() > 1:
         from vit_jax.agreement import facts
 
         peers.agree("start", facts(job, folder))
-    checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
+    checkpointer = configs.build(Checkpointer, job.config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):
         try:
             return _run_job(job, folder, checkpointer, primary, quiet, began)
@@ -126,9 +130,9 @@ def _run_job(
     # What can fail before training has failed before the workdir is this run's, and another's no more.
     if primary and not quiet and start_step < job.total_steps:
         print("compiling the training step", flush=True)
-    ready = _bring_up(job, checkpointer, start_step) if start_step < job.total_steps else None
+    ready = _bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
     if primary:
-        record.claim_workdir(folder, configs.to_dict(job.config))
+        record.claim_workdir(folder, configs.to_dict(job.config), job.settled)
     writers = metrics.make_writers(
         folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
     )
@@ -153,14 +157,14 @@ class Ready:
     flops: int
 
 
-def _bring_up(job: Job, checkpointer: Checkpointer, start_step: int) -> Ready:
+def _bring_up(job: Job, folder: epath.Path, checkpointer: Checkpointer, start_step: int) -> Ready:
     """Draws or reads the state while the step compiles; writes nothing."""
     meta: dict[str, Any] = {}
     fates: list[Fate] = []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         compiling = pool.submit(job.parts.compile, job.batch_size, job.config.data.resolution)
         if start_step:
-            state, meta = checkpointer.restore(job.parts.abstract, start_step)
+            state, meta = job.restore(checkpointer, folder, start_step)
         else:
             params, fates = initial_params(job.config, job.parts.model, job.init_source)
             if job.init_source is not None:
@@ -179,6 +183,12 @@ def _train(
     config, parts, start_step = job.config, job.parts, ready.start_step
     if start_step:
         writers.notice(f"resuming {folder} from step {start_step}")
+        moved = configs.differences(ready.meta.get("config", {}).get("model", {}), configs.to_dict(config)["model"])
+        if moved:
+            writers.notice(
+                f"another device than before: model.{', model.'.join(moved)}; from here on results equal those of one device to "
+                "rounding and not to the bit"
+            )
     elif jax.process_index() == 0:
         overview = parameter_overview.get_parameter_overview(parts.abstract.params, include_stats=False)
         (folder / "parameters.txt").write_text(overview + "\n")

@@ -113,6 +113,34 @@ def unstack_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
+def relayout(tree: Any, like: Any) -> Any:
+    """A tree of arrays with the layers of an encoder stacked or apart, as in another tree.
+
+    Args:
+      tree: parameters, or anything with trees of them inside: an optimizer's state, a `TrainState`.
+      like: the same with the layout that is wanted; its leaves have shapes and shardings.
+
+    Returns:
+      A tree like `like`, placed as it says, with the values of `tree`.
+    """
+    values = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+    def find(path: tuple[Any, ...], leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path)
+        if name in values:
+            value = values[name]
+        elif "['encoderblock']" in name:
+            layers = [name.replace("['encoderblock']", f"['encoderblock_{i}']") for i in range(leaf.shape[0])]
+            value = jnp.stack([values[layer] for layer in layers])
+        else:
+            number = re.search(r"\['encoderblock_(\d+)'\]", name)
+            assert number is not None, name
+            value = values[name.replace(number[0], "['encoderblock']")][int(number[1])]
+        return jax.device_put(value, leaf.sharding)
+
+    return jax.tree_util.tree_map_with_path(find, like)
+
+
 def count_params(params: Any) -> int:
     """Number of parameters of a tree of arrays or shapes."""
     return sum(x.size for x in jax.tree.leaves(params))

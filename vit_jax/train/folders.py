@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -57,6 +58,16 @@ def run_folder(path: str) -> epath.Path | None:
         return place
     steps = committed_steps(place / FOLDER)
     return place / FOLDER / str(steps[-1]) if steps else None
+
+
+def stored_model(folder: epath.Path | Path) -> dict[str, Any]:
+    """The model section of the run that wrote a checkpoint, from its folder; {} where it does not say or cannot be read, which
+    whoever restores it reports."""
+    try:
+        model = read_json(folder / "meta" / "metadata")["config"]["model"]
+    except (UserError, OSError, KeyError, TypeError):
+        return {}
+    return model if isinstance(model, dict) else {}
 
 
 def how_to_go_on(folder: epath.Path, damaged: int | None = None) -> str:
