@@ -13,6 +13,7 @@ import inspect
 import json
 import math
 import runpy
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -75,7 +76,7 @@ def load(spec: str) -> ml_collections.ConfigDict:
     if not Path(path).is_file():
         there = [str(p) for p in sorted(Path("configs").glob("*.py"))]
         raise UserError(f"config file {path} does not exist; {nearest(path, there)}")
-    namespace = runpy.run_path(path)
+    namespace = run_file(path)
     if "get_config" not in namespace and "get_sweep" in namespace:
         raise UserError(
             f"config file {path} describes a sweep and no run; `python scripts/sweep.py --config={spec}` runs it"
@@ -86,6 +87,14 @@ def load(spec: str) -> ml_collections.ConfigDict:
     if set(config) != set(SECTIONS):
         raise UserError(f"config {path} has sections {sorted(config)}; expected exactly {sorted(SECTIONS)}")
     return config
+
+
+def run_file(path: str) -> dict[str, Any]:
+    """Runs a config file, which may import modules that lie beside it: a model or a loss of one's own (docs/extend.md)."""
+    folder = str(Path(path).absolute().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # at the end: a config called like a library does not hide it
+    return runpy.run_path(path)
 
 
 def hints(fn: Callable, injected: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:

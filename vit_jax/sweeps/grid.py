@@ -11,7 +11,6 @@ import functools
 import itertools
 import math
 import re
-import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -172,7 +171,7 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
     if not Path(path).is_file():
         there = [str(p) for p in sorted(Path("configs").glob("*.py"))]
         raise UserError(f"config file {path} does not exist; {nearest(path, there)}")
-    namespace = runpy.run_path(path)
+    namespace = configs.run_file(path)
     if "get_sweep" not in namespace:
         raise UserError(
             f"config file {path} describes one run and no sweep (it has no get_sweep); run it with `python -m vit_jax.main`, "
@@ -225,7 +224,7 @@ def _described(kind: Kind, config: str) -> dict[str, Any]:
 
 def _load_probe(spec: str) -> ml_collections.ConfigDict:
     path, _, arg = spec.partition(":")
-    return runpy.run_path(path)["get_probe"](arg or None)
+    return configs.run_file(path)["get_probe"](arg or None)
 
 
 def probe_config(run: Run) -> ml_collections.ConfigDict:
