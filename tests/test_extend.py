@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from vit_jax import config as configs
-from vit_jax.convert.load import load_model
+from vit_jax.convert.load import load, load_model, resolution_of
 from vit_jax.data.open import FORMATS
 from vit_jax.evals.build import EVALUATORS
 from vit_jax.job import prepare
@@ -65,7 +65,7 @@ def test_a_toy_from_outside_trains_is_scored_saved_loaded_and_predicts(folder, c
     result = run(config_of(folder), workdir)
     assert "model      toy of width 16, 259 parameters\n" in (
         said := capsys.readouterr().out
-    )  # 2x2x3x16 + 16 + 16x3 + 3 = 259
+    )  # 2x2x3x16 + 16 + 16x3 + 3
     assert "images     8x8: 4x4 patches; " in said
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     first = next(record for record in records if "train/loss" in record)
@@ -74,6 +74,7 @@ def test_a_toy_from_outside_trains_is_scored_saved_loaded_and_predicts(folder, c
     assert first["train/confidence"] == pytest.approx(1 / 3, rel=1e-5)
 
     module, params = load_model(workdir)
+    assert resolution_of(load(workdir)) == (8, 8)
     images, labels = draw(21, 1)
     outputs = module.apply({"params": params}, images.astype(np.float32) / 127.5 - 1)
     hit = np.asarray(outputs.logits).argmax(axis=1) == labels
@@ -89,6 +90,12 @@ def test_a_toy_from_outside_trains_is_scored_saved_loaded_and_predicts(folder, c
     shown = module.apply({"params": params}, read_images([folder / "one.png"], (8, 8))).logits[0]
     (prediction,) = classify(str(workdir), [str(folder / "one.png")], top=1)
     assert prediction.classes[0][0] == CLASSES[int(np.argmax(shown))]
+
+    del MODELS["toy"]
+    with pytest.raises(
+        UserError, match="there is no model 'toy'; expected one of vit, mixer, resnet, or import the module"
+    ):
+        load_model(workdir)
 
 
 def test_a_toys_checkpoint_is_where_another_run_starts(folder):

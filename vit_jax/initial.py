@@ -13,7 +13,7 @@ from flax import traverse_util
 from vit_jax import config as configs
 from vit_jax.convert.adapt import Fate, HeadPolicy, fit_params, fold_pixels
 from vit_jax.convert.checkpoint import Checkpoint, Weights
-from vit_jax.convert.claims import SIZES
+from vit_jax.convert.claims import SIZES, model_of
 from vit_jax.convert.classes import match_classes, reorder_head
 from vit_jax.convert.open import open_checkpoint, without_positions
 from vit_jax.models import build as models
@@ -81,7 +81,7 @@ def adopt_source(
         )
         found = source.settings
         _check_model(config, source, chosen, whole=whole)
-    kind = models.MODELS[str(found["name"])]
+    kind = model_of(found["name"])
     training, head, identity = (keys_of_role(kind, role) for role in (TRAINING, HEAD, IDENTITY))
     skip = training | (head if init.head == "zeros" else set())
     # The identity is taken from the checkpoint even where the config spells out the sizes.
@@ -112,7 +112,7 @@ def _check_model(config: ml_collections.ConfigDict, source: Checkpoint, chosen: 
     found = ({"stem": "none"} if source.settings["name"] == "vit" else {}) | source.settings
     spelt = {key: x for key, x in config.model.items() if not whole or f"model.{key}" in chosen}
     other = [key for key in SIZES if key in spelt and key in found and spelt[key] != found[key]]
-    head = keys_of_role(models.MODELS[str(found["name"])], HEAD)
+    head = keys_of_role(model_of(found["name"]), HEAD)
     if differing := [key for key in other if key not in head]:
         what = "`variant` out of --config"
         if whole:
@@ -127,19 +127,15 @@ def _check_model(config: ml_collections.ConfigDict, source: Checkpoint, chosen: 
 
 
 def _suit_resolution(config: ml_collections.ConfigDict, source: Checkpoint | None, *, by_hand: bool) -> None:
-    """Makes the images' size one that the adopted model takes: a multiple of its patch, or a Mixer's only one."""
-    old, model = tuple(config.data.resolution), config.model
-    if "patch_size" not in model or model.get("stem", "none") != "none":
-        return
-    patch = tuple(model.patch_size)
-    if model.name == "mixer" and source is not None and source.grid:
-        new = source.grid[0] * patch[0], source.grid[1] * patch[1]
-    else:
-        new = tuple(max(side // p, 1) * p for side, p in zip(old, patch, strict=True))
+    """Makes the images' size one that the adopted model takes; a Mixer takes only one."""
+    old = tuple(config.data.resolution)
+    model = configs.build(model_of(config.model.name), config.model)
+    only = source.grid if config.model.name == "mixer" and source is not None else None
+    new = model.pixels(only) if only else model.suit(old)
     if new != old and by_hand:
         raise UserError(
-            f"config.data.resolution is {old[0]}x{old[1]}, and the model of {config.init.path} with patches of "
-            f"{patch[0]}x{patch[1]} takes {new[0]}x{new[1]}; set that, or leave it out"
+            f"config.data.resolution is {old[0]}x{old[1]}, and the model of {config.init.path} takes {new[0]}x{new[1]}; set "
+            "that, or leave it out"
         )
     config.data.resolution = new
     for section in config.evals.values():

@@ -69,6 +69,12 @@ def test_the_first_layer_is_the_one_that_sees_the_channels(model):
     assert params[model.first_layer]["kernel"].shape[2] == 5
 
 
+def test_a_resolution_meant_for_another_model_becomes_whole_patches():
+    assert tiny_vit().suit((15, 3)) == (12, 6)  # patches of 4x6
+    assert MlpMixer(0, (4, 8)).suit((15, 30)) == (12, 24)
+    assert tiny_vit(stem="resnet").suit((15, 3)) == ResNet(0).suit((15, 3)) == (15, 3)
+
+
 def test_a_model_that_says_nothing_more_than_its_grid_is_described_by_its_name_alone():
     class Plain(ImageModel):
         num_classes: int = dataclasses.field(metadata=HEAD)
