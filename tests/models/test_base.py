@@ -1,4 +1,4 @@
-"""What a model answers about itself: the roles of its fields, its grid and its rows of a run's plan."""
+"""Answers of a model about itself: the roles of its fields, its grid and its rows of a run's plan."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def test_every_field_has_the_role_that_a_checkpoint_relies_on(name):
     assert tuple(keys_of_role(MODELS[name], role) for role in (TRAINING, HEAD, IDENTITY)) == ROLES[name]
 
 
-def test_a_plan_hears_of_sizes_and_of_what_trains_poorly():
+def test_a_plan_has_the_sizes_and_notes_those_that_train_poorly():
     vit = tiny_vit(width=64, num_heads=2, depth=3)
     assert vit.describe((16, 24)) == [("model", "3 x 64"), ("images", "4x4 patches of 4x6")]
     notes = [text for row, text in tiny_vit(width=62).describe((8, 24)) if row == "note"]
