@@ -1,4 +1,4 @@
-"""Building the parts of a run: what is refused before anything is allocated, compiled or opened."""
+"""Building the parts of a run, and the mistakes that are refused before anything is allocated or compiled."""
 
 import functools
 
@@ -6,16 +6,21 @@ import jax.numpy as jnp
 import pytest
 
 from vit_jax import config as configs
-from vit_jax.assemble import build_parts, resolve
+from vit_jax.assemble import bind_evaluators, build_parts, resolve
+from vit_jax.evals.base import Scores
 from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.types import UserError
 
 
-def parts_of(overrides):
+def config_and_parts(overrides):
     config = configs.load("configs/quickstart.py:pretrain,smoke")
     config.objective.name = "own"
     resolve(config, [("model.num_classes", "10"), ("model.depth", "1"), *overrides])
-    return build_parts(config, 20, functools.partial(configs.steps, steps_per_epoch=5, total=20))
+    return config, build_parts(config, 20, functools.partial(configs.steps, steps_per_epoch=5, total=20))
+
+
+def parts_of(overrides):
+    return config_and_parts(overrides)[1]
 
 
 def own(**facts):
@@ -40,3 +45,27 @@ def test_an_objective_that_reads_what_the_model_does_not_return_is_refused_by_na
     )
     with pytest.raises(UserError, match=message):
         parts_of([])
+
+
+class Bare:
+    """An evaluator with what every evaluator has, and neither a batch size nor a recipe."""
+
+    every = "100%"
+
+    def open(self):
+        return []
+
+    def bind(self, model):
+        if model.num_classes != 10:
+            raise UserError("ten classes, please")
+        return lambda params: Scores({"answer": params + model.num_classes})
+
+
+def test_an_evaluator_needs_no_more_than_every_open_and_bind(monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "own", own())
+    config, parts = config_and_parts([])
+    assert bind_evaluators(config, parts, {"bare": Bare()})["bare"](32).values == {"answer": 42}
+    with config.unlocked():
+        config.model.num_classes = 11
+    with pytest.raises(UserError, match=r"^config\.evals\.bare: ten classes, please$"):
+        bind_evaluators(config, parts, {"bare": Bare()})

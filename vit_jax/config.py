@@ -11,6 +11,7 @@ import inspect
 import json
 import math
 import runpy
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -94,7 +95,7 @@ def load(spec: str) -> Draft:
       UserError: no such file, or its config does not have exactly the sections of `SECTIONS`.
     """
     path, arg = find_file(spec)
-    namespace = runpy.run_path(path)
+    namespace = run_file(path)
     if "get_config" not in namespace and "get_sweep" in namespace:
         raise UserError(f"config file {path} describes a sweep and no run; `vit_jax sweep --config={spec}` runs it")
     if "get_config" not in namespace:
@@ -103,6 +104,14 @@ def load(spec: str) -> Draft:
     if set(config) != set(SECTIONS):
         raise UserError(f"config {path} has sections {sorted(config)}; expected exactly {sorted(SECTIONS)}")
     return config
+
+
+def run_file(path: str) -> dict[str, Any]:
+    """Runs a config file, which may import modules that lie beside it: a model or a loss of one's own (docs/extend.md)."""
+    folder = str(Path(path).absolute().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # at the end: a config called like a library does not hide it
+    return runpy.run_path(path)
 
 
 def hints(fn: Callable, injected: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:

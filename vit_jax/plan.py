@@ -29,18 +29,18 @@ def describe_plan(
     micro = batch_size // (mesh.size * accumulation)
     num_params = count_params(parts.abstract.params)
     begun = f", from step {start_step}" if start_step else ""
-    said: dict[str, list[str]] = {"model": [], "images": []}
+    described: dict[str, list[str]] = {"model": [], "images": []}
     for row, text in parts.model.describe((h, w)):
-        said.setdefault(row, []).append(text)
+        described.setdefault(row, []).append(text)
     dtype = f", {config.model.dtype}" if "dtype" in config.model else ""
-    notes = [*dict.fromkeys(note for spec in specs for note in spec.notes), *said.pop("note", ())]
+    notes = [*dict.fromkeys(note for spec in specs for note in spec.notes), *described.pop("note", ())]
     rows = [
         ("devices", partition.describe_devices(mesh)),
-        ("model", f"{' '.join([config.model.name, *said.pop('model')])}, {num_params:,} parameters{dtype}"),
-        ("images", f"{': '.join([f'{h}x{w}', *said.pop('images')])}; {flops / 1e9:,.2f} GFLOP to train on one"),
+        ("model", f"{' '.join([config.model.name, *described.pop('model')])}, {num_params:,} parameters{dtype}"),
+        ("images", f"{': '.join([f'{h}x{w}', *described.pop('images')])}; {flops / 1e9:,.2f} GFLOP to train on one"),
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
         ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
-        *((row, ", ".join(texts)) for row, texts in said.items()),
+        *((row, ", ".join(texts)) for row, texts in described.items()),
         *((s.name, f"{s.split}: {_examples(s)}, {counted(s.num_classes, 'class')}{_class_counts(s)}") for s in specs),
     ]
     rows += [("settled", text) for text in _decisions(settled)]

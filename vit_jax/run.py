@@ -242,7 +242,7 @@ def _train(
 
 @dataclasses.dataclass(frozen=True)
 class RunHooks:
-    """What a run does beside training: it scores, and describes its checkpoints (`loop.Hooks`)."""
+    """A run's work beside training: scores, and the description of its checkpoints (`loop.Hooks`)."""
 
     job: Job
     folder: epath.Path

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 from vit_jax import config as configs
 from vit_jax.config import Config
 from vit_jax.convert.checkpoint import Checkpoint
-from vit_jax.convert.claims import SIZES
+from vit_jax.convert.claims import SIZES, model_of
 from vit_jax.convert.open import without_positions
 from vit_jax.initial import Init
 from vit_jax.models.base import HEAD, IDENTITY, TRAINING, keys_of_role
-from vit_jax.models.build import MODELS
 from vit_jax.models.variants import describe_sizes
 from vit_jax.schema import SCHEMA
 from vit_jax.types import UserError
@@ -105,7 +104,7 @@ def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[s
         found = {key: tuple(x) if isinstance(x, list) else x for key, x in facts.resumed.items()}
     else:
         return
-    kind = MODELS[str(found["name"])]
+    kind = model_of(found["name"])
     training, head, identity = (keys_of_role(kind, role) for role in (TRAINING, HEAD, IDENTITY))
     skip = training | (head if init.head == "zeros" else set())
     # The identity is taken from the checkpoint even where the config spells out the sizes.
@@ -139,7 +138,7 @@ def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, b
     found = ({"stem": "none"} if checkpoint.settings["name"] == "vit" else {}) | checkpoint.settings
     spelt = {key: x for key, x in model.items() if not whole or f"model.{key}" in by_hand}
     other = [key for key in SIZES if key in spelt and key in found and spelt[key] != found[key]]
-    head = keys_of_role(MODELS[str(found["name"])], HEAD)
+    head = keys_of_role(model_of(found["name"]), HEAD)
     if differing := [key for key in other if key not in head]:
         leave = "`variant` out of --config"
         if whole:
@@ -156,21 +155,17 @@ def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, b
 def _suit_resolution(
     draft: dict[str, Any], init: Init, checkpoint: Checkpoint | None, by_hand: frozenset[str], decide: Any
 ) -> None:
-    """Makes the images' size one that the adopted model takes: a multiple of its patch, or a Mixer's only one."""
-    old, model = tuple(draft["data"]["resolution"]), draft["model"]
-    if "patch_size" not in model or model.get("stem", "none") != "none":
-        return
-    patch = tuple(model["patch_size"])
-    if model["name"] == "mixer" and checkpoint is not None and checkpoint.grid:
-        new = checkpoint.grid[0] * patch[0], checkpoint.grid[1] * patch[1]
-    else:
-        new = tuple(max(side // p, 1) * p for side, p in zip(old, patch, strict=True))
+    """Makes the images' size one that the adopted model takes; a Mixer takes only one."""
+    old, section = tuple(draft["data"]["resolution"]), draft["model"]
+    model = configs.build(model_of(section["name"]), section | {"num_classes": section["num_classes"] or 0})
+    only = checkpoint.grid if section["name"] == "mixer" and checkpoint is not None else None
+    new = model.pixels(only) if only else model.suit(old)
     if new != old and "data.resolution" in by_hand:
         raise UserError(
-            f"config.data.resolution is {old[0]}x{old[1]}, and the model of {init.path} with patches of "
-            f"{patch[0]}x{patch[1]} takes {new[0]}x{new[1]}; set that, or leave it out"
+            f"config.data.resolution is {old[0]}x{old[1]}, and the model of {init.path} takes {new[0]}x{new[1]}; set that, or "
+            "leave it out"
         )
-    decide("data", "resolution", new, f"patches of {patch[0]}x{patch[1]} divide it")
+    decide("data", "resolution", new, f"the model of {init.path} takes it")
     for section in draft["evals"].values():
         if tuple(section.get("resolution") or ()) == old:
             section["resolution"] = new

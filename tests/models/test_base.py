@@ -1,4 +1,4 @@
-"""What a model answers about itself: the roles of its fields, its grid and its rows of a run's plan."""
+"""Answers of a model about itself: the roles of its fields, its grid and its rows of a run's plan."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def test_every_field_has_the_role_that_a_checkpoint_relies_on(name):
     assert tuple(keys_of_role(MODELS[name], role) for role in (TRAINING, HEAD, IDENTITY)) == ROLES[name]
 
 
-def test_a_plan_hears_of_sizes_and_of_what_trains_poorly():
+def test_a_plan_has_the_sizes_and_notes_those_that_train_poorly():
     vit = tiny_vit(width=64, num_heads=2, depth=3)
     assert vit.describe((16, 24)) == [("model", "3 x 64"), ("images", "4x4 patches of 4x6")]
     notes = [text for row, text in tiny_vit(width=62).describe((8, 24)) if row == "note"]
@@ -67,6 +67,12 @@ def test_the_pixels_of_a_grid_have_that_grid(model, pixels):
 def test_the_first_layer_is_the_one_that_sees_the_channels(model):
     params = abstract_params(model, (16, 16), channels=5)
     assert params[model.first_layer]["kernel"].shape[2] == 5
+
+
+def test_a_resolution_meant_for_another_model_becomes_whole_patches():
+    assert tiny_vit().suit((15, 3)) == (12, 6)  # patches of 4x6
+    assert MlpMixer(0, (4, 8)).suit((15, 30)) == (12, 24)
+    assert tiny_vit(stem="resnet").suit((15, 3)) == ResNet(0).suit((15, 3)) == (15, 3)
 
 
 def test_a_model_that_says_nothing_more_than_its_grid_is_described_by_its_name_alone():

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_jax.models import build
+from vit_jax.models.base import ImageModel
 from vit_jax.types import UserError, itemize, shown
 
 # What our own files say of themselves inside a foreign format's config, or beside an npz.
@@ -217,11 +218,18 @@ def undecided(settings: Mapping[str, Any], claimed: Mapping[str, Any]) -> tuple[
     return ("positions",) if settings.get("positions") == "none" and "positions" not in claimed else ()
 
 
+def model_of(name: Any) -> type[ImageModel]:
+    """A model's class; UserError if there is no such model."""
+    if not isinstance(name, str) or name not in build.MODELS:
+        raise UserError(
+            f"there is no model {shown(name)}; expected one of {', '.join(build.MODELS)}, or import the module that adds it first"
+        )
+    return build.MODELS[name]
+
+
 def fields_of(name: Any) -> dict[str, Any]:
     """{option: type} of a model's class; UserError if there is no such model."""
-    if not isinstance(name, str) or name not in build.MODELS:
-        raise UserError(f"there is no model {shown(name)}; expected one of {', '.join(build.MODELS)}")
-    hints = typing.get_type_hints(build.MODELS[name])
+    hints = typing.get_type_hints(model_of(name))
     return {key: hint for key, hint in hints.items() if key not in ("parent", "name")}
 
 

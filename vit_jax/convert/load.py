@@ -181,8 +181,10 @@ def _override(source: Checkpoint, fields: dict[str, Any]) -> dict[str, Any]:
 
 def _trained_at(source: Checkpoint, module: ImageModel, grid: tuple[int, int] | None) -> tuple[int, int] | None:
     """(h, w) of the images of the run that saved a checkpoint, if it says so and they have this grid."""
+    if source.format != "run":  # whose description is sealed; a stranger's may hold anything
+        return None
     trained = source.meta.get("config", {}).get("data", {}).get("resolution")
-    return tuple(trained) if trained and module.grid(tuple(trained)) == grid else None
+    return tuple(trained) if claims.is_pair(trained) and module.grid(tuple(trained)) == grid else None
 
 
 def resolution_of(loaded: Loaded) -> tuple[int, int]:

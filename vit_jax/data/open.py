@@ -23,6 +23,9 @@ from vit_jax.data.vtab.tasks import PREFIX
 from vit_jax.targets import ClassSet
 from vit_jax.types import UserError
 
+# Formats from outside: {prefix: function from the rest of the data set's name, and a split, to a source} (docs/extend.md).
+FORMATS: dict[str, Callable[[str, str], Source]] = {}
+
 
 def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bool = False) -> Source:
     """Opens one split of a data set.
@@ -32,7 +35,7 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
         train/<class>/*.jpg or <class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
         `.`, `~`, `gs://`); tar shards (their folder, or `shards/train-{000..123}.tar`), a TFDS name: `cifar10`,
         `eurosat/rgb`, `cifar10:3.0.2`, `vtab/TASK`, or `objectnet`. `digits` ships with scikit-learn and is prepared on
-        first use.
+        first use. `PREFIX:REST` is of the format that FORMATS has under that prefix.
       split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`. Of one's own images train_held_out is a
         tenth of train, by class, and train_kept the rest (see `data.formats.held_out`).
       data_dir: where TFDS's data sets are; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
@@ -55,6 +58,9 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
 
 
 def _open(dataset: str, split: str, data_dir: str) -> Source:
+    prefix, _, rest = dataset.partition(":")
+    if prefix in FORMATS:
+        return FORMATS[prefix](rest, split)
     if dataset.startswith(PREFIX) and not os.path.isdir(dataset):
         return open_task(dataset, split, data_dir)
     if not is_list(dataset) and is_objectnet(dataset):

@@ -18,7 +18,7 @@ from vit_jax.types import Batch, DatasetSpec, Duration, UserError
 
 @dataclasses.dataclass(kw_only=True)
 class ScoredSplit:
-    """What evaluators of a classifier on one split share; each says what it keeps of a batch and what it makes of all rows.
+    """The shared part of evaluators of a classifier on one split; each adds its values of a batch, and its scores of all rows.
 
     Args:
       split: what to score, in TFDS's syntax.

@@ -31,6 +31,10 @@ class ImageModel(nn.Module):
         del grid
         return 224, 224
 
+    def suit(self, resolution: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of images that the model takes, near a resolution that was meant for another model."""
+        return resolution
+
     def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
         """Rows (row, text) for the plan of a run: `model` and `images` complete its rows, `note` is a note, others are new."""
         del resolution

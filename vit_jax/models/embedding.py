@@ -55,3 +55,9 @@ def describe_patches(patch_size: tuple[int, int], grid: tuple[int, int]) -> list
     if gh * gw < 16:
         rows.append(("note", f"{gh * gw} patches an image are few; a smaller model.patch_size usually does better"))
     return rows
+
+
+def whole_patches(resolution: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of the largest whole number of patches, at least one, in a resolution."""
+    h, w = (max(side // patch, 1) * patch for side, patch in zip(resolution, patch_size, strict=True))
+    return h, w

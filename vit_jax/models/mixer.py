@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Shaped
 from vit_jax.models import heads
 from vit_jax.models.base import HEAD, IDENTITY, TRAINING, ImageModel
 from vit_jax.models.dropout import DropPath
-from vit_jax.models.embedding import PatchEmbedding, describe_patches
+from vit_jax.models.embedding import PatchEmbedding, describe_patches, whole_patches
 from vit_jax.models.encoder import Gelu, MlpBlock
 from vit_jax.models.inputs import check_grid, check_images
 from vit_jax.types import Outputs, UserError
@@ -81,6 +81,10 @@ class MlpMixer(ImageModel):
     def pixels(self, grid: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of the images whose patches make a grid."""
         return grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
+
+    def suit(self, resolution: tuple[int, int]) -> tuple[int, int]:
+        """Whole patches."""
+        return whole_patches(resolution, self.patch_size)
 
     def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
         """Depth, width and patches."""

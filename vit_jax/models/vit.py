@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Shaped
 
 from vit_jax.models import heads
 from vit_jax.models.base import HEAD, IDENTITY, TRAINING, ImageModel
-from vit_jax.models.embedding import PatchEmbedding, describe_patches
+from vit_jax.models.embedding import PatchEmbedding, describe_patches, whole_patches
 from vit_jax.models.encoder import BlockSettings, Gelu
 from vit_jax.models.inputs import check_grid, check_images
 from vit_jax.models.positions import Kind, Place
@@ -107,6 +107,10 @@ class VisionTransformer(ImageModel):
     def pixels(self, grid: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of the images that the patches of a grid cover exactly."""
         return grid[0] * self.patch_size[0] * self.stem_stride, grid[1] * self.patch_size[1] * self.stem_stride
+
+    def suit(self, resolution: tuple[int, int]) -> tuple[int, int]:
+        """Whole patches; of a hybrid any resolution."""
+        return whole_patches(resolution, self.patch_size) if self.stem == "none" else resolution
 
     def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
         """Depth, width and patches, and notes on sizes that train poorly."""

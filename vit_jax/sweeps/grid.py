@@ -11,7 +11,6 @@ import functools
 import itertools
 import math
 import re
-import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -171,7 +170,7 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
       UserError: no such file, none that describes a sweep, an empty grid.
     """
     path, arg = configs.find_file(spec)
-    namespace = runpy.run_path(path)
+    namespace = configs.run_file(path)
     if "get_sweep" not in namespace:
         raise UserError(
             f"config file {path} describes one run and no sweep (it has no get_sweep); run it with `vit_jax train`, "
@@ -230,7 +229,7 @@ def _described(kind: Kind, config: str) -> dict[str, Any]:
 
 def _load_probe(spec: str) -> ml_collections.ConfigDict:
     path, arg = configs.find_file(spec)
-    return runpy.run_path(path)["get_probe"](arg or None)
+    return configs.run_file(path)["get_probe"](arg or None)
 
 
 def probe_config(run: Run) -> ml_collections.ConfigDict:

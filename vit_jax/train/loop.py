@@ -201,7 +201,7 @@ class Length:
 
 @runtime_checkable
 class Hooks(Protocol):
-    """What a run does beside training."""
+    """A run's work beside training."""
 
     def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
         """Results of the evaluators that are due at a step, {} if none."""
