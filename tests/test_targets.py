@@ -1,4 +1,4 @@
-"""What examples are labelled with: classes, sets of classes, and boxes, which ride along from the reader to the devices."""
+"""Labels of examples: classes, sets of classes, and boxes, which ride along from the reader to the devices."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The kinds of target: what the examples of a data set are labelled with, and how a batch holds it.
+"""The kinds of target: the labels of a data set, and their form in a batch.
 
 `DatasetSpec.target` is one of them. A kind allocates the target of a batch and writes one label into it; the loader, the mesh and
 the training step treat the result as a tree of arrays. A new kind is a class with the three members of `Target`. Imports numpy

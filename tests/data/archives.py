@@ -77,7 +77,7 @@ def oxford_flowers102(folder):
     import scipy.io
 
     images = {i: file_of(pixels(40, 30)) for i in range(1, 7)}
-    # TFDS says of these archives that they are tar without gzip, whatever their names say.
+    # TFDS declares these archives as tar without gzip, whatever their names are.
     (folder / "102flowers.tgz").write_bytes(tar({f"jpg/image_{i:05d}.jpg": data for i, data in images.items()}, "w:gz"))
     ids = {"trnid": [1, 4], "valid": [2], "tstid": [3, 5, 6]}
     scipy.io.savemat(folder / "imagelabels.mat", {"labels": np.uint8([[102, 5, 7, 1, 9, 20]])})

@@ -1,4 +1,4 @@
-"""Four idx files as those of Fashion-MNIST, of twenty and six images."""
+"""Four idx files like those of Fashion-MNIST, with twenty and six images."""
 
 import gzip
 from pathlib import Path

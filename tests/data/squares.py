@@ -1,4 +1,4 @@
-"""A source in memory that has the least a source must have."""
+"""A source in memory with the two members that every source must have."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Examples whose labels a VTAB task computes: what `generated.prepare` takes as `amend`."""
+"""Examples whose labels a VTAB task computes, for the argument `amend` of `generated.prepare`."""
 
 import generated
 import numpy as np

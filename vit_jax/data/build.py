@@ -1,4 +1,4 @@
-"""The `data` section: what is trained on, from which split, prepared how, in batches of which size."""
+"""The `data` section of a config: the training data, its split, preprocessing and batches."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ class TrainData(Augment):
         super().__post_init__()
 
     def open(self) -> Source:
-        """Opens the split without what `exclude` names; raises UserError where one is missing or they do not belong together."""
+        """Opens the split without the examples that `exclude` names; raises UserError if one is missing or they do not match."""
         source = open_source(self.dataset, self.split, self.data_dir)
         self.transform(source)
         return exclude(source, self.exclude, self.data_dir) if self.exclude else source
 
     def transform(self, source: Source) -> Transform:
-        """What an image goes through; raises UserError where it cannot carry the source's kind of target along."""
+        """The preprocessing; raises UserError if a step cannot carry the source's kind of target along."""
         return make_transform(
             self.recipe,
             self.resolution,

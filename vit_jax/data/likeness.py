@@ -1,5 +1,5 @@
-"""What a source reads, as a short hash, cheap enough for every start: processes of one run compare theirs, as each reads its
-own share of the data, from its own disk perhaps."""
+"""A short hash of the data that a source reads, cheap enough for every start: processes of one run compare theirs, since each
+reads its own share of the data, perhaps from its own disk."""
 
 from __future__ import annotations
 

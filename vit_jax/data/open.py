@@ -38,11 +38,11 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
         first use. `PREFIX:REST` is of the format that FORMATS has under that prefix.
       split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`. Of one's own images train_held_out is a
         tenth of train, by class, and train_kept the rest (see `data.formats.held_out`).
-      data_dir: where TFDS's data sets are; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      data_dir: folder of TFDS's data sets; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       multi_label: whether the caller understands examples that have a set of labels (ImageNet ReaL, ObjectNet).
 
     Returns:
-      The source; its `spec` says what it holds.
+      The source.
 
     Raises:
       UserError: it is not there, not prepared, not laid out as expected, or of label sets that the caller does not
@@ -73,14 +73,14 @@ def _open(dataset: str, split: str, data_dir: str) -> Source:
 
 
 def _prepare_own(dataset: str, data_dir: str) -> None:
-    """Prepares what needs no download, the digits, where that has not been done."""
+    """Prepares the digits, which need no download, unless that has been done."""
     root = find_data_dir(data_dir)
     if dataset.split(":")[0].split("/")[0] in OWN_BUILDERS and find_builder(dataset, root) is None:
         prepare(dataset, data_dir=root)
 
 
 def _find_own(dataset: str, data_dir: str) -> Callable[[str, str], Source] | None:
-    """What opens the user's own images of that name; None for a name of TFDS's."""
+    """The function that opens the user's own images of that name; None for a TFDS name."""
     if is_list(dataset):
         return open_list
     if is_packed(dataset):

@@ -1,4 +1,4 @@
-"""What a data set is: encoded examples by index, and a choice of them."""
+"""A data set as encoded examples by index, and a choice of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vit_jax.types import DatasetSpec, Label
 
 
 class Origin(NamedTuple):
-    """Where the examples of a source come from.
+    """The origin of a source's examples.
 
     Args:
       split: the stored splits that the source reads, in TFDS's syntax; "" for a choice of examples that no such text describes.
@@ -102,7 +102,7 @@ class SubsetSource(Source):
         return self.source.origin()._replace(split="")
 
     def fingerprint(self) -> bytes:
-        """Of the whole source and the indices."""
+        """A hash of the whole source and the indices."""
         return hashlib.sha256(self.source.fingerprint() + self.indices.tobytes()).digest()
 
     def read(self, index: int) -> tuple[bytes, Label, str]:

@@ -1,4 +1,4 @@
-"""Exclusion lists: what they name is never seen, everything else is, and only of the data they were made of."""
+"""Exclusion lists: the loader never reads an example on a list, reads every other one, and other data refuses the list."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Perceptual hashes of images, and the cache of a data set's."""
+"""Perceptual hashes of images, and the cache of hashes of a data set."""
 
 import io
 

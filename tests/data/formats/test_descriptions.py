@@ -1,4 +1,4 @@
-"""Prepared data sets whose folder lies, lacks files or brings code: one error each, and no code of theirs runs."""
+"""Prepared data sets with a false description, missing files or code: each gives one error, and the code does not run."""
 
 import contextlib
 import io

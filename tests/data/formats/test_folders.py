@@ -1,4 +1,4 @@
-"""A folder of images as a data set: what is read, in which order, and what a wrong layout says."""
+"""A folder of images as a data set: files, reading order, and messages about a wrong layout."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The tenth of one's own images that is held out: by class, the same everywhere, of every kind of data set."""
+"""The held-out tenth of a user's images: chosen by class, and the same for every kind of data set and machine."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Tar shards that are no files, lie, or come with an index that was altered: counted, refused by name or ignored, at once."""
+"""Tar shards that are no files, have false headers or an altered index: counted, refused by name or ignored, at once."""
 
 import io
 import json

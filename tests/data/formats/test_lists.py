@@ -1,4 +1,4 @@
-"""Lists of images: what a path may be, files that are not there, and lines of the wrong form."""
+"""Lists of images: forms of paths, missing files, and lines of the wrong form."""
 
 import os
 

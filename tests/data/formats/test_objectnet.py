@@ -1,4 +1,4 @@
-"""ObjectNet from a small folder in the layout of the archive: what is scored, which classes are right, and its border."""
+"""ObjectNet from a small folder in the layout of the archive: scored images, right classes, and the border."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""TFDS data sets: our digits against scikit-learn, split syntax, and what is said when one is missing."""
+"""TFDS data sets: reading, pickling, splits, and messages about a missing one."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""WebDataset's tar shards as a data set: what is read, in which order, what is refused, and the index that is kept."""
+"""WebDataset's tar shards as a data set: samples, reading order, refusals, and the index that is kept."""
 
 import concurrent.futures
 import contextlib

@@ -1,4 +1,4 @@
-"""Encoded images that ask for too much, end early, or are of a format that is not meant; and every format that is."""
+"""Encoded images that ask for too much memory, end early or have another format are refused; every supported format is read."""
 
 import io
 import struct

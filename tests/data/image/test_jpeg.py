@@ -1,4 +1,4 @@
-"""The upper part of a JPEG is that of the whole picture, bit for bit; what cannot be cut short is decoded whole."""
+"""The upper part of a JPEG equals that of the whole picture, bit for bit; a JPEG that cannot be cut is decoded whole."""
 
 import io
 

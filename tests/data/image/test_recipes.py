@@ -1,4 +1,4 @@
-"""Recipes: what each one does to a picture, and what is written down about it."""
+"""Recipes: the effect of each on a picture, and its description in checkpoints."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Steps of recipes: boxes follow their pixels, and what users add from outside."""
+"""Steps of recipes: boxes follow their pixels, and steps that cannot carry boxes are refused."""
 
 import numpy as np
 import pytest

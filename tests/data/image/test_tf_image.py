@@ -1,4 +1,4 @@
-"""Decoding, cropping and resizing against what `tf.image` answers; tests/golden/make_tf_image.py made the values.
+"""Decoding, cropping and resizing against the results of `tf.image`; tests/golden/make_tf_image.py made the values.
 
 Kernels are compared on float pictures, to 1e-3 of the range. On bytes, as they are used, half a unit of rounding comes on top
 and OpenCV's fixed-point arithmetic, which moves a value by up to 0.3 more: there the promise of `resize` holds, 1 unit.

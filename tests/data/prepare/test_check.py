@@ -1,4 +1,4 @@
-"""`prepare_data.py --check`: what is on disk, what is wrong with it, and the next action for the rest."""
+"""`prepare_data.py --check`: data sets on disk, damage, and the next action for the others."""
 
 import io
 import json

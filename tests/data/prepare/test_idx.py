@@ -1,4 +1,4 @@
-"""Files of idx that are damaged."""
+"""Damaged idx files."""
 
 import pytest
 from idx_files import IMAGES, LABELS, idx_bytes, write_idx

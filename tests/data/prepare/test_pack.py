@@ -1,4 +1,4 @@
-"""The user's own images: a folder, a list of them and what was packed from either are one data set."""
+"""A user's images as a folder, as a list, and packed from either are one data set."""
 
 import contextlib
 import subprocess

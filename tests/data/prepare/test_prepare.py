@@ -1,4 +1,4 @@
-"""Preparing data: idx files into TFDS's own fashion_mnist, bad files, interruptions, and what stock TFDS lacks."""
+"""Preparing data: idx files into TFDS's own fashion_mnist, bad files, interruptions, and packages that TFDS needs and are missing."""
 
 import socket
 import subprocess

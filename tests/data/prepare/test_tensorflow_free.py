@@ -1,6 +1,6 @@
 """TFDS's own builders download, extract and write without TensorFlow: real builders on small archives in their real layout.
 
-Only the downloader is told where the files are: in the folder of files fetched by hand, with the checksums they have.
+Only the downloader is replaced: it finds the files in the folder for files fetched by hand, with their own checksums.
 """
 
 import ast

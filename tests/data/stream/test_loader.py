@@ -1,4 +1,4 @@
-"""Batches: which examples, in which order, with which randomness; and images that do not decode."""
+"""Batches: their examples, order and randomness; and images that do not decode."""
 
 import io
 import itertools

@@ -35,7 +35,7 @@ def test_epochs_and_seeds_and_neighbours_are_unrelated():
 
 
 def test_the_order_is_this_one_in_every_version():
-    # A run that is restarted with a newer version must go on with the same examples: change these with a note to users.
+    # A run that is restarted with a newer version must resume with the same examples: change these with a note to users.
     assert shuffle(np.arange(8), np.zeros(8, int), 8, seed=0).tolist() == [6, 4, 1, 7, 5, 0, 2, 3]
     first = TrainKeys(1_281_167, 4, 0, 1, seed=42)[1_000_000]
     assert first.tolist() == [[3, 982776], [3, 215880], [3, 1005309], [3, 537659]]

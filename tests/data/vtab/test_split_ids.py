@@ -1,4 +1,4 @@
-"""VTAB's examples by id: written from prepared data, found again in data of another order, refused where they are not."""
+"""VTAB's examples by id: written from prepared data, found again in data of another order, and refused where one is missing."""
 
 import io
 import json

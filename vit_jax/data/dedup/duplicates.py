@@ -6,8 +6,8 @@ scikit-learn's, matplotlib's and those among Debian's desktop backgrounds) and t
 Found of the copies: JPEG of quality 30, 64 x 64, 32 x 32, mirrored and gray 100%, brightness x 0.6 99.8%, x 1.4 (clipped)
 94.1%, cropped to 95% of the area 97.0%, to 90% 83.0%, to 80% 15.9%, to 50% 1.3%. Of 103,500 pairs of different photographs'
 images none is taken for copies (1 at a correlation of 0.7).
-What is excluded by mistake costs a training example, what is
-missed costs the test's meaning: so the defaults lean towards finding. Smaller crops need a checkpoint.
+A wrong exclusion costs a training example; a missed
+copy makes the test meaningless. So the defaults lean towards finding. Smaller crops need a checkpoint.
 """
 
 from __future__ import annotations

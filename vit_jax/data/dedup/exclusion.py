@@ -1,7 +1,7 @@
 """Lists of training examples to leave out (arXiv 2010.11929, section 4.1), and the source without them.
 
-A list names examples by what stays theirs: the path of a file, or the index in the stored split of a data set that was
-prepared once. Its first line says of which data it was made, and other data refuses it.
+A list names examples by the path of a file, or by the index in the stored split of a prepared data set. Its first line says
+which data it was made for, and other data is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def probe(source: Source) -> str:
 
 
 class ExcludedSource(SubsetSource):
-    """A source without some of its examples; the others keep their order. Only what is left out is held in memory.
+    """A source without some of its examples; the others keep their order. Only the excluded indices are held in memory.
 
     Args:
       source: the whole.
@@ -100,7 +100,7 @@ def write_exclusion(file: Path, source: Source, indices: Iterable[int], against:
 
 
 def example_ids(source: Source, indices: Iterable[int], counts: dict[str, int]) -> list[str]:
-    """What stays an example's own: a file's path, or `train#17`, the index in the stored split.
+    """Names of examples that outlast a run: a file's path, or `train#17`, the index in the stored split.
 
     Args:
       source: from `open_source`.
@@ -126,13 +126,13 @@ def _kind_of_ids(source: Source) -> str:
 
 
 def _version(source: Source) -> str:
-    """Of a prepared data set: the last part of its folder, 3.0.2; else empty."""
+    """The version of a prepared data set, which is the last part of its folder, 3.0.2; else empty."""
     name = Path(source.origin().folder).name
     return name if name.replace(".", "").isdigit() and name.count(".") == 2 else ""
 
 
 def exclude(source: Source, path: str, data_dir: str = "") -> ExcludedSource:
-    """Leaves out what a list names.
+    """Leaves out the examples that a list names.
 
     Args:
       source: from `open_source`; any part of what the list was made of, train_kept too.

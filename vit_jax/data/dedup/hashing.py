@@ -23,10 +23,10 @@ from vit_jax.types import UserError
 SIDE = 32  # pixels of the thumbnail that is hashed and compared
 PART = 8192  # examples hashed between two writes to the cache
 CHUNK = 64  # examples that a thread reads at once
-LEAST_CONTRAST = 2.0  # standard deviation, gray levels; below it a hash says nothing
+LEAST_CONTRAST = 2.0  # standard deviation, gray levels; below it a hash is noise
 ALGORITHM = "sign of 64 low DCT frequencies of 32x32 gray, gradient of 8x9; 2"  # another one is another cache
 
-READY, BLANK, CORRUPT = range(3)  # what became of an image
+READY, BLANK, CORRUPT = range(3)  # states of an image
 WORDS = 2
 BITS = 64 * WORDS
 # Hash of an image and of its mirror image.
@@ -85,17 +85,17 @@ def _pack(bits: np.ndarray) -> np.uint64:
 def hash_source(
     source: Source, cache: Path, *, threads: int = 2, progress: Callable[[int], None] = lambda done: None
 ) -> np.ndarray:
-    """Hashes every example of a source, or reads what an earlier run hashed of it.
+    """Hashes every example of a source, or reads the hashes that an earlier run wrote.
 
-    Parts of 8,192 examples are written as they are done: an interrupted run goes on at the first that is missing, and one
-    with other data to compare with reads them all. A cache belongs to a data set by its name, split, size and a few of
-    its images' bytes; whoever changes images in place removes it by hand.
+    Parts of 8,192 examples are written as they are done: an interrupted run continues at the first missing part, and a
+    comparison with other test sets reuses them. The key of a cache is the name, split and size of a data set and the bytes of a
+    few of its images; after a change of images in place, remove it by hand.
 
     Args:
       source: from `open_source`.
       cache: folder of hashes; each data set has a folder of its own in it.
       threads: that read, decode and hash.
-      progress: told the number of examples done after every part.
+      progress: called with the number of examples done, after every part.
 
     Returns:
       HASHES (n,), in the source's order.

@@ -1,4 +1,4 @@
-"""What is known of data sets by name before any is opened: where they lie, whose they are, and what to say of unknown ones."""
+"""Facts about data sets by name, before any is opened: their folder, their builder, and messages about unknown names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def find_data_dir(data_dir: str = "") -> str:
 
 
 def tfrecord_message(full_name: str, folder: str) -> str:
-    """What to do about data that is prepared in the format that only TensorFlow reads."""
+    """The message about data that is prepared in the format that only TensorFlow reads."""
     return (
         f"{full_name} in {folder} is stored as TFRecord; expected ArrayRecord, the format that can be read without "
         f"TensorFlow. Convert it in place (needs `pip install tensorflow`) with `tfds convert_format "
@@ -27,7 +27,7 @@ def tfrecord_message(full_name: str, folder: str) -> str:
 
 
 def is_known(name: str) -> bool:
-    """Whether TFDS has a builder of that name, or we have."""
+    """Whether TFDS or this package has a builder of that name."""
     import tensorflow_datasets as tfds
 
     base = name.split(":")[0].split("/")[0]

@@ -1,4 +1,4 @@
-"""Data sets in TFDS's layout, whoever wrote them: what a folder says of itself is checked here before TFDS reads it.
+"""Data sets in TFDS's layout, from any author: the description in a folder is checked here before TFDS reads it.
 
 TFDS imports the module of every class that features.json names, so a folder could bring code and have it run; it waits for ever
 on a pipe, fills in file names by a template, and raises one of a dozen exceptions for a description that lies. Every builder
@@ -22,7 +22,7 @@ from vit_jax.types import UserError
 
 INFO, FEATURES = "dataset_info.json", "features.json"
 ADVICE = "copy it again, or prepare or pack it again"
-# What TFDS itself writes. It is imported by then, so its modules are found in the installed package and nowhere else.
+# Modules that TFDS itself names. It is imported by then, so they are found in the installed package and nowhere else.
 TFDS_CLASS = re.compile(r"tensorflow_datasets\.core\.features(\.[A-Za-z]\w*)+")
 FILE_TEMPLATE = re.compile(r"([\w.@-]|\{(DATASET|SPLIT|FILEFORMAT|SHARD_INDEX|NUM_SHARDS|SHARD_X_OF_Y)\})*")
 VERSION = re.compile(r"\d+\.\d+\.\d+")

@@ -63,8 +63,8 @@ class FolderSource(Source):
         return len(self._paths)
 
     def read(self, index: int) -> tuple[bytes, int, str]:
-        """Example `index` of the split: (encoded image, label, path). A file that cannot be read, is no regular one or has more
-        than MAX_BYTES gives no bytes, which do not decode: it is counted with the corrupt images, by name."""
+        """Example `index` of the split: (encoded image, label, path). A file that cannot be read, is no regular file or has
+        more than MAX_BYTES is b"", which does not decode: the loader counts it with the corrupt images, by name."""
         path = self._paths[index]
         name = printable(path)
         try:

@@ -1,4 +1,4 @@
-"""What the test sets around ImageNet ask beyond its 1,000 classes: which of them compete.
+"""The classes that compete in the test sets around ImageNet, which have fewer than its 1,000.
 
 ImageNet-A and ImageNet-R hold images of 200 classes each, labelled by TFDS with their numbers among the 1,000. Both papers
 choose a prediction among these 200 only (arXiv 1907.07174 and 2006.16241, and their released evaluation code): without that

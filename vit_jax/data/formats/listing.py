@@ -1,4 +1,4 @@
-"""Which image files there are: below a folder, or of those that a list names; and the order they are read in.
+"""Lists image files, below a folder or among those that a list names, and puts them into reading order.
 
 Names are kept as the file system has them, UTF-8 or not. `types.printable` makes them fit for messages.
 """
@@ -21,7 +21,7 @@ FEW = 8  # files of one folder that are looked up one by one; of more, the folde
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is one by its name."""
+    """Whether a file is an image by its name."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -71,7 +71,7 @@ def _walk(top: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _identity(folder: str) -> object:
-    """What is the same for all names of one folder."""
+    """An identity that all names of one folder share."""
     if "://" in folder:
         return folder
     found = os.stat(folder)
@@ -116,7 +116,7 @@ def to_bytes(path: str) -> bytes:
 
 
 def find_missing(root: str, paths: Sequence[str]) -> list[str]:
-    """Which files are not there, in the order given. Their folders are listed: over a network, each file asked for takes as long.
+    """The files that are missing, in the order given. Lists their folders: over a network, asking for one file takes as long.
 
     Args:
       root: the folder that relative paths start from.
@@ -134,7 +134,7 @@ def find_missing(root: str, paths: Sequence[str]) -> list[str]:
 
 
 def join(root: str, path: str) -> str:
-    """Where a path leads that may be relative, absolute or gs://."""
+    """The place of a path that may be relative, absolute or gs://."""
     return path if "://" in path else os.path.join(root, path)
 
 
@@ -147,7 +147,7 @@ def _absent(folder: str, names: list[str]) -> list[str]:
         except OSError:  # one may open files in it and not list them
             present = set()
         names = [name for name in names if name not in present]
-    # What is left one by one: some file systems find a name that they spell in another way.
+    # Look the rest up one by one: some file systems find a name that they spell in another way.
     return [name for name in names if not _exists(os.path.join(folder, name))]
 
 

@@ -5,7 +5,7 @@ digital clock); only their images are scored. A prediction over all 1,000 classe
 the image's class is mapped to: that is how the data set's authors and arXiv 1912.11370 score, whose protocol gave ViT's
 numbers (61.7% for H/14). Others (imagenet-testbed) let only the mapped classes compete, and report more.
 
-Every image has a red border of one pixel, so that it can be told from training data. The authors' own evaluation code cuts
+Every image has a red border of one pixel, which distinguishes it from training data. The authors' own evaluation code cuts
 two pixels, as most do; so does this.
 """
 

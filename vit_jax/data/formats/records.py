@@ -25,7 +25,7 @@ LABELS = "vit_jax_labels.{split}.npy"  # of a packed split, so that none of its 
 CHUNK = 256  # records read at a time
 MAX_CLASSES = 10**6  # each is a row of the head; more are a mistake
 
-PACKED = "packed"  # the name that TFDS knows what `data.prepare.pack` wrote by
+PACKED = "packed"  # the TFDS name of data sets that `data.prepare.pack` wrote
 PRIVATE = {
     "jft_300m": "JFT-300M is Google's own and was never published",
     "imagenet21k": "ImageNet-21k is licensed to those who register at image-net.org, and TFDS has no builder for it",
@@ -87,7 +87,7 @@ class TfdsSource(Source):
 
     def read_many(self, indices: Sequence[int]) -> list[tuple[bytes, Label, str]]:
         """As `read`, five times faster than one by one. A record that is damaged on disk, or holds no image with its label,
-        gives no bytes, which do not decode: it is counted with the corrupt images, by name.
+        is b"", which does not decode: the loader counts it with the corrupt images, by name.
 
         Records are parsed here: TFDS's own way through all features of an example takes 70 us, a tenth of decoding it.
         """
@@ -166,7 +166,7 @@ def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
 
 
 def open_packed(dataset: str, split: str) -> TfdsSource:
-    """Opens a folder that holds one prepared data set itself, `dataset_info.json` and shards: what `data.prepare.pack` writes.
+    """Opens a folder that is itself one prepared data set, `dataset_info.json` and shards, as `data.prepare.pack` writes it.
 
     Raises:
       UserError: it is damaged, or an unknown split.

@@ -60,8 +60,8 @@ class TarSource(Source):
         return self._rows.num_samples
 
     def read(self, index: int) -> tuple[bytes, int, str]:
-        """Example `index` of the split: (encoded image, label, `SHARD:NAME`). What cannot be read gives no bytes, which
-        do not decode: it is counted with the corrupt images, by name."""
+        """Example `index` of the split: (encoded image, label, `SHARD:NAME`). A sample that cannot be read is b"", which
+        does not decode: the loader counts it with the corrupt images, by name."""
         rows, shard = self._rows, int(self._shard[index])
         begin = int(rows.name_end[index - 1]) if index else 0
         member = rows.names[begin : int(rows.name_end[index])].tobytes().decode("utf-8", "surrogateescape")
@@ -155,7 +155,7 @@ def open_shards(dataset: str, split: str) -> TarSource:
     slices = parse_split(dataset, split, {s: rows.num_samples for s, (_, rows) in parts.items()})
     chosen = [_take(parts[part.name], np.arange(part.start, part.stop)) for part in slices]
     shard = np.concatenate([shard for shard, _ in chosen])
-    # What the order was made of is of no use to a reader, and half of what a worker process would be sent.
+    # A reader does not need the sort keys, which are half of the bytes sent to a worker process.
     rows = join([rows for _, rows in chosen])._replace(order=np.empty(0), key=np.empty(0))
     spec = describe_split(dataset, split, rows.label, classes)
     return TarSource(spec, str(root), names, shard, rows)

@@ -19,7 +19,7 @@ BLOCK = 512
 WINDOW = 4096  # bytes fetched at once: a label and the header after it come with the header before them
 MAX_EXTENSION = 1 << 20  # bytes of a name or a pax header
 MAX_PADDING = 1 << 26  # bytes after the end mark, which programs write as 10 KiB at most
-# What a compressed file begins with, and what undoes it.
+# First bytes of compressed files, and the command that decompresses each.
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 REGULAR, LINK, OTHER = "file", "link", "other"
 
@@ -130,11 +130,11 @@ def _kind(kind: bytes, name: bytes, records: dict[bytes, bytes]) -> str:
     sparse = kind == b"S" or any(key.startswith(b"GNU.sparse.") for key in records)
     if kind in b"3456" or sparse or name.endswith(b"/"):
         return OTHER
-    return LINK if kind in b"12" else REGULAR  # a type nobody knows counts as a file, as POSIX has it
+    return LINK if kind in b"12" else REGULAR  # an unknown type counts as a file, as POSIX defines
 
 
 def _check_rest(file: TarFile, offset: int) -> None:
-    """What follows the end mark is padding."""
+    """Checks that only padding follows the end mark."""
     if file.size - offset > MAX_PADDING:
         raise DamagedTar(f"ends at byte {offset:,} of {file.size:,}: is this file filled up with zeros?")
     while rest := file.read(offset, 1 << 20):
@@ -161,7 +161,7 @@ def _check_header(header: bytes, offset: int) -> None:
 
 
 def _explain_start(header: bytes) -> DamagedTar:
-    """What a file is that does not begin as a tar file does."""
+    """The error for a file that does not begin as a tar file does."""
     for start, command in COMPRESSED.items():
         if header.startswith(start):
             return DamagedTar(

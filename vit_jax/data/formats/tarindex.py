@@ -1,4 +1,4 @@
-"""Where the samples of a tar shard lie, from its headers.
+"""Finds the samples of a tar shard from its headers.
 
 WebDataset's convention: the files of a sample share their path up to the first dot of the base name (the key); the rest
 says what each is.
@@ -18,7 +18,7 @@ from vit_jax.data.formats.tar import LINK, REGULAR, DamagedTar, Member, TarFile,
 from vit_jax.files import MAX_JSON_BYTES
 from vit_jax.types import printable
 
-# Of several in one sample the first in this order is the image.
+# If a sample has several images, the first in this order is read.
 IMAGES = (b"jpg", b"jpeg", b"png", b"webp", b"bmp", b"tif", b"tiff", b"gif")
 MAX_LABEL = 10**6  # a larger one is a mistake: each class is a row of the head
 

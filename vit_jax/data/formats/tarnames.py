@@ -1,4 +1,4 @@
-"""Which tar shards a data set's name means, and which split each belongs to by its own."""
+"""From a data set's name to its tar shards, and from a shard's name to its split."""
 
 from __future__ import annotations
 

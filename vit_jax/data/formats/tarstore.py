@@ -40,7 +40,7 @@ def build_index(root: epath.Path, shards: Mapping[str, str]) -> dict[str, Shard]
         return have
     scan = _in_threads(lambda name: scan_shard(str(root / name), shards[name], stamps[name]), new)
     have |= dict(zip(new, scan, strict=True))
-    # What other splits and patterns have stored stays, as long as the shard is there.
+    # Entries of other splits and patterns stay as long as their shards exist.
     keep = {name: shard for name, shard in stored.items() if name not in have and (root / name).exists()}
     _store(root, {name: shard for name, shard in (keep | have).items() if not shard.problems})
     return have
@@ -65,14 +65,14 @@ def _stamp(path: epath.Path) -> tuple[int, int]:
 
 
 def _places(root: epath.Path) -> list[epath.Path]:
-    """Where an index may be: beside the shards, else in the user's cache folder."""
+    """The places of an index: beside the shards, else in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     return [root / FILE, epath.Path(cache) / "vit_jax" / "tar_index" / f"{digest}.npz"]
 
 
 def _load(root: epath.Path) -> dict[str, Shard]:
-    """What is stored, of both places; what cannot be read, or holds what no scan writes, counts as not there."""
+    """The entries stored in both places. A file that cannot be read, or that no scan has written, counts as missing."""
     shards: dict[str, Shard] = {}
     for place in reversed(_places(root)):
         try:

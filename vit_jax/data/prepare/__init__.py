@@ -1,1 +1,1 @@
-"""What writes and checks data: TFDS's own preparation, packing, fingerprints."""
+"""Writes and checks data: TFDS's own preparation, packing, fingerprints."""

@@ -1,4 +1,5 @@
-"""What of the paper's data is on disk, in which format, and what supplies the rest: said before anything is rented."""
+"""Checks which of the paper's data sets are on disk, and in which format, and names the command that supplies the others: run
+it before renting a machine."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ class Known(NamedTuple):
     by_hand: str = ""
 
 
-# Sizes: the data sets' own publications, as TFDS's catalogue gives them for its splits. What preparing them needs besides
-# is in tensorflow_free: NEEDS_TENSORFLOW, NEEDS_PACKAGE.
+# Sizes: the data sets' own publications, as TFDS's catalogue gives them for its splits. The packages that preparing needs
+# are in tensorflow_free: NEEDS_TENSORFLOW, NEEDS_PACKAGE.
 KNOWN = {
     "digits": Known({"train": 1437, "test": 360}),
     "fashion_mnist": Known({"train": 60000, "test": 10000}),
@@ -79,7 +80,7 @@ KNOWN = {
 
 
 class Finding(NamedTuple):
-    """What was found of one data set: one line of what is so, and the next action, "" if there is none."""
+    """The state of one data set: one line of facts, and the next action, "" if there is none."""
 
     name: str
     state: State
@@ -122,7 +123,7 @@ def _check(name: str, data_dir: str, record: bool) -> Finding:
 
 
 def _check_objectnet(root: str) -> Finding:
-    """Of the one set that is read as it is distributed: whether it is there and whole, and a few images."""
+    """Checks the one set that is read as it is distributed: all images are there, and a few decode."""
     name = objectnet.NAME
     try:
         place = objectnet.find_objectnet(name, root)

@@ -26,7 +26,7 @@ SAMPLES = 5  # examples of a split, spread evenly from the first to the last
 MEAN_TOLERANCE = 2.0  # of 255
 LOSSLESS = b"\x89PNG"
 
-# Of data sets that are fixed by their publication, and of which the content is at hand: sha256 over the pixels and labels
+# For data sets that are fixed by their publication and available here: sha256 over the pixels and labels
 # of the samples, in TFDS's order. They do not depend on who encoded the PNG. Made by `digest` on scikit-learn's digits and
 # on Debian's dataset-fashion-mnist.
 PINNED = {

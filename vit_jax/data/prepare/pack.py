@@ -39,7 +39,7 @@ LOCK = ".lock"
 
 
 class Packable(Protocol):
-    """What can be packed: a `data.source.Source` that knows its size and can be cut into parts."""
+    """A source that can be packed: a `data.source.Source` that knows its size and can be cut into parts."""
 
     spec: DatasetSpec
 
@@ -69,7 +69,7 @@ class Task(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of a task: labels of its examples, their bytes, and `name: reason` of each image that was left out."""
+    """The result of a task: labels of its examples, their bytes, and `name: reason` of each image that was left out."""
 
     labels: list[int]
     num_bytes: int
@@ -77,7 +77,7 @@ class Written(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """What was written: the folder, examples per split, and `name: reason` of each image that was left out."""
+    """The result of packing: the folder, examples per split, and `name: reason` of each image that was left out."""
 
     folder: str
     splits: dict[str, int]
@@ -96,7 +96,7 @@ def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: R
       threads: that read and check images; each is decoded once, and what does not decode is left out and named.
       num_shards: of each split; 0 for TFDS's rule: one below 128 MiB, then a power of two of shards of 64 MiB or more, to
         1,024; from 1 TiB on as many thousands as keep a shard below 1 GiB.
-      run: what works off the shards, in place of `threads`: `data.pack_beam.run_beam`.
+      run: works off the shards, in place of `threads`: `data.pack_beam.run_beam`.
 
     Raises:
       UserError: `to` exists, the layout is another, or no image of a split decodes.
@@ -119,8 +119,8 @@ def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: R
 
 @contextlib.contextmanager
 def _scratch(target: epath.Path) -> Iterator[epath.Path]:
-    """A folder beside the target that becomes the target at the end: what was interrupted never looks packed. What an earlier
-    process left there when it was killed is removed.
+    """A folder beside the target that becomes the target at the end: an interrupted run never looks packed. Files that an
+    earlier, killed process left there are removed.
 
     Raises:
       UserError: another process packs into the same target, or there is no room or no permission.
@@ -166,7 +166,7 @@ def _claim(target: epath.Path, held: contextlib.ExitStack) -> epath.Path:
     except OSError:  # this file system knows no locks
         unlocked.mkdir()
         return unlocked
-    # Whoever held it before has moved the folder, or removed it.
+    # The process that held the lock before has moved the folder, or removed it.
     if not lock.exists() or not os.path.samestat(os.fstat(descriptor), os.stat(lock)):
         raise UserError(f"another process was packing into {target} just now; use it if it is there, else start again")
     for left in scratch.iterdir():

@@ -20,7 +20,7 @@ INSTALL = "pip install -r requirements-beam.txt"
 
 
 def make_run(options: str = "") -> Run:
-    """What `data.prepare.pack.pack` takes as `run`.
+    """Makes the `run` of `data.prepare.pack.pack`.
 
     Args:
       options: Beam's pipeline options as on its command line, `--runner=DataflowRunner --project=...`; empty for the

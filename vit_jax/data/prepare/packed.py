@@ -1,4 +1,4 @@
-"""The folder that `data.prepare.pack` writes: how its files are called, and the description by which TFDS opens it."""
+"""The folder that `data.prepare.pack` writes: names of its files, and the description by which TFDS opens it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_packed(dataset: str) -> bool:
 
 
 def shard_path(folder: epath.Path, split: str, shard: int, num_shards: int) -> str:
-    """Where one shard of a split lies."""
+    """The path of one shard of a split."""
     return os.fspath(_template(folder, split).sharded_filepath(shard_index=shard, num_shards=num_shards))
 
 

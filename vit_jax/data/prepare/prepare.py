@@ -27,7 +27,7 @@ from vit_jax.types import UserError
 
 
 class Prepared(NamedTuple):
-    """What is on disk.
+    """A data set on disk.
 
     Args:
       name: TFDS's full name, `fashion_mnist/3.0.1`.

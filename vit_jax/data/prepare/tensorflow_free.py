@@ -36,7 +36,7 @@ def has_tensorflow() -> bool:
 
 
 def lacks(name: str) -> tuple[str, str]:
-    """What preparing a data set lacks on this machine.
+    """The package that is missing on this machine for preparing a data set.
 
     Args:
       name: TFDS name, with or without config and version.
@@ -79,7 +79,7 @@ class _Names(SimpleNamespace):
 
 
 class _Array(np.ndarray):
-    """What an eager tensor is to the builders: an array that `numpy()` gives."""
+    """A stand-in for an eager tensor, of which builders use only `numpy()`."""
 
     def numpy(self) -> np.ndarray:
         return self.view(np.ndarray)

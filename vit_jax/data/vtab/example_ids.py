@@ -1,7 +1,7 @@
-"""What an example of VTAB's data sets is called, wherever it lies in the files.
+"""Ids of the examples of VTAB's data sets, wherever an example lies in the files.
 
-An id must depend neither on the order of the files nor on who encoded the image, so it is not a checksum but what the data
-set itself calls the example: the file name or running number that TFDS keeps with it or, of the two sets that keep none, the
+An id must depend neither on the order of the files nor on who encoded the image, so it is not a checksum but the data set's
+own name of the example: the file name or running number that TFDS keeps with it or, of the two sets that keep none, the
 factors, each combination of which occurs once. (`tfds_id` is a place in a file, and `as_data_source` does not give it.)
 """
 

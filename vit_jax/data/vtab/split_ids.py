@@ -2,8 +2,8 @@
 data that another version, order or machine prepared.
 
 The benchmark defines its 800 + 200 examples by their place in the files that TFDS wrote, which only holds for one version
-(and, of Caltech101, one machine: its train split is drawn in the order in which a file system lists). What an id is:
-`data.vtab.example_ids`.
+(and, of Caltech101, one machine: its train split is drawn in the order in which a file system lists). Ids are defined
+in `data.vtab.example_ids`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def find(data_dir: str) -> SplitIds | None:
 
 
 def locate(builder: Any, dataset: str, split: str, ids: SplitIds) -> tuple[str, np.ndarray] | None:
-    """Where a task's examples lie in data that is prepared.
+    """Finds a task's examples in prepared data.
 
     Args:
       builder: of the prepared data set.

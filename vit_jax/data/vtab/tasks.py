@@ -2,7 +2,7 @@
 benchmark's own code has them). `vtab/TASK` names one wherever a data set is named.
 
 `train800` and `val200` are the first examples of the train and validation parts in the order TFDS wrote them, so they are
-the benchmark's only for data prepared by the version in the table; another version is opened, and said.
+the benchmark's only for data prepared by the version in the table; another version is opened, with a warning.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ TASKS = {
     ),
 }
 PREFIX = "vtab/"
-# What the benchmark's own script trains on: the first 1,000 images of `trainval` in the order in which TFDS reads its files.
+# The benchmark's own script trains on the first 1,000 images of `trainval` in the order in which TFDS reads its files.
 FIRST_1000 = "trainval1000"
 SPLITS = ("train800", "val200", "train800val200", FIRST_1000, "test")
 
