@@ -31,7 +31,7 @@ from vit_jax.models.build import count_params
 from vit_jax.plan import describe_plan
 from vit_jax.process import NO_RIGHT, NO_ROOM
 from vit_jax.train.checkpoint import Checkpointer
-from vit_jax.train.folders import check_folder
+from vit_jax.train.folders import check_folder, named_steps
 from vit_jax.train.loop import NonFinite, fit
 from vit_jax.types import TrainState, UserError, counted
 
@@ -270,6 +270,7 @@ def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) ->
             "steps": job.total_steps,
             "seconds": round(seconds, 1),
             "scores": scores,
+            "checkpoints": named_steps(folder),
         }
         record.write_json(folder / "run.json", result)
         plot_curves({folder.name: folder / "metrics.jsonl"}, folder / "curves.png")
