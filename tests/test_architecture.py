@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "job": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
     "agreement": {"config", "record", "job", *ROOMS},
     "run": {*FLOOR, "record", "initial", "assemble", "plan", "job", "agreement", "curves", *ROOMS},
+    "keys": {"types", "config", "values", "initial", "assemble", *ROOMS},  # a config's keys, in words
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "initial", "assemble", *ROOMS},  # what a step, a pipeline or a model costs
     "insight": {"types", "models", "data", "convert"},  # what a model has learned
@@ -52,7 +53,19 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {
         *FLOOR,
-        *("vit_jax", "assemble", "run", "curves", "predict", "evaluate", "bench", "insight", "sweeps", "report"),
+        *(
+            "vit_jax",
+            "assemble",
+            "keys",
+            "run",
+            "curves",
+            "predict",
+            "evaluate",
+            "bench",
+            "insight",
+            "sweeps",
+            "report",
+        ),
         *ROOMS,
     },
 }

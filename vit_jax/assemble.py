@@ -58,7 +58,7 @@ def complete(config: ml_collections.ConfigDict) -> list[str]:
     check(config.checkpoint, Checkpointer, "checkpoint", "directory")
     check(config.init, Init, "init")
     if not isinstance(config.seed, int) or config.seed < 0:
-        errors.append(f"config.seed is {config.seed!r}; expected int, 0 or more")
+        errors.append(f"config.seed is {config.seed!r}; expected an integer, 0 or more")
     return errors
 
 

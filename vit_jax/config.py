@@ -171,7 +171,7 @@ def override(config: ml_collections.ConfigDict, assignments: Iterable[tuple[str,
             section = section[parent]
         else:
             if not isinstance(section, ml_collections.ConfigDict) or key not in section:
-                errors.append(f"config.{path} does not exist; {_near_key(section, key)}")
+                errors.append(f"config.{path} does not exist; {_elsewhere(config, key) or _near_key(section, key)}")
             elif isinstance(section[key], ml_collections.ConfigDict) and "path" in section[key]:
                 _assign(section[key], "path", text)
             elif isinstance(section[key], ml_collections.ConfigDict):
@@ -250,6 +250,13 @@ def _assign(section: ml_collections.ConfigDict, key: str, value: Any) -> None:
         if isinstance(section.get(key), list):
             del section[key]  # or ConfigDict makes a list of the tuple that replaces it
         section[key] = value
+
+
+def _elsewhere(config: ml_collections.ConfigDict, key: str) -> str:
+    """`did you mean config.optim.lr?` of a key that exactly other sections have; "" if none has it."""
+    sections = [name for name, section in config.items() if isinstance(section, ml_collections.ConfigDict)]
+    found = [f"config.{name}.{key}" for name in sections if key in config[name]]
+    return f"did you mean {' or '.join(found)}?" if found else ""
 
 
 def _near_key(section: Any, key: str) -> str:

@@ -1,7 +1,8 @@
 """One run: trains and evaluates as a config says, or resumes what --workdir holds.
 
-Any key of the config can be set by --config.section.key=value; a key that does not exist is an error that names the nearest
-one that does. A stopped run (Ctrl-C, SIGTERM) finishes its step, saves, and exits with code 75; the same command resumes.
+`vit_jax train --help --config=SPEC` lists the keys of a config. Any of them can be set by --config.section.key=value; a key that
+does not exist is an error that names the nearest one that does. A stopped run (Ctrl-C, SIGTERM) finishes its step, saves, and
+exits with code 75; the same command resumes.
 """
 
 from __future__ import annotations
@@ -37,10 +38,21 @@ def make_parser() -> Parser:
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
-    flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
+    words = sys.argv[1:] if argv is None else argv
+    spec = next((word.removeprefix("--config=") for word in words if word.startswith("--config=")), "")
+    if spec and {"--help", "-h"} & {*words}:
+        from vit_jax.keys import describe_keys
+
+        print(describe_keys(spec))
+        return 0
+    flags, overrides = parse_command_line(words, make_parser())
     from vit_jax import config as configs
 
     config = configs.load(flags.config)
+    told = dict(overrides)
+    if {told.get("optim.name"), name := config.optim.get("name")} == {"adam", "sgd"} and "optim.lr" not in told:
+        lr = f"optim.lr stays {config.optim.lr:g}, which was chosen for {name}"
+        print(f"note: optim.name is {told['optim.name']} and {lr}; set it with --config.optim.lr", flush=True)
     if not flags.coordinator:
         return _run(config, flags.workdir, overrides)
     from vit_jax.peers import joined
