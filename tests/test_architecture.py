@@ -38,8 +38,9 @@ MAY_IMPORT = {
     "assemble": {"types", "files", "config", "initial", "bench.flops", *ROOMS},
     "plan": {"types", "assemble", "partition", "models"},  # what a run will do, in words
     "job": {"types", "files", "config", "record", "initial", "assemble", *ROOMS},
+    "extend": {"types", "files", "config", "record", "job", "train.folders", "train.optim"},  # a run made longer
     "agreement": {"config", "record", "job", *ROOMS},
-    "run": {*FLOOR, "record", "initial", "assemble", "plan", "job", "agreement", "curves", *ROOMS},
+    "run": {*FLOOR, "record", "initial", "assemble", "plan", "job", "extend", "agreement", "curves", *ROOMS},
     "keys": {"types", "config", "values", "initial", "assemble", *ROOMS},  # a config's keys, in words
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "initial", "assemble", *ROOMS},  # what a step, a pipeline or a model costs

@@ -24,6 +24,7 @@ from vit_jax import config as configs
 from vit_jax import metrics, peers, record
 from vit_jax.assemble import grid_of
 from vit_jax.convert.adapt import Fate, format_report
+from vit_jax.extend import Extension, find_extension, record_extension
 from vit_jax.initial import initial_params
 from vit_jax.job import Job, prepare, saved_config
 from vit_jax.locks import hold
@@ -60,6 +61,7 @@ def run(
     overrides: list[tuple[str, str]] | None = None,
     quiet: bool = False,
     wait: bool = False,
+    extend: bool = False,
 ) -> RunResult:
     """Trains and evaluates as the config says, or resumes what `workdir` holds; leaves everything in `workdir`.
 
@@ -68,6 +70,7 @@ def run(
       workdir: a new or this run's own folder.
       overrides: (`a.b`, text) from `--config.a.b=text`.
       quiet: leave the console out.
+      extend: make a run in `workdir` longer though the longer schedule has other learning rates for what is done; see `extend`.
       wait: for another process that works in `workdir` to end; it is a mistake otherwise.
 
     Raises:
@@ -79,7 +82,7 @@ def run(
     # Before anything in it is looked at. Of several processes the first holds it for all.
     alone = hold(Path(folder), wait=wait) if primary and "://" not in str(folder) else contextlib.nullcontext()
     with alone:
-        return _run(config, folder, overrides, primary, quiet)
+        return _run(config, folder, overrides, primary, quiet, extend)
 
 
 def _run(
@@ -88,11 +91,14 @@ def _run(
     overrides: list[tuple[str, str]] | None,
     primary: bool,
     quiet: bool,
+    extend: bool,
 ) -> RunResult:
     """As `run`, in a folder that is this run's alone."""
     began = time.perf_counter()
     job = prepare(config, overrides, old := saved_config(folder))
-    record.check_workdir(folder, configs.to_dict(config), old)
+    extension = find_extension(job, folder, old, asked=extend)
+    if extension is None:
+        record.check_workdir(folder, configs.to_dict(config), old)
     if jax.process_count() > 1:
         from vit_jax.agreement import facts
 
@@ -100,7 +106,7 @@ def _run(
     checkpointer = configs.build(Checkpointer, config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):
         try:
-            return _run_job(job, folder, checkpointer, primary, quiet, began)
+            return _run_job(job, folder, checkpointer, primary, quiet, began, extension)
         except OSError as error:
             if error.errno in NO_RIGHT:
                 raise record.no_right(folder, error) from error
@@ -110,7 +116,13 @@ def _run(
 
 
 def _run_job(
-    job: Job, folder: epath.Path, checkpointer: Checkpointer, primary: bool, quiet: bool, began: float
+    job: Job,
+    folder: epath.Path,
+    checkpointer: Checkpointer,
+    primary: bool,
+    quiet: bool,
+    began: float,
+    extension: Extension | None = None,
 ) -> RunResult:
     """Trains a checked run from its last checkpoint to its end, if that is not behind it."""
     start_step = checkpointer.latest_step() or 0
@@ -126,10 +138,14 @@ def _run_job(
     ready = _bring_up(job, checkpointer, start_step) if start_step < job.total_steps else None
     if primary:
         record.claim_workdir(folder, configs.to_dict(job.config))
+        if extension:
+            record_extension(folder, extension, configs.to_dict(job.config))
     writers = metrics.make_writers(
         folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
     )
     with writers:
+        if extension:
+            writers.notice(str(extension))
         if ready:
             _train(job, folder, checkpointer, ready, writers)
         else:  # killed between its last checkpoint and its result, before it removed those it does not keep

@@ -29,6 +29,10 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--workdir", required=True, help="the run's folder; started again on the same one, a run resumes"
     )
+    text = (
+        "make the run in --workdir longer though the longer schedule changes the learning rates of steps that are done"
+    )
+    parser.add_argument("--extend", action="store_true", help=text)
     parser.add_argument("--coordinator", default="", help="host:port of process 0, or auto (SLURM, GKE, TPU VM)")
     parser.add_argument("--num-processes", type=int, default=1, help="processes of the run")
     parser.add_argument("--process-id", type=int, default=0, help="this process's number")
@@ -54,14 +58,14 @@ def main(argv: list[str] | None = None) -> int:
         lr = f"optim.lr stays {config.optim.lr:g}, which was chosen for {name}"
         print(f"note: optim.name is {told['optim.name']} and {lr}; set it with --config.optim.lr", flush=True)
     if not flags.coordinator:
-        return _run(config, flags.workdir, overrides)
+        return _run(config, flags.workdir, overrides, flags.extend)
     from vit_jax.peers import joined
 
     with joined(flags.coordinator, flags.num_processes, flags.process_id):
-        return _run(config, flags.workdir, overrides)
+        return _run(config, flags.workdir, overrides, flags.extend)
 
 
-def _run(config: Any, workdir: str, overrides: list[tuple[str, str]]) -> int:
+def _run(config: Any, workdir: str, overrides: list[tuple[str, str]], extend: bool) -> int:
     """Runs; returns the exit code."""
     from vit_jax.run import run
     from vit_jax.train.loop import Interrupted
@@ -70,7 +74,7 @@ def _run(config: Any, workdir: str, overrides: list[tuple[str, str]]) -> int:
     # A run that a scheduler restarted may find its own first process still ending; for a person, a second start is a mistake.
     requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
     try:
-        result = run(config, workdir, overrides=overrides, wait=requeued)
+        result = run(config, workdir, overrides=overrides, wait=requeued, extend=extend)
     except Interrupted as stopped:
         print(stopped, flush=True)
         return EXIT_INTERRUPTED
