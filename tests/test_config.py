@@ -137,17 +137,17 @@ def test_a_key_the_program_supplies_may_not_be_set():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("rate", "fast", "float"),
-        ("rate", True, "float"),
-        ("count", 1.0, "int"),
-        ("count", True, "int"),
-        ("flip", 1, "bool"),
-        ("label", 7, "str"),
+        ("rate", "fast", "a number"),
+        ("rate", True, "a number"),
+        ("count", 1.0, "an integer"),
+        ("count", True, "an integer"),
+        ("flip", 1, "true or false"),
+        ("label", 7, "text"),
         ("name", "adamw", "one of 'adam', 'sgd'"),
-        ("size", (1, 2, 3), "expected 2 integers, 4,6"),
-        ("size", (1, 2.0), "expected 2 integers, 4,6"),
-        ("size", 22.4, "expected 2 integers, 4,6"),
-        ("shots", (1, "5"), "expected integers with commas, 1,5,10"),
+        ("size", (1, 2, 3), "two integers, 4,6"),
+        ("size", (1, 2.0), "two integers, 4,6"),
+        ("size", 22.4, "two integers, 4,6"),
+        ("shots", (1, "5"), "integers with commas, 1,5,10"),
         ("every", 0.5, 'a duration: steps as in 500, or "90 epochs", "5%"'),
         ("every", True, 'a duration: steps as in 500, or "90 epochs", "5%"'),
     ],
@@ -159,7 +159,7 @@ def test_a_value_of_another_type_says_what_was_expected(key, value, expected):
 
 def test_a_missing_key_is_an_error():
     _, errors = complete()
-    assert errors == ["config.part.size is missing; expected 2 integers, 4,6"]
+    assert errors == ["config.part.size is missing; expected two integers, 4,6"]
 
 
 def test_all_mistakes_are_listed():
@@ -271,7 +271,7 @@ def test_text_for_a_number_is_judged_by_the_signature():
     configs.override(config, [("part.count", "many"), ("part.size", "1,2,3")])
     assert sorted(configs.complete(config.part, schema, "part", ["injected"])) == [
         "config.part.count is 'many'; expected an integer",
-        "config.part.size is (1, 2, 3); expected 2 integers, 4,6",
+        "config.part.size is (1, 2, 3); expected two integers, 4,6",
     ]
 
 

@@ -13,7 +13,7 @@ def test_every_key_is_listed_with_its_type_in_words_and_its_line(capsys):
     expected = [*(f"--config.{name}." for name in sections), "--config."]
     assert [line for line in lines if line.startswith("--config.")] == expected
     after = dict(itertools.pairwise(lines))
-    assert after["  patch_size=4,4"].startswith("      2 integers, 4,6: (h, w) of a patch")
+    assert after["  patch_size=4,4"].startswith("      two integers, 4,6: (h, w) of a patch")
     assert after["  momentum=0.9"] == "      a number: SGD's, not Nesterov."
     assert after["  b2=0.999"] == "      a number: Adam's decay rates."
     assert after["  keep_best=0"].startswith("      an integer: checkpoints with the best `best_metric`")

@@ -17,6 +17,7 @@ PLURAL = {
     float: ("numbers", "0.1,0.2,0.3", "0.1,0.9"),
     str: ("words", "a,b,c", "a,b"),
 }
+COUNTS = ("no", "one", "two", "three", "four")
 DURATION = re.compile(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(steps?|epochs?|%)?\s*")
 
 
@@ -95,7 +96,11 @@ def describe_hint(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(describe_hint, inner))
     if origin is tuple and inner and (known := PLURAL.get(inner[0])) and len({*inner, Ellipsis}) == 2:
-        return f"{known[0]} with commas, {known[1]}" if Ellipsis in inner else f"{len(inner)} {known[0]}, {known[2]}"
+        return (
+            f"{known[0]} with commas, {known[1]}"
+            if Ellipsis in inner
+            else f"{COUNTS[len(inner)]} {known[0]}, {known[2]}"
+        )
     if origin is tuple or hint is tuple:
         return "values with commas"
     return WORDS.get(hint, getattr(hint, "__name__", str(hint)))
