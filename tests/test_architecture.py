@@ -42,8 +42,24 @@ MAY_IMPORT = {
     "assemble": {"types", "config", "bench.flops", *ROOMS},
     "plan": {"types", "config", "settle", "assemble", "partition", "models"},  # what a run will do, in words
     "job": {"types", "config", "resolve", "schema", "settle", "record", "initial", "assemble", *ROOMS},
+    "extend": {"types", "files", "config", "record", "job", "train.folders", "train.optim"},  # a run made longer
     "agreement": {"config", "record", "job", *ROOMS},
-    "run": {*FLOOR, "record", "initial", "assemble", "plan", "job", "agreement", "curves", *ROOMS},
+    "hooks": {"types", "config", "record", "assemble", "job", *ROOMS},  # what a run does beside training
+    "run": {
+        *FLOOR,
+        "settle",
+        "hooks",
+        "record",
+        "initial",
+        "assemble",
+        "plan",
+        "job",
+        "extend",
+        "agreement",
+        "curves",
+        *ROOMS,
+    },
+    "keys": {"config", "values", "resolve", "schema"},  # a config's keys, in words
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {
         *FLOOR,
@@ -64,7 +80,21 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {
         *FLOOR,
-        *("vit_jax", "assemble", "run", "curves", "predict", "evaluate", "bench", "insight", "sweeps", "report"),
+        *(
+            "vit_jax",
+            "resolve",
+            "schema",
+            "assemble",
+            "keys",
+            "run",
+            "curves",
+            "predict",
+            "evaluate",
+            "bench",
+            "insight",
+            "sweeps",
+            "report",
+        ),
         *ROOMS,
     },
 }

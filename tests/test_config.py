@@ -54,10 +54,10 @@ def test_arguments_take_the_types_of_their_defaults():
     ("text", "message"),
     [
         ("varient=B/16", r"'varient' is unknown; did you mean 'variant'\?"),
-        ("epochs=two", "argument epochs=two: expected int, found 'two'"),
-        ("epochs=1.5", "expected int, found '1.5'"),
-        ("smoke=maybe", "expected bool, found 'maybe'"),
-        ("epochs", "argument epochs=True: expected int"),
+        ("epochs=two", "argument epochs=two: expected an integer, found 'two'"),
+        ("epochs=1.5", "expected an integer, found '1.5'"),
+        ("smoke=maybe", "expected true or false, found 'maybe'"),
+        ("epochs", "argument epochs=True: expected an integer"),
     ],
 )
 def test_wrong_arguments_name_the_right_ones(text, message):
@@ -138,17 +138,17 @@ def test_a_key_the_program_supplies_may_not_be_set():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("rate", "fast", "float"),
-        ("rate", True, "float"),
-        ("count", 1.0, "int"),
-        ("count", True, "int"),
-        ("flip", 1, "bool"),
-        ("label", 7, "str"),
+        ("rate", "fast", "a number"),
+        ("rate", True, "a number"),
+        ("count", 1.0, "an integer"),
+        ("count", True, "an integer"),
+        ("flip", 1, "true or false"),
+        ("label", 7, "text"),
         ("name", "adamw", "one of 'adam', 'sgd'"),
-        ("size", (1, 2, 3), "tuple[int, int]"),
-        ("size", (1, 2.0), "tuple[int, int]"),
-        ("size", 22.4, "tuple[int, int]"),
-        ("shots", (1, "5"), "tuple[int, ...]"),
+        ("size", (1, 2, 3), "two integers, 4,6"),
+        ("size", (1, 2.0), "two integers, 4,6"),
+        ("size", 22.4, "two integers, 4,6"),
+        ("shots", (1, "5"), "integers with commas, 1,5,10"),
         ("every", 0.5, 'a duration: steps as in 500, or "90 epochs", "5%"'),
         ("every", True, 'a duration: steps as in 500, or "90 epochs", "5%"'),
     ],
@@ -160,7 +160,7 @@ def test_a_value_of_another_type_says_what_was_expected(key, value, expected):
 
 def test_a_missing_key_is_an_error():
     _, errors = completed()
-    assert errors == ["config.part.size is missing; expected tuple[int, int]"]
+    assert errors == ["config.part.size is missing; expected two integers, 4,6"]
 
 
 def test_all_mistakes_are_listed():
@@ -181,7 +181,7 @@ def test_a_class_and_a_dataclass_are_schemas_too():
     plain, data = section(), section(split=3)
     assert complete(plain, Plain, "a", ["directory"]) == []
     assert plain.every == 5
-    assert complete(data, Data, "b") == ["config.b.split is 3; expected str"]
+    assert complete(data, Data, "b") == ["config.b.split is 3; expected text"]
     assert "hidden" not in data
 
 
@@ -249,9 +249,9 @@ def test_text_for_init_is_its_path():
         ("part.count.x", "1", "config.part.count.x does not exist; its parent is not a section"),
         ("part.count.x.y", "1", "config.part.count.x does not exist; its parent is not a section"),
         ("part", "1", "config.part is a section; set one of its keys: "),
-        ("part.rate", "fast", "config.part.rate=fast: expected float, found 'fast'"),
-        ("part.flip", "maybe", "expected bool"),
-        ("part.size", "a,b", "expected tuple"),
+        ("part.rate", "fast", "config.part.rate=fast: expected a number, found 'fast'"),
+        ("part.flip", "maybe", "expected true or false"),
+        ("part.size", "a,b", "expected two integers, 4,6"),
     ],
 )
 def test_a_wrong_override_is_an_error(key, text, message):
@@ -269,8 +269,8 @@ def test_text_for_a_number_is_judged_by_the_signature():
     with pytest.raises(UserError) as caught:
         overridden(("part.count", "many"), ("part.size", "1,2,3"))
     assert sorted(str(caught.value).splitlines()) == [
-        "config.part.count=many: expected int, found 'many'",
-        "config.part.size=1,2,3: expected tuple[int, int], found '1,2,3'",
+        "config.part.count=many: expected an integer, found 'many'",
+        "config.part.size=1,2,3: expected two integers, 4,6, found '1,2,3'",
     ]
 
 

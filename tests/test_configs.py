@@ -960,7 +960,7 @@ def test_overrides_are_applied_and_all_mistakes_are_in_one_message():
         (lambda c: c.checkpoint.update(keep=2), r"config.checkpoint.keep is read by nothing; did you mean 'keep_"),
         (lambda c: c.init.update(head="zero"), r"config.init.head is 'zero'; expected one of 'zeros', 'keep'"),
         (lambda c: c.evals.fewshot.update(shot=(1,)), r"config.evals.fewshot.shot .* 'shots'\?"),
-        (lambda c: c.update(seed="one"), r"config.seed is 'one'; expected int"),
+        (lambda c: c.update(seed="one"), r"config.seed is 'one'; expected an integer"),
     ],
 )
 def test_every_section_is_checked(change, message):

@@ -1,4 +1,4 @@
-"""The files of docs/extend.md, as they stand there: a model, a loss, an evaluator and a data format from outside the package."""
+"""The files of docs/extend.md, as they stand there: a model, a loss, an evaluator, a data format and an augmentation."""
 
 import json
 import re
@@ -11,6 +11,7 @@ import pytest
 
 from vit_jax import config as configs
 from vit_jax.convert.load import load, load_model, resolution_of
+from vit_jax.data.image.recipes import RECIPES, make_transform
 from vit_jax.data.open import FORMATS
 from vit_jax.evals.build import EVALUATORS
 from vit_jax.job import prepare
@@ -21,7 +22,7 @@ from vit_jax.train.objectives import OBJECTIVES
 from vit_jax.types import UserError
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "extend.md"
-TABLES = (MODELS, OBJECTIVES, EVALUATORS, FORMATS)
+TABLES = (MODELS, OBJECTIVES, EVALUATORS, FORMATS, RECIPES)
 CLASSES = ("dark", "middle", "light")
 
 
@@ -39,7 +40,7 @@ def folder(tmp_path):
     files = dict(
         re.findall(r"^## [^\n]*`(\w+\.py)`$.*?^```python\n(.*?)^```$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
     )
-    assert sorted(files) == [f"toy_{part}.py" for part in ("config", "evaluator", "format", "loss", "model")]
+    assert sorted(files) == [f"toy_{part}.py" for part in ("config", "evaluator", "format", "loss", "model", "recipe")]
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     arrays = {"classes": np.array(CLASSES)}
@@ -96,6 +97,19 @@ def test_a_toy_from_outside_trains_is_scored_saved_loaded_and_predicts(folder, c
         UserError, match="there is no model 'toy'; expected one of vit, mixer, resnet, or import the module"
     ):
         load_model(workdir)
+
+
+def test_a_recipe_from_outside_is_what_training_images_go_through(folder):
+    job = prepare(config_of(folder))
+    image, rng = draw(1, 2)[0][0], np.random.default_rng(5)
+    image[..., 0], image[..., 1] = 0, 255
+    expected = image[..., np.random.default_rng(5).permutation(3)]
+    shuffled = make_transform(job.config.data.recipe, (8, 8))
+    assert np.array_equal(shuffled.map_image(image, rng), expected)
+    assert not np.array_equal(expected, image)
+    batches = job.data.batches(job.source, seed=0, start_step=0, process_index=0, process_count=1, corrupt=())
+    assert next(iter(batches)).image.shape == (16, 8, 8, 3)
+    batches.close()
 
 
 def test_a_toys_checkpoint_is_where_another_run_starts(folder):

@@ -68,7 +68,7 @@ def resolve(draft: Mapping[str, Any], schema: Schema, overrides: Iterable[tuple[
     config = Draft(draft.to_dict() if isinstance(draft, Draft) else draft)
     # Names first: `--config.objective.name=mine --config.objective.weights=1,2` in any order.
     errors = override(config, sorted(overrides, key=lambda pair: not pair[0].endswith(".name")), schema)
-    for path, section, part in _parts(config, schema):
+    for path, section, part in parts_of(config, schema):
         errors += section.complete(part, path)
     if not isinstance(config.seed, int) or config.seed < 0:
         errors.append(f"config.seed is {config.seed!r}; expected int, 0 or more")
@@ -77,7 +77,7 @@ def resolve(draft: Mapping[str, Any], schema: Schema, overrides: Iterable[tuple[
     return Config(config)
 
 
-def _parts(config: Draft, schema: Schema) -> list[tuple[str, Section, Draft]]:
+def parts_of(config: Draft, schema: Schema) -> list[tuple[str, Section, Draft]]:
     """(path, schema, section) of every section that one function reads."""
     parts = []
     for name, section in schema.items():
@@ -157,13 +157,13 @@ def override(config: Draft, assignments: Iterable[tuple[str, str]], schema: Sche
             try:
                 if not isinstance(section, Draft):
                     raise UserError(f"config.{path} does not exist; its parent is not a section")
-                _set_text(section, parents, key, text, schema)
+                _set_text(config, section, parents, key, text, schema)
             except UserError as error:
                 errors.append(str(error))
     return errors
 
 
-def _set_text(section: Draft, parents: list[str], key: str, text: str, schema: Schema | None) -> None:
+def _set_text(config: Draft, section: Draft, parents: list[str], key: str, text: str, schema: Schema | None) -> None:
     """Sets one key from text.
 
     Raises:
@@ -182,7 +182,7 @@ def _set_text(section: Draft, parents: list[str], key: str, text: str, schema: S
     elif isinstance(value, Draft):
         raise UserError(f"config.{path} is a section; set one of its keys: {', '.join(value)}")
     elif key not in known and key not in named:
-        raise UserError(f"config.{path} does not exist; {nearest(key, {**known, **named})}")
+        raise UserError(f"config.{path} does not exist; {_elsewhere(config, key) or nearest(key, {**known, **named})}")
     elif described is not None and text in ("None", "auto") and key in described.left_open:
         _assign(section, key, None)
     else:
@@ -201,6 +201,14 @@ def _assign(section: Draft, key: str, value: Any) -> None:
         if isinstance(section.get(key), list):
             del section[key]  # or ConfigDict makes a list of the tuple that replaces it
         section[key] = value
+
+
+def _elsewhere(config: Draft, key: str) -> str:
+    """`did you mean config.optim.lr?` of a key that other sections have; "" if none has it."""
+    found = [
+        f"config.{name}.{key}" for name, section in config.items() if isinstance(section, Draft) and key in section
+    ]
+    return f"did you mean {' or '.join(found)}?" if found else ""
 
 
 def _near_key(section: Any, key: str) -> str:

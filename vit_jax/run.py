@@ -10,20 +10,19 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 from clu import parameter_overview
 from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import metrics, peers, record
-from vit_jax.assemble import grid_of
 from vit_jax.config import Draft
 from vit_jax.convert.adapt import Fate, format_report
+from vit_jax.extend import Extension, find_extension, record_extension
+from vit_jax.hooks import RunHooks
 from vit_jax.initial import initial_params
 from vit_jax.job import Job, prepare, saved_config
 from vit_jax.locks import hold
@@ -32,12 +31,15 @@ from vit_jax.plan import describe_plan
 from vit_jax.process import NO_RIGHT, NO_ROOM
 from vit_jax.settle import OF_DEVICES
 from vit_jax.train.checkpoint import Checkpointer
-from vit_jax.train.folders import check_folder
+from vit_jax.train.folders import check_folder, named_steps
 from vit_jax.train.loop import Length, NonFinite, Window, fit
-from vit_jax.types import KINDS, Metric, TrainState, UserError, counted
+from vit_jax.types import TrainState, UserError, counted
 
 if TYPE_CHECKING:
-    from vit_jax.data.stream.loader import TrainLoader
+    pass
+
+
+MOVED = "from here on results equal those of one device to rounding, and not to the bit"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,7 @@ def run(
     overrides: list[tuple[str, str]] | None = None,
     quiet: bool = False,
     wait: bool = False,
+    extend: bool = False,
 ) -> RunResult:
     """Trains and evaluates as the config says, or resumes what `workdir` holds; leaves everything in `workdir`.
 
@@ -72,6 +75,7 @@ def run(
       workdir: a new or this run's own folder.
       overrides: (`a.b`, text) from `--config.a.b=text`.
       quiet: leave the console out.
+      extend: make a run in `workdir` longer though the longer schedule has other learning rates for what is done; see `extend`.
       wait: for another process that works in `workdir` to end; it is a mistake otherwise.
 
     Raises:
@@ -83,7 +87,7 @@ def run(
     # Before anything in it is looked at. Of several processes the first holds it for all.
     alone = hold(Path(folder), wait=wait) if primary and "://" not in str(folder) else contextlib.nullcontext()
     with alone:
-        return _run(config, folder, overrides, primary, quiet)
+        return _run(config, folder, overrides, primary, quiet, extend)
 
 
 def _run(
@@ -92,6 +96,7 @@ def _run(
     overrides: list[tuple[str, str]] | None,
     primary: bool,
     quiet: bool,
+    extend: bool,
 ) -> RunResult:
     """As `run`, in a folder that is this run's alone."""
     began = time.perf_counter()
@@ -99,7 +104,9 @@ def _run(
     job = prepare(config, overrides, old)
     by_device = {f"model.{key}" for key in OF_DEVICES} & {decision.key for decision in job.settled}
     free = by_device & record.saved_decisions(folder)
-    record.check_workdir(folder, configs.to_dict(job.config), old, free)
+    extension = find_extension(job, folder, old, free, asked=extend)
+    if extension is None:
+        record.check_workdir(folder, configs.to_dict(job.config), old, free)
     if jax.process_count() > 1:
         from vit_jax.agreement import facts
 
@@ -107,7 +114,7 @@ def _run(
     checkpointer = configs.build(Checkpointer, job.config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):
         try:
-            return _run_job(job, folder, checkpointer, primary, quiet, began)
+            return _run_job(job, folder, checkpointer, primary, quiet, began, extension)
         except OSError as error:
             if error.errno in NO_RIGHT:
                 raise record.no_right(folder, error) from error
@@ -117,7 +124,13 @@ def _run(
 
 
 def _run_job(
-    job: Job, folder: epath.Path, checkpointer: Checkpointer, primary: bool, quiet: bool, began: float
+    job: Job,
+    folder: epath.Path,
+    checkpointer: Checkpointer,
+    primary: bool,
+    quiet: bool,
+    began: float,
+    extension: Extension | None = None,
 ) -> RunResult:
     """Trains a checked run from its last checkpoint to its end, if that is not behind it."""
     start_step = checkpointer.latest_step() or 0
@@ -133,10 +146,14 @@ def _run_job(
     ready = _bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
     if primary:
         record.claim_workdir(folder, configs.to_dict(job.config), job.settled)
+        if extension:
+            record_extension(folder, extension, configs.to_dict(job.config))
     writers = metrics.make_writers(
         folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
     )
     with writers:
+        if extension:
+            writers.notice(str(extension))
         if ready:
             _train(job, folder, checkpointer, ready, writers)
         else:  # killed between its last checkpoint and its result, before it removed those it does not keep
@@ -183,12 +200,10 @@ def _train(
     config, parts, start_step = job.config, job.parts, ready.start_step
     if start_step:
         writers.notice(f"resuming {folder} from step {start_step}")
-        moved = configs.differences(ready.meta.get("config", {}).get("model", {}), configs.to_dict(config)["model"])
-        if moved:
-            writers.notice(
-                f"another device than before: model.{', model.'.join(moved)}; from here on results equal those of one device to "
-                "rounding and not to the bit"
-            )
+        if moved := configs.differences(
+            ready.meta.get("config", {}).get("model", {}), configs.to_dict(config)["model"]
+        ):
+            writers.notice(f"another device than before: model.{', model.'.join(moved)}; {MOVED}")
     elif jax.process_index() == 0:
         overview = parameter_overview.get_parameter_overview(parts.abstract.params, include_stats=False)
         (folder / "parameters.txt").write_text(overview + "\n")
@@ -240,44 +255,6 @@ def _train(
         writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
 
 
-@dataclasses.dataclass(frozen=True)
-class RunHooks:
-    """A run's work beside training: scores, and the description of its checkpoints (`loop.Hooks`)."""
-
-    job: Job
-    folder: epath.Path
-    loader: TrainLoader
-
-    def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
-        """Results of the evaluators due at a step, on raw and, where there is one, averaged weights.
-
-        At the last step the examples behind them are left in `predictions/<evaluator>.npz`, those of the average if there is one.
-        """
-        scores: dict[str, float] = {}
-        for name, evaluator in self.job.evaluators.items():
-            if step % max(self.job.to_steps(evaluator.every), 1) and step != self.job.total_steps:
-                continue
-            examples: Mapping[str, np.ndarray] = {}
-            for kind, params in zip(KINDS, (state.params, state.average), strict=True):
-                if params is not None:
-                    found, examples = self.job.scorers[name](params)
-                    scores |= {str(Metric(kind, name, metric)): value for metric, value in found.items()}
-            if examples and step == self.job.total_steps and jax.process_index() == 0:
-                record.write_predictions(self.folder / "predictions" / f"{name}.npz", examples)
-        return scores
-
-    def describe(self, step: int) -> dict[str, Any]:
-        """The meta of a checkpoint: all that a reader needs besides the arrays."""
-        return {
-            "step": step,
-            "data": {"next_example": step * self.job.batch_size, "corrupt": sorted(self.loader.corrupt)},
-            "config": configs.to_dict(self.job.config),
-            "class_names": list(self.job.specs[0].class_names),
-            "preprocessing": self.job.preprocessing(),
-            "grid": list(grid_of(self.job.config)),
-        }
-
-
 def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) -> RunResult:
     """Writes run.json and the curves, and reads the last evaluation back from the record."""
     scores = record.last_scores(folder) if primary else {}
@@ -294,6 +271,7 @@ def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) ->
             "steps": job.total_steps,
             "seconds": round(seconds, 1),
             "scores": scores,
+            "checkpoints": named_steps(folder),
         }
         record.write_json(folder / "run.json", result)
         plot_curves({folder.name: folder / "metrics.jsonl"}, folder / "curves.png")

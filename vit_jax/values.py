@@ -10,6 +10,14 @@ from typing import Any
 
 from vit_jax.types import Duration, UserError
 
+# Types in words, for messages: of one value, and of several with examples.
+WORDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+PLURAL = {
+    int: ("integers", "1,5,10", "4,6"),
+    float: ("numbers", "0.1,0.2,0.3", "0.1,0.9"),
+    str: ("words", "a,b,c", "a,b"),
+}
+COUNTS = ("no", "one", "two", "three", "four")
 DURATION = re.compile(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(steps?|epochs?|%)?\s*")
 
 
@@ -80,6 +88,19 @@ def describe_hint(hint: Any) -> str:
     """A hint in words, for messages."""
     if hint == Duration:
         return 'a duration: steps as in 500, or "90 epochs", "5%"'
-    if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return describe_hint(inner[0])
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(repr, inner))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(describe_hint, inner))
+    if origin is tuple and inner and (known := PLURAL.get(inner[0])) and len({*inner, Ellipsis}) == 2:
+        return (
+            f"{known[0]} with commas, {known[1]}"
+            if Ellipsis in inner
+            else f"{COUNTS[len(inner)]} {known[0]}, {known[2]}"
+        )
+    if origin is tuple or hint is tuple:
+        return "values with commas"
+    return WORDS.get(hint, getattr(hint, "__name__", str(hint)))

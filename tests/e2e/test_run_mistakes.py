@@ -27,15 +27,16 @@ json.dump({name: outcome(words) for name, words in mistakes.items()}, open(sys.a
 # Name: (further words, what the message says).
 OVERRIDES = {
     "misspelt key": (["--config.model.widht=32"], "config.model.widht does not exist; did you mean 'width'?"),
+    "key of a section": (["--config.lr=1"], "config.lr does not exist; did you mean config.optim.lr?"),
     "misspelt section": (["--config.optm.lr=1"], "config.optm does not exist; did you mean 'optim'?"),
-    "wrong type": (["--config.optim.lr=fast"], "config.optim.lr=fast: expected float, found 'fast'"),
+    "wrong type": (["--config.optim.lr=fast"], "config.optim.lr=fast: expected a number, found 'fast'"),
     "not a duration": (
         ["--config.evals.digits.every=often"],
         "config.evals.digits.every is 'often'; expected a duration",
     ),
     "key without value": (["--config.optim.lr", "1"], "write --config.optim.lr=VALUE"),
     "unknown choice": (["--config.optim.name=adma"], "expected one of 'adam', 'sgd'"),
-    "unknown flag": (["--proces_id=1"], "did you mean '--process_id'?"),
+    "unknown flag": (["--proces_id=1"], "did you mean '--process-id'?"),
     "patch does not divide image": (
         ["--config.data.resolution=(18,16)"],
         "18x16 pixels is not divisible by the patch of 4x4; choose a resolution (data.resolution) that is, for example 16x16",
@@ -65,12 +66,12 @@ OVERRIDES = {
         ["--config.data.data_dir=/proc/none"],
         "the data folder /proc/none cannot be made: ",
     ),
-    "negative seed": (["--config.seed=-1"], "config.seed is -1; expected int, 0 or more"),
+    "negative seed": (["--config.seed=-1"], "config.seed is -1; expected an integer, 0 or more"),
 }
 CONFIGS = {
     "unknown config argument": ("configs/quickstart.py:pretrian", "did you mean 'pretrain'?"),
     "unknown variant": ("configs/finetune.py:variant=X/16", "no size 'X'; sizes are Nano, Ti, S, B, L, H, g, G"),
-    "missing config file": ("configs/quickstrat.py", "did you mean 'configs/quickstart.py'?"),
+    "missing config file": ("configs/quickstrat.py", "did you mean 'quickstart'?"),
 }
 
 

@@ -77,3 +77,17 @@ def test_a_second_run_on_a_workdir_ends_at_once_and_disturbs_nothing(program, re
     assert waited.code == 0, waited.err
     assert "finished at step 16; nothing to train" in waited.out
     assert not (workdir / ".lock").exists()
+
+
+def test_the_last_and_the_best_step_have_names_in_run_json_and_wherever_a_run_is_read(undisturbed, reading):
+    from vit_jax import load_model
+
+    names = json.loads((undisturbed / "run.json").read_text())["checkpoints"]
+    assert names["last"] == 16
+    scores = [json.loads(line) for line in reading.records(undisturbed)]
+    scores = {entry["step"]: entry["eval/digits/top1"] for entry in scores if "eval/digits/top1" in entry}
+    assert scores[names["best"]] == max(scores.values())
+    for name, step in names.items():
+        _, params = load_model(f"{undisturbed}@{name}")
+        kernel = reading.arrays(undisturbed, step)["params['head']['kernel']"]
+        assert params["head"]["kernel"].tobytes() == kernel.tobytes()

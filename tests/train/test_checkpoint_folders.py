@@ -9,7 +9,7 @@ from etils import epath
 from vit_jax import config as configs
 from vit_jax.run import run
 from vit_jax.train.checkpoint import read_params, write_params
-from vit_jax.train.folders import check_folder, run_folder
+from vit_jax.train.folders import check_folder, named_steps, run_folder
 from vit_jax.types import UserError
 
 META = {"grid": [1, 1], "config": {"model": {}}}
@@ -68,3 +68,31 @@ def test_a_file_is_no_workdir(tmp_path):
     (tmp_path / "run").touch()
     with pytest.raises(UserError, match=r"/run is a file; give a folder, new or of a run to resume$"):
         check_folder(tmp_path / "run")
+
+
+def make_steps(workdir, scores):
+    for step, score in scores.items():
+        for item in ("meta", "params"):
+            (workdir / "checkpoints" / str(step) / item).mkdir(parents=True)
+        if score is not None:
+            (workdir / "checkpoints" / str(step) / "metrics").mkdir()
+            (workdir / "checkpoints" / str(step) / "metrics" / "metrics").write_text(f'{{"eval/digits/top1": {score}}}')
+
+
+def test_a_checkpoint_of_a_run_has_a_name(tmp_path):
+    make_steps(tmp_path / "a@b", {4: 0.5, 8: 0.75, 12: 0.75, 16: 0.25})
+    place = tmp_path / "a@b"
+    assert named_steps(place) == {"last": 16, "best": 12}
+    for name, step in {"": 16, "@last": 16, "@best": 12, "@4": 4}.items():
+        assert run_folder(f"{place}{name}") == place / "checkpoints" / str(step), name
+    with pytest.raises(
+        UserError, match=r"a@b@5: the run .* has no checkpoint @5; expected one of @last, @best, @4, @8"
+    ):
+        run_folder(f"{place}@5")
+    make_steps(tmp_path / "plain", {4: None})
+    assert named_steps(tmp_path / "plain") == {"last": 4}
+    with pytest.raises(
+        UserError, match=r"no checkpoint @best; it was trained without checkpoint.keep_best.*of @last, @4"
+    ):
+        run_folder(f"{tmp_path / 'plain'}@best")
+    assert run_folder(f"{tmp_path / 'nothing'}@best") is None

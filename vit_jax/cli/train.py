@@ -1,7 +1,8 @@
 """One run: trains and evaluates as a config says, or resumes what --workdir holds.
 
-Any key of the config can be set by --config.section.key=value; a key that does not exist is an error that names the nearest
-one that does. A stopped run (Ctrl-C, SIGTERM) finishes its step, saves, and exits with code 75; the same command resumes.
+`vit_jax train --help --config=SPEC` lists the keys of a config. Any of them can be set by --config.section.key=value; a key that
+does not exist is an error that names the nearest one that does. A stopped run (Ctrl-C, SIGTERM) finishes its step, saves, and
+exits with code 75; the same command resumes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--workdir", required=True, help="the run's folder; started again on the same one, a run resumes"
     )
+    text = (
+        "make the run in --workdir longer though the longer schedule changes the learning rates of steps that are done"
+    )
+    parser.add_argument("--extend", action="store_true", help=text)
     parser.add_argument("--coordinator", default="", help="host:port of process 0, or auto (SLURM, GKE, TPU VM)")
     parser.add_argument("--num-processes", type=int, default=1, help="processes of the run")
     parser.add_argument("--process-id", type=int, default=0, help="this process's number")
@@ -37,19 +42,30 @@ def make_parser() -> Parser:
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
     """Runs; returns the exit code."""
-    flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
+    words = sys.argv[1:] if argv is None else argv
+    spec = next((word.removeprefix("--config=") for word in words if word.startswith("--config=")), "")
+    if spec and {"--help", "-h"} & {*words}:
+        from vit_jax.keys import describe_keys
+
+        print(describe_keys(spec))
+        return 0
+    flags, overrides = parse_command_line(words, make_parser())
     from vit_jax import config as configs
 
     config = configs.load(flags.config)
+    told = dict(overrides)
+    if {told.get("optim.name"), name := config.optim.get("name")} == {"adam", "sgd"} and "optim.lr" not in told:
+        lr = f"optim.lr stays {config.optim.lr:g}, which was chosen for {name}"
+        print(f"note: optim.name is {told['optim.name']} and {lr}; set it with --config.optim.lr", flush=True)
     if not flags.coordinator:
-        return _run(config, flags.workdir, overrides)
+        return _run(config, flags.workdir, overrides, flags.extend)
     from vit_jax.peers import joined
 
     with joined(flags.coordinator, flags.num_processes, flags.process_id):
-        return _run(config, flags.workdir, overrides)
+        return _run(config, flags.workdir, overrides, flags.extend)
 
 
-def _run(config: Any, workdir: str, overrides: list[tuple[str, str]]) -> int:
+def _run(config: Any, workdir: str, overrides: list[tuple[str, str]], extend: bool) -> int:
     """Runs; returns the exit code."""
     from vit_jax.run import run
     from vit_jax.train.loop import Interrupted
@@ -58,7 +74,7 @@ def _run(config: Any, workdir: str, overrides: list[tuple[str, str]]) -> int:
     # A run that a scheduler restarted may find its own first process still ending; for a person, a second start is a mistake.
     requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
     try:
-        result = run(config, workdir, overrides=overrides, wait=requeued)
+        result = run(config, workdir, overrides=overrides, wait=requeued, extend=extend)
     except Interrupted as stopped:
         print(stopped, flush=True)
         return EXIT_INTERRUPTED

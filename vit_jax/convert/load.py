@@ -21,6 +21,7 @@ from vit_jax.convert.open import open_checkpoint, without_positions
 from vit_jax.models import build
 from vit_jax.models.base import ImageModel
 from vit_jax.models.positions import Method
+from vit_jax.train.folders import run_folder
 from vit_jax.types import UserError, nearest
 
 
@@ -214,6 +215,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
 def fingerprint(checkpoint: str) -> list[Any]:
     """Sizes and times of a checkpoint's files: another under the same name has others. Empty for a released name."""
     path = Path(checkpoint).expanduser()
+    path = path if path.exists() else Path(run_folder(checkpoint) or path)  # WORKDIR@best
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []
     return [[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
 

@@ -51,13 +51,40 @@ def committed_steps(folder: epath.Path | Path) -> list[int]:
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
 
 
+def named_steps(workdir: epath.Path | Path) -> dict[str, int]:
+    """{"last": step, "best": step} of a run, read from disk: `best` by the score that each checkpoint was kept for, the later of
+    equals; without it where the run kept none (`checkpoint.keep_best`)."""
+    steps, scores = committed_steps(workdir / FOLDER), {}
+    for step in steps:
+        file = workdir / FOLDER / str(step) / "metrics" / "metrics"
+        if file.exists() and (found := [x for x in read_json(file).values() if isinstance(x, float) and x == x]):
+            scores[step] = found[0]
+    best = {"best": max(scores, key=lambda step: (scores[step], step))} if scores else {}
+    return ({"last": steps[-1]} if steps else {}) | best
+
+
 def run_folder(path: str) -> epath.Path | None:
-    """The checkpoint folder that a path names: a workdir (its newest step) or a step in it; None for anything else."""
+    """The checkpoint folder that a path names: a workdir (its newest step), `WORKDIR@best`, `@last` or `@STEP`, or a step's own
+    folder; None for anything else.
+
+    Raises:
+      UserError: what follows the @ of a workdir is none of its steps.
+    """
     place = epath.Path(path).expanduser().absolute()  # Orbax reads no relative paths
     if (place / "meta").exists() and (place / "params").exists():
         return place
-    steps = committed_steps(place / FOLDER)
-    return place / FOLDER / str(steps[-1]) if steps else None
+    if steps := committed_steps(place / FOLDER):
+        return place / FOLDER / str(steps[-1])
+    run, at, name = place.name.rpartition("@")
+    place = place.parent / run
+    if not at or not (steps := committed_steps(place / FOLDER)):
+        return None
+    step = named_steps(place).get(name, int(name) if name.isdecimal() else -1)
+    if step not in steps:
+        why = "; it was trained without checkpoint.keep_best, so no step is its best" if name == "best" else ""
+        there = ", ".join(f"@{known}" for known in (*named_steps(place), *steps))
+        raise UserError(f"{path}: the run {place} has no checkpoint @{name}{why}; expected one of {there}")
+    return place / FOLDER / str(step)
 
 
 def stored_model(folder: epath.Path | Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Preparing data: idx files into TFDS's own fashion_mnist, bad files, interruptions, and packages that TFDS needs and are missing."""
+"""Preparing data: idx files into TFDS's own fashion_mnist, bad files, interruptions, packages of TFDS that are missing."""
 
 import socket
 import subprocess

@@ -1,0 +1,56 @@
+"""The part of a run that is not training: which evaluators are due, and the description that goes into a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from vit_jax import config as configs
+from vit_jax import record
+from vit_jax.assemble import grid_of
+from vit_jax.data.stream.loader import TrainLoader
+from vit_jax.job import Job
+from vit_jax.types import KINDS, Metric, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class RunHooks:
+    """A run's work beside training: scores, and the description of its checkpoints (`loop.Hooks`)."""
+
+    job: Job
+    folder: epath.Path
+    loader: TrainLoader
+
+    def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+        """Results of the evaluators due at a step, on raw and, where there is one, averaged weights.
+
+        At the last step the examples behind them are left in `predictions/<evaluator>.npz`, those of the average if there is one.
+        """
+        scores: dict[str, float] = {}
+        for name, evaluator in self.job.evaluators.items():
+            if step % max(self.job.to_steps(evaluator.every), 1) and step != self.job.total_steps:
+                continue
+            examples: Mapping[str, np.ndarray] = {}
+            for kind, params in zip(KINDS, (state.params, state.average), strict=True):
+                if params is not None:
+                    found, examples = self.job.scorers[name](params)
+                    scores |= {str(Metric(kind, name, metric)): value for metric, value in found.items()}
+            if examples and step == self.job.total_steps and jax.process_index() == 0:
+                record.write_predictions(self.folder / "predictions" / f"{name}.npz", examples)
+        return scores
+
+    def describe(self, step: int) -> dict[str, Any]:
+        """The meta of a checkpoint: all that a reader needs besides the arrays."""
+        return {
+            "step": step,
+            "data": {"next_example": step * self.job.batch_size, "corrupt": sorted(self.loader.corrupt)},
+            "config": configs.to_dict(self.job.config),
+            "class_names": list(self.job.specs[0].class_names),
+            "preprocessing": self.job.preprocessing(),
+            "grid": list(grid_of(self.job.config)),
+        }
