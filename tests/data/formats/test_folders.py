@@ -116,7 +116,7 @@ def test_names_that_are_no_utf_8_are_read_and_shown_escaped(folder, caplog):
     os.symlink(b"nowhere", place + b"/\xe9l\xe8ve\x1b[2J/\xff.jpg")
     source = open_source(str(folder), "train")
     assert source.spec.class_names == ("cat", "dog", "\\xe9l\\xe8ve\\x1b[2J")
-    json.dumps(source.spec._asdict(), ensure_ascii=False).encode()
+    json.dumps(source.spec.to_json(), ensure_ascii=False).encode()
     shown = {name: data for data, label, name in map(source.read, range(len(source))) if label == 2}
     assert {name: bool(data) for name, data in shown.items()} == {
         "train/\\xe9l\\xe8ve\\x1b[2J/\\xfc.jpg": True,

@@ -198,4 +198,4 @@ def test_what_cannot_be_held_out_is_said(folder, tmp_path, tfds_dir):
 
 
 def test_the_notes_stay_with_what_a_run_records(folder):
-    assert json.loads(json.dumps(open_source(str(folder), "train_kept").spec._asdict()))["notes"]
+    assert json.loads(json.dumps(open_source(str(folder), "train_kept").spec.to_json()))["notes"]

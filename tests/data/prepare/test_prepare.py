@@ -1,4 +1,4 @@
-"""Preparing data: idx files into TFDS's own fashion_mnist, bad files, interruptions, packages of TFDS that are missing."""
+"""Preparing data: idx files into TFDS's own fashion_mnist, bad files, interruptions, and missing packages that TFDS needs."""
 
 import socket
 import subprocess
