@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vit_jax import classify, load_model, read_images
+from vit_jax import Predictor, classify, load_model, read_images
 from vit_jax.convert.load import load
 from vit_jax.convert.save import save_model
 from vit_jax.data.image.crops import resize_small
@@ -81,6 +81,23 @@ def test_each_file_gets_the_models_classes_whatever_the_batch(photos, batch_size
         best = np.argsort(-shares)[:3]
         assert [name for name, _ in entry.classes] == [f"class {i}" for i in best]
         assert [share for _, share in entry.classes] == pytest.approx(shares[best].tolist(), rel=1e-3)
+
+
+def test_a_predictor_takes_files_and_arrays_and_stays_loaded(photos):
+    model, files = str(GOLDEN / "timm_token"), [photos / "a.png", photos / "z.png"]
+    predictor = Predictor.load(model, batch_size=2)
+    found = predictor(files)
+    module, params = load_model(model)
+    logits = np.asarray(module.apply({"params": params}, read_images(files, (16, 16))).logits, np.float64)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    arrays = [np.asarray(PIL.Image.open(file)) for file in files]
+    assert predictor(arrays).tobytes() == found.tobytes()
+    assert predictor.classes == tuple(f"class {i}" for i in range(7))
+    with pytest.raises(UserError, match=r"cannot be read as images:\n.*broken.png"):
+        predictor([*files, photos / "broken.png"])
+    with pytest.raises(UserError, match="none was given"):
+        predictor([])
 
 
 def test_images_are_prepared_as_the_run_was_scored(photos, tmp_path):

@@ -84,10 +84,10 @@ def _connect(coordinator: str, num_processes: int, process_id: int) -> None:
             jax.distributed.initialize(**flags)
     except Exception as error:  # of several kinds; std::bad_cast is the one described below
         reason = "one of them did not answer" if "bad_cast" in str(error) else error
-        who = "" if coordinator == "auto" else f" --num_processes={num_processes} --process_id={process_id}"
+        who = "" if coordinator == "auto" else f" --num-processes={num_processes} --process-id={process_id}"
         raise UserError(
             f"--coordinator={coordinator}{who}: the processes of the run did not meet ({reason}); start all of them, each with "
-            "its own --process_id, with the address of process 0"
+            "its own --process-id, with the address of process 0"
         ) from error
 
 

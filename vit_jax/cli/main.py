@@ -31,7 +31,7 @@ class Verb(NamedTuple):
 VERBS = {  # each is the module of its name in vit_jax.cli
     "train": Verb("trains or fine-tunes one run; started again on its --workdir, it resumes", STOPPED),
     "sweep": Verb(
-        "runs a grid of runs, and of what is done already only the rest", "stopped; the same command resumes"
+        "runs a grid of runs; started again, only those that are missing", "stopped; the same command resumes"
     ),
     "report": Verb("writes the page and the tables of sweeps"),
     "evaluate": Verb("scores a checkpoint of any format on a data set, or on ImageNet and the sets beside it"),
