@@ -6,8 +6,11 @@ import jax.numpy as jnp
 import pytest
 
 from vit_jax import config as configs
-from vit_jax.assemble import bind_evaluators, build_parts, resolve
+from vit_jax.assemble import bind_evaluators, build_parts
 from vit_jax.evals.base import Scores
+from vit_jax.resolve import resolve
+from vit_jax.schema import SCHEMA
+from vit_jax.settle import Facts, settle
 from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.types import UserError
 
@@ -15,7 +18,8 @@ from vit_jax.types import UserError
 def config_and_parts(overrides):
     config = configs.load("configs/quickstart.py:pretrain,smoke")
     config.objective.name = "own"
-    resolve(config, [("model.num_classes", "10"), ("model.depth", "1"), *overrides])
+    config = resolve(config, SCHEMA, [("model.num_classes", "10"), ("model.depth", "1"), *overrides])
+    config, _ = settle(config, Facts("cpu"))
     return config, build_parts(config, 20, functools.partial(configs.steps, steps_per_epoch=5, total=20))
 
 

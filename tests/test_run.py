@@ -34,7 +34,7 @@ from vit_jax.types import UserError
 def test_a_file_that_cannot_be_written_is_told_by_its_cause(monkeypatch, tmp_path, number, message):
     def prepare(config, overrides, old):
         config = resolve(config, SCHEMA)
-        return SimpleNamespace(config=config, to_steps=lambda duration: 10)
+        return SimpleNamespace(config=config, settled=[], to_steps=lambda duration: 10)
 
     def fail(*_):
         raise OSError(number, os.strerror(number))

@@ -71,7 +71,7 @@ def resolve(draft: Mapping[str, Any], schema: Schema, overrides: Iterable[tuple[
     for path, section, part in parts_of(config, schema):
         errors += section.complete(part, path)
     if not isinstance(config.seed, int) or config.seed < 0:
-        errors.append(f"config.seed is {config.seed!r}; expected int, 0 or more")
+        errors.append(f"config.seed is {config.seed!r}; expected an integer, 0 or more")
     if errors:
         raise UserError("\n".join(dict.fromkeys(errors)))
     return Config(config)

@@ -56,7 +56,9 @@ print(sorted(m for m in sys.modules if m.split('.')[0] == 'vit_jax'))"""
     *lines, loaded = done.stdout.splitlines()
     assert lines[0] == f"  {cli.EXAMPLE}"
     assert [line.split()[0] for line in lines if line.startswith("  ")][1:] == list(cli.VERBS)
-    assert loaded == str(["vit_jax", "vit_jax.cli", "vit_jax.cli.main", "vit_jax.process", "vit_jax.types"])
+    assert loaded == str(
+        ["vit_jax", "vit_jax.cli", "vit_jax.cli.main", "vit_jax.process", "vit_jax.targets", "vit_jax.types"]
+    )
 
 
 def test_no_verb_and_a_misspelt_one_are_mistakes(capsys):
