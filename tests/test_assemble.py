@@ -69,7 +69,6 @@ def test_an_evaluator_needs_no_more_than_every_open_and_bind(monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "own", own())
     config, parts = config_and_parts([])
     assert bind_evaluators(config, parts, {"bare": Bare()})["bare"](32).values == {"answer": 42}
-    with config.unlocked():
-        config.model.num_classes = 11
+    config, parts = config_and_parts([("model.num_classes", "11")])
     with pytest.raises(UserError, match=r"^config\.evals\.bare: ten classes, please$"):
         bind_evaluators(config, parts, {"bare": Bare()})
