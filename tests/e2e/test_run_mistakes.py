@@ -32,7 +32,7 @@ OVERRIDES = {
     "wrong type": (["--config.optim.lr=fast"], "config.optim.lr=fast: expected a number, found 'fast'"),
     "not a duration": (
         ["--config.evals.digits.every=often"],
-        "config.evals.digits.every is 'often'; expected a duration",
+        "config.evals.digits.every=often: expected a duration",
     ),
     "key without value": (["--config.optim.lr", "1"], "write --config.optim.lr=VALUE"),
     "unknown choice": (["--config.optim.name=adma"], "expected one of 'adam', 'sgd'"),
