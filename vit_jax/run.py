@@ -170,7 +170,7 @@ class Ready:
     state: TrainState
     meta: dict[str, Any]
     fates: list[Fate]
-    train_step: Any
+    train_step: jax.stages.Compiled
     flops: int
 
 
@@ -255,7 +255,7 @@ def _train(
         writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
 
 
-def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) -> RunResult:
+def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: bool) -> RunResult:
     """Writes run.json and the curves, and reads the last evaluation back from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
