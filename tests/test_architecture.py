@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
     # The composition root, with `job` and `run`: those that know every room.
     "assemble": {"types", "config", "bench.flops", *ROOMS},
-    "plan": {"types", "config", "settle", "assemble", "partition", "models"},  # what a run will do, in words
+    "plan": {"types", "settle", "job", "partition", "models"},  # what a run will do, in words
     "job": {"types", "config", "resolve", "schema", "settle", "record", "initial", "assemble", *ROOMS},
     "extend": {"types", "files", "config", "record", "job", "train.folders", "train.optim"},  # a run made longer
     "agreement": {"config", "record", "job", *ROOMS},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+import optax
 
 from vit_jax import config as configs
 from vit_jax import partition
@@ -48,16 +49,16 @@ class Parts:
     """A training step and what it needs, built from a settled config; nothing is allocated or compiled yet."""
 
     model: ImageModel
-    forward: Callable[..., Any]
+    forward: models.Forward
     objective: Objective
-    optimizer: Any
-    mesh: Any
-    train_step: Any
+    optimizer: optax.GradientTransformation
+    mesh: jax.sharding.Mesh
+    train_step: steps.TrainStep
     abstract: TrainState
     settings: TrainSettings
     rng: jax.Array
 
-    def trace(self, batch_size: int, resolution: tuple[int, int]) -> tuple[Any, int]:
+    def trace(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Traced, int]:
         """Traces the step, on shapes alone; returns it with the FLOPs of one example in it."""
         sharding = partition.batch_sharding(self.mesh)
         shapes = {"image": ((*resolution, 3), np.uint8), "target": ((), np.int32), "mask": ((), np.float32)}
@@ -67,7 +68,7 @@ class Parts:
         traced = steps.jit_train_step(self.train_step, self.abstract, self.mesh).trace(self.abstract, batch)
         return traced, count_flops(traced.jaxpr) // batch_size
 
-    def compile(self, batch_size: int, resolution: tuple[int, int]) -> tuple[Any, int]:
+    def compile(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Compiled, int]:
         """Compiles the step; returns it with the FLOPs of one example in it."""
         traced, flops = self.trace(batch_size, resolution)
         return traced.lower().compile(), flops

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from etils import epath
@@ -30,6 +30,8 @@ from vit_jax.settle import Facts, Settled, settle
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
 from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,7 @@ def prepare(
     )
     evaluators = {name: configs.build(EVALUATORS[s.name], s) for name, s in config.evals.items()}
     specs = [spec for evaluator in evaluators.values() for spec in _try_to_open(evaluator.open, missing) or ()]
-    if missing:
+    if missing or train is None:
         raise MissingData("\n".join(missing))
     specs = [train.spec, *specs]
     _check_classes(config, specs[0])
@@ -166,7 +168,7 @@ def stand_in(
     return config, build_parts(config, total_steps, to_steps)
 
 
-def _try_to_open(open_data: Callable[[], Any], missing: list[str]) -> Any:
+def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
     """What `open_data` returns; or None, and its message is added to `missing`."""
     try:
         return open_data()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from vit_jax import partition
-from vit_jax.assemble import Parts
-from vit_jax.config import Config
+from vit_jax.job import Job
 from vit_jax.models.build import count_params
 from vit_jax.settle import Settled
 from vit_jax.types import DatasetSpec, counted
@@ -12,17 +11,9 @@ from vit_jax.types import DatasetSpec, counted
 MOST = 4  # decisions shown of those with one reason
 
 
-def describe_plan(
-    config: Config,
-    parts: Parts,
-    specs: list[DatasetSpec],
-    total_steps: int,
-    steps_per_epoch: float,
-    flops: int,
-    start_step: int,
-    settled: list[Settled],
-) -> str:
+def describe_plan(job: Job, flops: int, start_step: int) -> str:
     """Describes what a run will do, for a person to check before it starts; `flops` are those of one training example."""
+    config, parts, specs = job.config, job.parts, job.specs
     accumulation, mesh = parts.settings.accumulation, parts.mesh
     h, w = config.data.resolution
     batch_size = config.data.batch_size
@@ -39,11 +30,11 @@ def describe_plan(
         ("model", f"{' '.join([config.model.name, *described.pop('model')])}, {num_params:,} parameters{dtype}"),
         ("images", f"{': '.join([f'{h}x{w}', *described.pop('images')])}; {flops / 1e9:,.2f} GFLOP to train on one"),
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
-        ("length", f"{total_steps} steps = {total_steps / steps_per_epoch:.1f} epochs{begun}"),
+        ("length", f"{job.total_steps} steps = {job.total_steps / job.steps_per_epoch:.1f} epochs{begun}"),
         *((row, ", ".join(texts)) for row, texts in described.items()),
         *((s.name, f"{s.split}: {_examples(s)}, {counted(s.num_classes, 'class')}{_class_counts(s)}") for s in specs),
     ]
-    rows += [("settled", text) for text in _decisions(settled)]
+    rows += [("settled", text) for text in _decisions(job.settled)]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
     lines += [f"  note: {note}" for note in notes]
     return "\n".join(lines)

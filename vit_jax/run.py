@@ -31,7 +31,7 @@ from vit_jax.plan import describe_plan
 from vit_jax.process import NO_RIGHT, NO_ROOM
 from vit_jax.settle import OF_DEVICES
 from vit_jax.train.checkpoint import Checkpointer
-from vit_jax.train.folders import check_folder, named_steps
+from vit_jax.train.folders import FOLDER, check_folder, committed_steps, named_steps
 from vit_jax.train.loop import Length, NonFinite, Window, fit
 from vit_jax.types import TrainState, UserError, counted
 
@@ -90,6 +90,36 @@ def run(
         return _run(config, folder, overrides, primary, quiet, extend)
 
 
+def dry_run(
+    config: Draft, workdir: str | Path, *, overrides: list[tuple[str, str]] | None = None, extend: bool = False
+) -> str:
+    """The plan of `run` with the same arguments, for a person to read; trains nothing and writes nothing.
+
+    Raises:
+      UserError: as `run`, for what can be known before it compiles.
+    """
+    folder = epath.Path(workdir).expanduser()
+    check_folder(folder)
+    job, _ = _check(config, folder, overrides, extend)
+    steps = committed_steps(folder / FOLDER)
+    flops = job.parts.trace(job.batch_size, job.config.data.resolution)[1]
+    return describe_plan(job, flops, steps[-1] if steps else 0)
+
+
+def _check(
+    config: Draft, folder: epath.Path, overrides: list[tuple[str, str]] | None, extend: bool
+) -> tuple[Job, Extension | None]:
+    """The job, and how it makes the run in its workdir longer, if it does."""
+    old = saved_config(folder)
+    job = prepare(config, overrides, old)
+    by_device = {f"model.{key}" for key in OF_DEVICES} & {decision.key for decision in job.settled}
+    free = by_device & record.saved_decisions(folder)
+    extension = find_extension(job, folder, old, free, asked=extend)
+    if extension is None:
+        record.check_workdir(folder, configs.to_dict(job.config), old, free)
+    return job, extension
+
+
 def _run(
     config: Draft,
     folder: epath.Path,
@@ -100,13 +130,7 @@ def _run(
 ) -> RunResult:
     """As `run`, in a folder that is this run's alone."""
     began = time.perf_counter()
-    old = saved_config(folder)
-    job = prepare(config, overrides, old)
-    by_device = {f"model.{key}" for key in OF_DEVICES} & {decision.key for decision in job.settled}
-    free = by_device & record.saved_decisions(folder)
-    extension = find_extension(job, folder, old, free, asked=extend)
-    if extension is None:
-        record.check_workdir(folder, configs.to_dict(job.config), old, free)
+    job, extension = _check(config, folder, overrides, extend)
     if jax.process_count() > 1:
         from vit_jax.agreement import facts
 
@@ -170,7 +194,7 @@ class Ready:
     state: TrainState
     meta: dict[str, Any]
     fates: list[Fate]
-    train_step: Any
+    train_step: jax.stages.Compiled
     flops: int
 
 
@@ -211,11 +235,7 @@ def _train(
         writers.notice(f"parameters from {config.init.path}: {format_report(ready.fates)}")
         if jax.process_index() == 0:
             (folder / "init_report.txt").write_text(format_report(ready.fates, every_leaf=True) + "\n")
-    writers.notice(
-        describe_plan(
-            config, parts, job.specs, job.total_steps, job.steps_per_epoch, ready.flops, start_step, job.settled
-        )
-    )
+    writers.notice(describe_plan(job, ready.flops, start_step))
     loader = job.data.batches(
         job.source,
         seed=config.seed,
@@ -255,7 +275,7 @@ def _train(
         writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
 
 
-def _finish(job: Job, folder: Any, flops: int, seconds: float, primary: bool) -> RunResult:
+def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: bool) -> RunResult:
     """Writes run.json and the curves, and reads the last evaluation back from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from vit_jax import config as configs
@@ -20,6 +20,9 @@ from vit_jax.types import UserError
 INHERITED = ("dataset", "data_dir", "exif", "resolution")
 # Keys of the model that a device decides. Where it did, a run that moves to another device decides them anew.
 OF_DEVICES = ("dtype", "scan")
+
+
+Decide = Callable[[str, str, Any, str], None]  # section, key, value, why
 
 
 class Settled(NamedTuple):
@@ -89,7 +92,7 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
     return Config(draft), decisions
 
 
-def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[str], decide: Any) -> None:
+def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[str], decide: Decide) -> None:
     """Writes what the checkpoint of `init` says of its model into the model section.
 
     Raises:
@@ -153,7 +156,7 @@ def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, b
 
 
 def _suit_resolution(
-    draft: dict[str, Any], init: Init, checkpoint: Checkpoint | None, by_hand: frozenset[str], decide: Any
+    draft: dict[str, Any], init: Init, checkpoint: Checkpoint | None, by_hand: frozenset[str], decide: Decide
 ) -> None:
     """Makes the images' size one that the adopted model takes; a Mixer takes only one."""
     old, section = tuple(draft["data"]["resolution"]), draft["model"]

@@ -26,6 +26,21 @@ def test_a_workdir_of_a_different_run_is_refused_with_the_keys_that_differ(progr
     assert reading.hash_of(undisturbed) == before
 
 
+def test_a_dry_run_prints_the_plan_and_what_was_settled_and_writes_nothing(program, reading, undisturbed, tmp_path):
+    said = program.run(tmp_path / "new", "--dry-run", model={"scan": "auto", "dtype": "auto"})
+    assert said.code == 0, said.err
+    assert "  length     16 steps = 1.3 epochs\n" in said.out
+    assert "  settled    model.dtype float32, model.scan True: suits the device, a CPU\n" in said.out
+    assert "step 1/16" not in said.out
+    assert not (tmp_path / "new").exists()
+    before = reading.hash_of(undisturbed)
+    again = program.run(undisturbed, "--dry-run")
+    assert "16 steps = 1.3 epochs, from step 16" in again.out
+    refused = program.run(undisturbed, "--dry-run", optim={"lr": 1.0})
+    assert (refused.code, "optim.lr: 0.002 -> 1.0" in refused.err) == (2, True)
+    assert reading.hash_of(undisturbed) == before
+
+
 def test_a_run_that_has_saved_nothing_may_be_corrected(program, reading, undisturbed, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()

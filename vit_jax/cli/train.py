@@ -17,6 +17,7 @@ from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_erro
 EXAMPLES = """
 vit_jax train --config=finetune:variant=Ti/16,dataset=FOLDER --workdir=runs/mine
 vit_jax train --config=configs/pretrain.py:variant=B/16,dataset=imagenet21k --workdir=runs/b16 --config.optim.lr=0.001
+vit_jax train --config=quickstart:pretrain --workdir=runs/mine --dry-run
 """
 
 
@@ -33,6 +34,7 @@ def make_parser() -> Parser:
         "make the run in --workdir longer though the longer schedule changes the learning rates of steps that are done"
     )
     parser.add_argument("--extend", action="store_true", help=text)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and what was settled, and stop")
     parser.add_argument("--coordinator", default="", help="host:port of process 0, or auto (SLURM, GKE, TPU VM)")
     parser.add_argument("--num-processes", type=int, default=1, help="processes of the run")
     parser.add_argument("--process-id", type=int, default=0, help="this process's number")
@@ -57,6 +59,11 @@ def main(argv: list[str] | None = None) -> int:
     if {told.get("optim.name"), name := config.optim.get("name")} == {"adam", "sgd"} and "optim.lr" not in told:
         lr = f"optim.lr stays {config.optim.lr:g}, which was chosen for {name}"
         print(f"note: optim.name is {told['optim.name']} and {lr}; set it with --config.optim.lr", flush=True)
+    if flags.dry_run:
+        from vit_jax.run import dry_run
+
+        print(dry_run(config, flags.workdir, overrides=overrides, extend=flags.extend))
+        return 0
     if not flags.coordinator:
         return _run(config, flags.workdir, overrides, flags.extend)
     from vit_jax.peers import joined

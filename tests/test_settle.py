@@ -1,0 +1,109 @@
+"""What a config leaves open: each decision, its reason, and what nobody may decide."""
+
+import dataclasses
+
+import pytest
+
+from vit_jax import config as configs
+from vit_jax.convert.checkpoint import Checkpoint
+from vit_jax.resolve import resolve
+from vit_jax.schema import SCHEMA
+from vit_jax.settle import Facts, settle
+from vit_jax.types import UserError
+
+# A tiny checkpoint that was trained with another GELU, patches of 4 and 3 classes.
+SETTINGS = {
+    "name": "vit",
+    "num_classes": 3,
+    "patch_size": (4, 4),
+    "width": 8,
+    "depth": 2,
+    "mlp_dim": 12,
+    "num_heads": 2,
+}
+CHECKPOINT = Checkpoint("small.npz", "npz", {}, {**SETTINGS, "gelu": "erf", "norm_eps": 1e-12}, (2, 2))
+
+
+def config(spec="configs/pretrain.py:variant=B/16,dataset=imagenet21k", **overrides):
+    return resolve(configs.load(spec), SCHEMA, [(key.replace("__", "."), value) for key, value in overrides.items()])
+
+
+def decided(decisions):
+    return {decision.key: decision.value for decision in decisions}
+
+
+@pytest.mark.parametrize(("backend", "dtype", "scan"), [("cpu", "float32", True), ("gpu", "bfloat16", False)])
+def test_the_device_decides_dtype_and_scan_where_the_config_does_not(backend, dtype, scan):
+    settled, decisions = settle(config(), Facts(backend))
+    assert (settled.model.dtype, settled.model.scan) == (dtype, scan)
+    assert decided(decisions) == {"model.dtype": dtype, "model.scan": scan}
+    assert {decision.why for decision in decisions} == {f"suits the device, a {backend.upper()}"}
+    by_hand, decisions = settle(config(model__dtype="float32", model__scan="false"), Facts(backend))
+    assert (by_hand.model.dtype, by_hand.model.scan, decisions) == ("float32", False, [])
+
+
+def test_the_data_decides_the_number_of_classes_where_the_config_does_not():
+    open_config = config("configs/finetune.py:variant=B/16,dataset=cifar10")
+    settled, decisions = settle(open_config, Facts("cpu", num_classes=10, data="cifar10"))
+    assert settled.model.num_classes == 10
+    assert ("model.num_classes", 10, "cifar10 has as many") in decisions
+    assert settle(open_config, Facts("cpu"))[0].model.num_classes is None  # nothing tells
+    chosen = config("configs/finetune.py:variant=B/16,dataset=cifar10", model__num_classes="12")
+    assert settle(chosen, Facts("cpu", num_classes=10))[0].model.num_classes == 12
+
+
+def test_evaluators_take_from_the_data_section_and_the_objective_what_they_leave_open():
+    draft = configs.load("configs/quickstart.py:pretrain")
+    draft.evals.card = {"name": "scorecard", "split": "test", "resolution": (24, 24)}
+    draft.objective = {"name": "sigmoid"}
+    open_config = resolve(draft, SCHEMA, [("data.data_dir", "here"), ("data.exif", "ignore")])
+    assert open_config.evals.digits.dataset is None
+    settled, _ = settle(open_config, Facts("cpu", 10))
+    digits, card = settled.evals.digits, settled.evals.card
+    assert (digits.dataset, digits.data_dir, digits.exif, digits.resolution) == ("digits", "here", "ignore", (16, 16))
+    assert (card.resolution, card.likelihood) == ((24, 24), "sigmoid")
+
+
+def test_settling_is_pure_and_what_is_settled_stays():
+    open_config = config()
+    before = open_config.to_dict()
+    settled, _ = settle(open_config, Facts("cpu"))
+    assert open_config.to_dict() == before
+    again, decisions = settle(settled, Facts("gpu"))
+    assert (again, decisions) == (settled, [])
+    with pytest.raises(AttributeError):
+        settled.model.dtype = "bfloat16"
+
+
+def test_a_checkpoint_decides_the_whole_model_but_for_what_training_and_the_user_choose():
+    spec = "configs/finetune.py:init=small.npz,dataset=cifar10"
+    open_config = config(spec, model__dropout="0.3")
+    settled, decisions = settle(
+        open_config,
+        Facts("cpu", num_classes=10, checkpoint=CHECKPOINT),
+        frozenset({"model.dropout"}),
+    )
+    found = {key: settled.model[key] for key in SETTINGS}
+    assert found == SETTINGS | {"num_classes": 10}  # a new head: the data's classes
+    assert (settled.model.gelu, settled.model.norm_eps, settled.model.dropout) == ("erf", 1e-12, 0.3)
+    assert ("model.gelu", "erf", "as small.npz was trained") in decisions
+    assert settled.data.resolution == settled.evals.test.resolution == (384, 384)  # a multiple of 4
+
+
+def test_a_checkpoint_beside_a_variant_must_be_of_its_sizes_and_still_decides_gelu():
+    spec = "configs/finetune.py:variant=Ti/16,init=small.npz,dataset=cifar10"
+    with pytest.raises(
+        UserError, match=r"config.model is .*192.*and the model of small.npz is .*8.*leave `variant` out"
+    ):
+        settle(config(spec), Facts("cpu", checkpoint=CHECKPOINT))
+    tiny = dataclasses.replace(CHECKPOINT, settings={"name": "vit", "gelu": "erf", "width": 192, "num_classes": 3})
+    settled, _ = settle(config(spec), Facts("cpu", num_classes=10, checkpoint=tiny))
+    assert (settled.model.gelu, settled.model.norm_eps, settled.model.depth) == ("erf", 1e-6, 12)
+
+
+def test_a_resumed_run_keeps_the_model_that_it_began_with_and_needs_no_checkpoint():
+    open_config = config("configs/finetune.py:init=small.npz,dataset=cifar10")
+    begun, _ = settle(open_config, Facts("cpu", num_classes=10, checkpoint=CHECKPOINT))
+    saved = configs.to_dict(begun)["model"]  # JSON: tuples are lists
+    resumed, _ = settle(open_config, Facts("cpu", num_classes=10, resumed=saved))
+    assert resumed.model == begun.model
