@@ -7,6 +7,7 @@ import pytest
 from test_architecture import MAY_IMPORT
 
 from vit_jax.cli.main import VERBS
+from vit_jax.convert.released import BY_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -70,6 +71,13 @@ def test_every_file_of_the_project_that_a_document_names_is_there(path):
     for module in re.findall(r"python -m (vit_jax\.[\w.]+)", text):
         place = ROOT / Path(*module.split("."))
         assert place.is_dir() or place.with_suffix(".py").is_file(), f"{path.name} names {module}"
+
+
+def test_every_released_model_that_the_documents_name_is_one():
+    text = "\n".join(path.read_text() for path in DOCUMENTS)
+    found = set(re.findall(r"(?:augreg|imagenet21k(?:\+imagenet2012)?|bit-[sm]):[\w+-]+(?:/\d+)?", text))
+    assert len(found) >= 4
+    assert found <= set(BY_NAME)
 
 
 def test_the_map_in_contributing_names_every_room_and_module_once():
