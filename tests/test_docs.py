@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from test_architecture import MAY_IMPORT
 
+import vit_jax
 from vit_jax.cli.main import VERBS
 from vit_jax.convert.released import BY_NAME
 
@@ -71,6 +72,14 @@ def test_every_file_of_the_project_that_a_document_names_is_there(path):
     for module in re.findall(r"python -m (vit_jax\.[\w.]+)", text):
         place = ROOT / Path(*module.split("."))
         assert place.is_dir() or place.with_suffix(".py").is_file(), f"{path.name} names {module}"
+
+
+def test_the_citation_and_the_changelog_know_the_version():
+    citation, changelog = (ROOT / "CITATION.cff").read_text(), (ROOT / "CHANGELOG.md").read_text()
+    assert f"\nversion: {vit_jax.__version__}\n" in citation
+    headings = re.findall(r"^## (.*)$", changelog, re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert headings[1].startswith(f"{vit_jax.__version__} - ")
 
 
 def test_every_released_model_that_the_documents_name_is_one():
