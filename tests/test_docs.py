@@ -82,6 +82,19 @@ def test_the_citation_and_the_changelog_know_the_version():
     assert headings[1].startswith(f"{vit_jax.__version__} - ")
 
 
+def test_the_table_of_released_models_is_that_of_the_code():
+    weights = (ROOT / "docs" / "weights.md").read_text()
+    found = re.findall(r"^\| `([^`|]+:[^`|]+)` \| ([\d,]+) \| (\d+) \| ([\d,]+) \| (\S+) \|$", weights, re.MULTILINE)
+    assert [row[0] for row in found] == list(BY_NAME)
+    for (_, mib, pixels, classes, top1), row in zip(found, BY_NAME.values(), strict=True):
+        assert [int(x.replace(",", "")) for x in (mib, pixels, classes)] == [
+            round(row.mib),
+            row.resolution,
+            row.classes,
+        ]
+        assert (None if top1 == "-" else float(top1)) == row.top1
+
+
 def test_every_released_model_that_the_documents_name_is_one():
     text = "\n".join(path.read_text() for path in DOCUMENTS)
     found = set(re.findall(r"(?:augreg|imagenet21k(?:\+imagenet2012)?|bit-[sm]):[\w+-]+(?:/\d+)?", text))
