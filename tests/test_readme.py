@@ -1,4 +1,4 @@
-"""The README's commands are executed: every one must resolve, and those a CPU can run are run."""
+"""The commands of README.md and docs/ are executed: every one must resolve, and those a CPU can run are run."""
 
 import importlib
 import json
@@ -21,11 +21,13 @@ from vit_jax.sweeps.grid import load_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+WEIGHTS = (ROOT / "docs" / "weights.md").read_text()
+DOCUMENTS = "\n".join([README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))])
 
 
 def commands(start: str) -> list[list[str]]:
-    """The command lines of the README's code blocks that begin with `start`, continuation lines joined."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    """The command lines of the documents' code blocks that begin with `start`, continuation lines joined."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", DOCUMENTS, re.DOTALL | re.MULTILINE)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines if line.startswith(start)]
 
@@ -50,12 +52,17 @@ def run_main(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_every_run_in_the_readme_resolves(folder, monkeypatch):
+def python_blocks(text: str) -> list[str]:
+    """The blocks of Python of a document, in order."""
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def test_every_run_in_the_documents_resolves(folder, monkeypatch):
     monkeypatch.chdir(ROOT)
-    found = commands("vit_jax train")
-    assert len(found) >= 4
+    found = [command for command in commands("vit_jax train") if "toy_config" not in command[2]]  # see test_extend
+    assert len(found) >= 10
     for command in found:
-        flags = dict(item.removeprefix("--").split("=", 1) for item in command[2:])
+        flags = dict(item.removeprefix("--").split("=", 1) for item in command[2:] if "=" in item)
         config = configs.load(flags["config"].replace("FOLDER", str(folder)))
         overrides = [(k.removeprefix("config."), v) for k, v in flags.items() if k.startswith("config.")]
         config = resolve(config, SCHEMA, overrides)
@@ -77,16 +84,16 @@ def test_every_config_in_the_table_resolves():
             resolve(configs.load(str(ROOT / spec)), SCHEMA)
 
 
-def test_every_sweep_in_the_readme_has_runs(monkeypatch):
+def test_every_sweep_in_the_documents_has_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     found = commands("vit_jax sweep")
-    assert len(found) >= 3
+    assert len(found) >= 5
     for command in found:
         flags = dict(item.removeprefix("--").split("=", 1) for item in command[2:] if "=" in item)
         assert load_grid(flags["config"], []).num_runs > 0
 
 
-def test_every_verb_in_the_readme_takes_the_flags_it_is_shown_with():
+def test_every_verb_in_the_documents_takes_the_flags_it_is_shown_with():
     found = commands("vit_jax ")
     assert {command[1] for command in found} >= set(VERBS) - {"quickstart", "completion"}
     for command in found:
@@ -95,8 +102,28 @@ def test_every_verb_in_the_readme_takes_the_flags_it_is_shown_with():
         verb.make_parser().parse_args(words)
 
 
-def test_the_model_from_python_is_as_the_readme_says(tmp_path):
-    block = README.split("```python")[1].split("```")[0]
+def test_predict_and_evaluate_from_python_as_the_readme_says(tmp_path, monkeypatch):
+    """In a folder with a checkpoint of seven classes named runs/mine, images of seven classes, and a photo."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/mine").symlink_to(ROOT / "tests" / "golden" / "timm_token")
+    rng = np.random.default_rng(0)
+    parts = [f"FOLDER/{part}/c{label}/{i}.jpg" for part in ("train", "test") for label in range(7) for i in range(2)]
+    for file in ["photo.jpg", *parts]:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(file)
+    predict, evaluate = python_blocks(README)
+    names: dict = {}
+    exec(predict, names)
+    assert names["probabilities"].shape == (1, 7) == (1, len(names["predictor"].classes))
+    np.testing.assert_allclose(names["probabilities"].sum(), 1, rtol=1e-5)
+    exec(evaluate, names)
+    assert names["scores"]["num_examples"] == 14
+    assert names["scores"]["top1"] * 14 == pytest.approx(round(names["scores"]["top1"] * 14))
+
+
+def test_the_model_from_python_is_as_the_weights_page_says(tmp_path):
+    (block,) = python_blocks(WEIGHTS)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / "photo.jpg")
     block = block.replace("ViT-B_16.npz", str(ROOT / "tests" / "golden" / "timm_token"))
     names: dict = {}
@@ -109,20 +136,6 @@ def test_the_model_from_python_is_as_the_readme_says(tmp_path):
         *((1, 24), (1, 24), (1, 17, 24)),
         *((1, 17, 24), (1, 17, 24)),
     ]
-
-
-def test_the_map_of_the_house_names_what_is_there():
-    block = README.split("## The map of the house")[1].split("```")[1]
-    for name in re.findall(r"^ {2}(\w+\.py)", block, re.MULTILINE) + re.findall(r" {4,}(\w+\.py)", block):
-        assert (ROOT / "vit_jax" / name).is_file(), name
-    for room in re.findall(r"^ {2}(\w+)/", block, re.MULTILINE):
-        assert (ROOT / "vit_jax" / room).is_dir(), room
-
-
-def test_no_figure_was_left_out_of_the_readme():
-    assert "@@" not in README
-    for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (ROOT / picture).stat().st_size > 10_000
 
 
 @pytest.mark.slow
