@@ -48,7 +48,7 @@ def normalise(value: Any, hint: Any) -> Any:
     """Brings a value to the form that a hint requires: lists become tuples, 224 becomes (224, 224) where a pair is expected."""
     if isinstance(value, list):
         value = tuple(value)
-    if hint is float and type(value) is int and abs(value) < 10**300:  # a larger int is not a float, and reported as such
+    if hint is float and type(value) is int and abs(value) < 10**300:  # a larger int is no float: reported as such
         return float(value)
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)
