@@ -1,7 +1,7 @@
-"""What all processes of one run must have in common: config, code, packages, data, and the step they start from.
+"""Facts that all processes of one run must share: config, code, packages, data, and the step they start from.
 
-Processes that differ in one of these would train all the same: each takes its part of every collective, and the replicas drift
-apart without a word.
+Processes that differ in one of these would train anyway: each takes its part in every collective, and the replicas drift
+apart silently.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from vit_jax.data.likeness import likeness
 from vit_jax.job import Job
 from vit_jax.train.folders import FOLDER, committed_steps
 
-# Keys that each machine may set for itself. Where the data lies is one of them: what it is, is compared.
+# Keys that each machine may set for itself. The data's location is one of them; the data's content is compared.
 OWN = ("data.data_dir", "data.prefetch", "data.threads", "data.workers", "evals.*.data_dir")
 
 
 def facts(job: Job, workdir: Any) -> dict[str, Any]:
-    """{name: JSON value} of everything that has to be the same in all processes that start in `workdir`."""
+    """{name: JSON value} of everything that must be equal in all processes that start in `workdir`."""
     config = {
         f"config.{key}": value
         for key, value in _flat(configs.to_dict(job.config)).items()
@@ -48,7 +48,7 @@ def facts(job: Job, workdir: Any) -> dict[str, Any]:
 
 
 def hash_of_sources() -> str:
-    """Of every file of this package that Python reads."""
+    """A hash of every Python source file of this package."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
     for file in sorted(package.rglob("*.py")):

@@ -1,7 +1,7 @@
-"""From a settled config to the parts of a run: each section is handed to the function that reads it.
+"""Builds the parts of a run from a settled config: each section is handed to the function that reads it.
 
-Building parts allocates, compiles and opens nothing; that is asked for piece by piece, so that a benchmark or a planner pays
-only for what it uses.
+Building the parts allocates, compiles and opens nothing. The caller requests each costly step, so a benchmark or a planner
+pays only for the steps that it uses.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.train.optim import make_optimizer
 from vit_jax.types import Batch, TrainState, UserError
 
-if TYPE_CHECKING:  # the data room is imported by those who read data
+if TYPE_CHECKING:  # only code that reads data imports the data room
     from vit_jax.evals.base import Evaluator, Scorer
 
 
 def build_model(config: Config) -> ImageModel:
-    """The linen module of a settled config.
+    """Builds the linen module of a settled config.
 
     Raises:
-      UserError: a model whose outputs no objective or evaluator of images reads.
+      UserError: no objective or evaluator of images reads this model's outputs.
     """
     if config.model.get("pool") == "unpooled":
         raise UserError(
@@ -46,7 +46,7 @@ def build_model(config: Config) -> ImageModel:
 
 @dataclasses.dataclass
 class Parts:
-    """A training step and what it needs, built from a settled config; nothing is allocated or compiled yet."""
+    """A training step and the objects that it needs, built from a settled config; nothing is allocated or compiled yet."""
 
     model: ImageModel
     forward: models.Forward
@@ -59,7 +59,7 @@ class Parts:
     rng: jax.Array
 
     def trace(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Traced, int]:
-        """Traces the step, on shapes alone; returns it with the FLOPs of one example in it."""
+        """Traces the step on shapes alone; returns the trace and the FLOPs of one example."""
         sharding = partition.batch_sharding(self.mesh)
         shapes = {"image": ((*resolution, 3), np.uint8), "target": ((), np.int32), "mask": ((), np.float32)}
         batch = Batch(
@@ -69,12 +69,12 @@ class Parts:
         return traced, count_flops(traced.jaxpr) // batch_size
 
     def compile(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Compiled, int]:
-        """Compiles the step; returns it with the FLOPs of one example in it."""
+        """Compiles the step; returns the executable and the FLOPs of one example."""
         traced, flops = self.trace(batch_size, resolution)
         return traced.lower().compile(), flops
 
     def draw_state(self, params: Any) -> TrainState:
-        """The state of step 0 around a tree of host parameters."""
+        """Builds the state of step 0 from a tree of host parameters."""
         average = self.abstract.average is not None
         return steps.init_state(params, self.optimizer, self.rng, self.mesh, average=average)
 
@@ -112,10 +112,10 @@ def build_parts(config: Config, total_steps: int, to_steps: Callable[[int | str]
 
 
 def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluator]) -> dict[str, Scorer]:
-    """Functions from parameters to scores, by the evaluator's name.
+    """Binds each evaluator to the model: {evaluator's name: function from parameters to scores}.
 
     Raises:
-      UserError: an evaluator refuses the model; names its section.
+      UserError: an evaluator refuses the model; the message names the evaluator's section.
     """
     from vit_jax.evals.base import Bound
 

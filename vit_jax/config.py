@@ -1,7 +1,7 @@
 """Configs: loading a config file and its arguments, comparing configs, calling the function that reads a section.
 
-A config section is the keyword arguments of one function (or the fields of one class): the signature is the schema, see
-`vit_jax.resolve`.
+The keys of a config section are the keyword arguments of one function (or the fields of one class): its signature is the
+schema, see `vit_jax.resolve`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-# A config as files write it, and one that is complete and cannot be changed.
+# A config as its file wrote it, and a complete, immutable one.
 from ml_collections import ConfigDict as Draft
 from ml_collections import FrozenConfigDict as Config  # noqa: F401  (named here for all rooms)
 
@@ -52,7 +52,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> types.SimpleNamespace:
 
 
 def parse_rates(text: str) -> tuple[float, ...]:
-    """The learning rates of a sweep's `lr`: `0.003+0.01` -> (0.003, 0.01)."""
+    """Parses a sweep's learning rates `lr`: `0.003+0.01` -> (0.003, 0.01)."""
     try:
         return tuple(float(rate) for rate in text.split("+"))
     except ValueError as error:
@@ -60,14 +60,14 @@ def parse_rates(text: str) -> tuple[float, ...]:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """The seeds of a sweep's `seeds`, which is their number: `3` -> (0, 1, 2)."""
+    """Parses a sweep's `seeds`, a count: `3` -> (0, 1, 2)."""
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"seeds={text}: expected how many, 1 or more; seeds=3 runs seeds 0, 1 and 2")
     return tuple(range(int(text)))
 
 
 def find_file(spec: str) -> tuple[str, str]:
-    """The file and the arguments of `FILE.py:ARGS`; `finetune:ARGS` is configs/finetune.py, wherever vit_jax is installed.
+    """Splits `FILE.py:ARGS` into file and arguments; `finetune:ARGS` is configs/finetune.py, wherever vit_jax is installed.
 
     Raises:
       UserError: no such file.
@@ -82,7 +82,8 @@ def find_file(spec: str) -> tuple[str, str]:
 
 
 def shipped() -> dict[str, Path]:
-    """The configs that come with vit_jax, by name. Installed, configs/ is a folder of the package; in a checkout, beside it."""
+    """Lists the configs that come with vit_jax, by name. configs/ is a folder of the installed package, but beside it in a
+    checkout."""
     package = Path(__file__).resolve().parent
     folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package)
     return {file.stem: file for file in sorted(folder.glob("*.py"))}
@@ -107,27 +108,27 @@ def load(spec: str) -> Draft:
 
 
 def run_file(path: str) -> dict[str, Any]:
-    """Runs a config file, which may import modules that lie beside it: a model or a loss of one's own (docs/extend.md)."""
+    """Runs a config file, which may import modules beside it, such as a user's own model or loss (docs/extend.md)."""
     folder = str(Path(path).absolute().parent)
     if folder not in sys.path:
-        sys.path.append(folder)  # at the end: a config called like a library does not hide it
+        sys.path.append(folder)  # at the end, so that a config named like a library does not hide the library
     return runpy.run_path(path)
 
 
 def hints(fn: Callable, injected: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
-    """The schema that a function or class gives a section: {key: (type hint, default or inspect.Parameter.empty)}."""
-    # The fields of a dataclass, and not its __init__: inherited ones are annotated in the words of another module.
+    """The schema that a function or class defines for a section: {key: (type hint, default or inspect.Parameter.empty)}."""
+    # Use the fields of a dataclass, not its __init__: inherited annotations are names of another module.
     annotated = fn.__init__ if inspect.isclass(fn) and not dataclasses.is_dataclass(fn) else fn
     known = typing.get_type_hints(annotated, include_extras=True)
     hidden = {"self", "parent", *injected}
     if inspect.isclass(fn):
-        hidden |= {"name"} if hasattr(fn, "apply") else set()  # a linen module's own name, not an option
+        hidden |= {"name"} if hasattr(fn, "apply") else set()  # the name of a linen module is not an option
     parameters = inspect.signature(fn).parameters.values()
     return {p.name: (known.get(p.name, Any), p.default) for p in parameters if p.name not in hidden}
 
 
 def to_dict(config: Draft) -> dict[str, Any]:
-    """The config as plain JSON types, as it is saved with a run."""
+    """The config as plain JSON types, in the form that is saved with a run."""
     return json.loads(json.dumps(config.to_dict()))
 
 
@@ -163,14 +164,14 @@ def steps(duration: int | str, *, steps_per_epoch: float, total: int = 0, path: 
     scale = {"s": 1.0, "e": steps_per_epoch, "%": total / 100}[unit[0]]
     if not scale:
         raise UserError(f"{path} is {duration!r}, which cannot be converted here; give it in steps")
-    # Upwards for shares: the last "20%" is then the last step and not the one before it.
+    # Round percentages up: the last "20%" then starts after the exact share, not one step before it.
     return math.ceil(round(number * scale, 6)) if unit == "%" else round(number * scale)
 
 
 def build(
     fn: Callable, section: Mapping[str, Any], to_steps: Callable[[int | str], int] | None = None, **injected: Any
 ):
-    """Calls `fn` with a section's keys, durations turned into steps, and what the program supplies.
+    """Calls `fn` with a section's keys, with durations converted to steps, and the parameters that the program supplies.
 
     Args:
       fn: function or class.

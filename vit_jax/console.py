@@ -1,4 +1,4 @@
-"""The console's share of a run's metrics: a live line on a terminal, plain lines in a log."""
+"""A run's metrics on the console: a live line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TextIO
 
 from vit_jax.types import Metric
 
-CONSOLE = {  # What a line about training says, in order; the live line has room for the last four.
+CONSOLE = {  # the contents of a line about training, in order; the live line has room for the last four
     "train/epoch": "epoch {:6.2f}",
     "train/accuracy": "accuracy {:7.2%}",
     "train/loss": "loss {:.4f}",
@@ -23,16 +23,16 @@ CONSOLE = {  # What a line about training says, in order; the live line has room
 
 
 class ConsoleWriter:
-    """One live line on a terminal, with evaluations and notices above it; else one plain line per event, to grep.
+    """Shows one live line on a terminal, with evaluations and notices above it; otherwise one plain line per event, to grep.
 
     Args:
       total_steps: steps of the whole run.
-      start_step: the step it starts or resumes from.
+      start_step: the step that the run starts or resumes from.
       stream: where to write; the standard output by default.
     """
 
     def __init__(self, total_steps: int, start_step: int = 0, *, stream: TextIO | None = None):
-        # There is no standard output where the caller closed it.
+        # Standard output is None if the caller closed it.
         self._stream: TextIO = stream or sys.stdout or open(os.devnull, "w")  # noqa: SIM115
         self._total, self._progress = total_steps, None
         if self._stream.isatty() and os.environ.get("TERM") != "dumb":
@@ -42,7 +42,7 @@ class ConsoleWriter:
             left, bar = progress.TextColumn("step {task.completed}/{task.total}"), progress.BarColumn(bar_width=None)
             right = progress.TextColumn("{task.fields[status]}", markup=False)
             columns = (left, bar, right) if screen.width >= 100 else (left, right)
-            # Redrawn when something is written, and not by a thread that competes with the run.
+            # Redrawn only on writes: a refresh thread would compete with the run.
             self._progress = progress.Progress(*columns, console=screen, auto_refresh=False, expand=True)
             self._task = self._progress.add_task("", total=total_steps, completed=start_step, status="starting")
             self._progress.start()
@@ -52,7 +52,7 @@ class ConsoleWriter:
         eta = scalars.get("time/eta_s", math.nan)
         left = [f"ETA {datetime.timedelta(seconds=round(eta))}"] if math.isfinite(eta) else []
         if parts and self._progress:
-            status = " ".join(" ".join([*left, *parts[-4:]]).split()).replace("data wait", "wait")  # 80 columns.
+            status = " ".join(" ".join([*left, *parts[-4:]]).split()).replace("data wait", "wait")  # fits 80 columns
             self._progress.update(self._task, completed=step, status=status, refresh=True)
         elif parts:
             self._line(step, "train", "  ".join([*parts, *left]))
@@ -61,21 +61,21 @@ class ConsoleWriter:
             self._line(step, name, "  ".join([*raw, inner] if inner else raw))
 
     def notice(self, text: str) -> None:
-        encoding = self._stream.encoding or "utf-8"  # It may not know the characters of a file name in a notice.
+        encoding = self._stream.encoding or "utf-8"  # it may lack characters of a file name in a notice
         text = text.encode(encoding, "backslashreplace").decode(encoding)
         if self._progress:
             self._progress.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
         else:
             try:
                 print(text, file=self._stream, flush=True)
-            except OSError:  # whoever read it is gone, or its disk is full; the run is worth more than its lines
+            except OSError:  # the stream's reader is gone, or its disk is full; the run is worth more than its lines
                 self._stream = open(os.devnull, "w")  # noqa: SIM115  (for the rest of the process)
 
     def _line(self, step: int, name: str, text: str) -> None:
         self.notice(f"step {step:{len(str(self._total))}d}/{self._total}  {name:16}  {text}")
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: this writer holds nothing back."""
 
     def close(self) -> None:
         if self._progress:
@@ -91,7 +91,7 @@ def _evaluations(scalars: Mapping[str, float]) -> dict[str, tuple[list[str], lis
         if parsed is None:
             continue
         kind, name, metric = parsed
-        # The averaged weights see the same examples: counted once. Single seeds and intervals are in the record.
+        # The averaged weights see the same examples, so count them once. Single seeds and intervals are in the record.
         if (
             (kind, metric) == ("eval_average", "num_examples")
             or "_seed" in metric

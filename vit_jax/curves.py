@@ -1,4 +1,4 @@
-"""Draws what a run wrote to metrics.jsonl: training loss, top-1 of every evaluator, learning rate, as one PNG."""
+"""Draws the curves of a run's metrics.jsonl: training loss, top-1 of every evaluator, learning rate, as one PNG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vit_jax.types import Metric, UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette without its yellow, which is too pale on white: told apart with any colour vision.
+# Okabe and Ito's palette, distinguishable with any colour vision, without its yellow, which is too pale on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE: dict[Any, Any] = {
@@ -31,7 +31,7 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.5,
 }
-FEW_POINTS = 24  # Up to here each point is marked, and the training loss is not smoothed.
+FEW_POINTS = 24  # up to this many, each point is marked and the training loss is not smoothed
 
 
 def plot_curves(runs: Mapping[str, str | os.PathLike[str]], to: str | os.PathLike[str]) -> None:
@@ -39,10 +39,10 @@ def plot_curves(runs: Mapping[str, str | os.PathLike[str]], to: str | os.PathLik
 
     Args:
       runs: title of a run -> its metrics.jsonl.
-      to: the PNG to write; its folder is made where missing.
+      to: the PNG to write; its folder is created if missing.
 
     Raises:
-      UserError: no run, or a metrics.jsonl that is not there.
+      UserError: no runs are given, or a metrics.jsonl is missing.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -84,7 +84,7 @@ def plot_curves(runs: Mapping[str, str | os.PathLike[str]], to: str | os.PathLik
 
 
 def _draw_loss(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
-    """Raw values, faint, under their running mean; a logarithmic axis where the loss falls 20-fold."""
+    """Draws raw values, faint, under their running mean, on a logarithmic axis if the loss falls 20-fold."""
     steps, loss = series(run, "train/loss")
     ax.set(title="Training loss", ylabel="loss (nats)")
     if not len(steps):
@@ -92,7 +92,7 @@ def _draw_loss(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
     if len(steps) <= FEW_POINTS:
         ax.plot(steps, loss, color=COLORS[0], marker="o", markersize=4, label="each record")
     else:
-        window = max(5, len(steps) // 40) | 1  # Odd, so that the mean is centred on a record.
+        window = max(5, len(steps) // 40) | 1  # odd, so that the mean is centred on a record
         span = round(float(np.median(np.diff(steps))) * window)
         ax.plot(steps, loss, color=COLORS[0], alpha=0.3, linewidth=1, label="each record")
         label = f"mean over {window} records ({span:,} steps)"
@@ -104,7 +104,7 @@ def _draw_loss(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_top1(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
-    """One colour per evaluator: solid for the raw weights, dashed for the averaged ones, a ring around the best."""
+    """Draws one colour per evaluator: solid for raw weights, dashed for averaged ones, a ring around the best."""
     ax.set(title="Top-1 accuracy", ylabel="top-1 accuracy (%)")
     averaged = False
     for index, name in enumerate(evaluators(run)):
@@ -139,7 +139,7 @@ def _draw_learning_rate(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _legend_below(ax: Axes, columns: int) -> None:
-    """Puts the legend under the x axis' label, where it covers no data; the layout makes room for it."""
+    """Puts the legend below the x axis label, where it covers no data; the layout makes room for it."""
     from matplotlib.transforms import ScaledTranslation
 
     below = ax.transAxes + ScaledTranslation(0, -34 / 72, ax.figure.dpi_scale_trans)
@@ -159,6 +159,6 @@ def evaluators(run: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred mean over an odd window, over what there is of it at the ends."""
+    """Centred mean over an odd window, which is cut off at both ends."""
     kernel = np.ones(window)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")

@@ -1,4 +1,4 @@
-"""Scores a checkpoint on a data set, or on ImageNet and the sets beside it, for notebooks and `vit_jax evaluate`."""
+"""Scores a checkpoint on a data set, or on ImageNet and its six related test sets, for notebooks and `vit_jax evaluate`."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ def evaluate(
     batch_size: int = 64,
     **overrides: Any,
 ) -> dict[str, Any]:
-    """Top-1, top-5, likelihood and calibration of a checkpoint, every example counted once. Notes go to the standard error.
+    """Measures top-1, top-5, likelihood and calibration, counting every example once. Notes go to standard error.
 
     Args:
-      model: as of `load_model`.
+      model: see `load_model`.
       dataset: TFDS name, image folder, or objectnet.
       split: in TFDS's syntax.
-      pack: `imagenet` in place of a data set: the validation set and the six test sets beside it.
-      data_dir: where TFDS data sets are.
+      pack: `imagenet` instead of a data set scores the validation set and six related test sets.
+      data_dir: folder of the TFDS data sets.
       resolution: pixels per side; 0 for the checkpoint's own.
-      recipe: how images are prepared, `eval` or `eval_crop`; of a pack each set's own counts.
+      recipe: how images are prepared, `eval` or `eval_crop`; in a pack each set has its own recipe.
       exif: `ignore` leaves photographs as stored.
-      likelihood: of the scores, `softmax` or `sigmoid`.
-      bootstrap: resamples of the 95% intervals; 0 for none.
-      batch_size: images of a step, over all devices.
-      **overrides: as of `load_model`.
+      likelihood: how scores become probabilities, `softmax` or `sigmoid`.
+      bootstrap: resamples for the 95% intervals; 0 for none.
+      batch_size: images per step, over all devices.
+      **overrides: see `load_model`.
 
     Returns:
-      {model, resolution, likelihood, dataset, split, scores...}; of a pack {..., pack, sets: {name: scores}, missing: {...}}.
+      {model, resolution, likelihood, dataset, split, scores...}; for a pack {..., pack, sets: {name: scores}, missing: {...}}.
 
     Raises:
-      UserError: no such data or checkpoint, a head that was never trained or has another number of classes.
+      UserError: data or checkpoint is missing, or the head was never trained or has another number of classes.
     """
     if pack and pack not in PACKS:
         raise UserError(f"no pack {pack!r}; {nearest(pack, PACKS)}")
@@ -88,7 +88,7 @@ def evaluate(
 def _score(
     loaded: Loaded, evaluators: dict[str, Any], mesh: Any, missing: dict[str, str] | None
 ) -> dict[str, dict[str, float]]:
-    """Scores by evaluator; one that fails goes to `missing`, or, where that is None, its error is raised."""
+    """Returns the scores by evaluator. An evaluator's error goes to `missing`, or is raised if `missing` is None."""
     heads = {
         name: fit_head(loaded, evaluator.spec.class_names, evaluator.spec.name)
         for name, evaluator in evaluators.items()
@@ -109,6 +109,6 @@ def _score(
 
 
 def adapted(loaded: Loaded) -> list[str]:
-    """Changes and assumptions that were made to score a checkpoint, a line each."""
+    """One line for each change or assumption made to score a checkpoint."""
     what = {"channels": "first layer: ", "resized": "positions: ", "assumed": "assumed: "}
     return [what[fate.action] + fate.detail.partition(", from ")[0] for fate in loaded.report if fate.action in what]

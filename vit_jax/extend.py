@@ -1,8 +1,8 @@
-"""A run that is made longer: started again on its workdir with a longer `train.duration`, it continues from its last step.
+"""Makes a run longer: started again on its workdir with a longer `train.duration`, it continues from its last step.
 
-Where the learning rates of the steps that are done stay what they were (a constant rate after a warm-up given in steps), the
-result equals that of the longer run, and nothing has to be said. Otherwise the caller must ask for it: the optimizer's state
-is kept, and the rest of the run follows the longer schedule.
+If the finished steps keep their learning rates (a constant rate after a warm-up given in steps), the result equals that of a
+run planned longer, and no flag is needed. Otherwise the caller must ask for the extension: the optimizer's state is kept, and
+the remaining steps follow the longer schedule.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Extension:
     """How a run was made longer; one entry of `extensions.json`.
 
     Args:
-      step: where it continued.
+      step: the step from which the run continued.
       old_duration, new_duration: `train.duration`.
       old_steps, new_steps: the same in steps.
-      rates_changed: whether the longer schedule has other learning rates for the steps that were done.
-      old_rate, new_rate: the learning rate of the next step, by the schedules.
+      rates_changed: whether the longer schedule changes learning rates of finished steps.
+      old_rate, new_rate: the learning rate of the next step in the old and the new schedule.
     """
 
     step: int
@@ -61,17 +61,17 @@ class Extension:
 def find_extension(
     job: Job, folder: epath.Path, old: dict[str, Any] | None, free: Collection[str] = (), *, asked: bool
 ) -> Extension | None:
-    """How a run would be longer than the one that its workdir holds; None if it is not that run with a longer duration alone.
+    """How the requested run extends the run in the workdir; None unless `train.duration` got longer and nothing else changed.
 
     Args:
-      job: the run that was asked for.
+      job: the requested run.
       folder: its workdir.
-      old: the config of the run in it.
-      free: keys that may differ besides, see `record.check_workdir`.
-      asked: the caller accepts that the schedule changes.
+      old: the config of the run in the workdir.
+      free: further keys that may differ, see `record.check_workdir`.
+      asked: the caller accepts a changed schedule.
 
     Raises:
-      UserError: the schedule changes, and that was not asked for.
+      UserError: the schedule changes, and the caller did not accept that.
     """
     done = committed_steps(folder / FOLDER)
     changed = configs.differences(old, configs.to_dict(job.config)) if old and done else []
@@ -106,14 +106,14 @@ def find_extension(
 
 
 def rates(job: Job, total_steps: int, count: int) -> np.ndarray:
-    """float32 (count,), the learning rates of the first steps of a run of so many."""
+    """Learning rates of the first `count` steps of a run of `total_steps`: float32 (count,)."""
     to_steps = functools.partial(configs.steps, steps_per_epoch=job.steps_per_epoch, total=total_steps)
     _, schedule = configs.build(make_optimizer, job.config.optim, to_steps, total_steps=total_steps)
     return np.broadcast_to(np.asarray(schedule(jnp.arange(count))), (count,))
 
 
 def record_extension(folder: epath.Path, extension: Extension, config: dict[str, Any]) -> None:
-    """Writes the longer run's config and how it came to be into the workdir."""
+    """Writes the longer run's config and an entry about the extension into the workdir."""
     file = folder / FILE
     before = read_json_value(file, advice="remove it; it is a record alone") if file.exists() else []
     write_json(file, [*before, dataclasses.asdict(extension)])

@@ -1,7 +1,7 @@
-"""Files that anyone may have made: opened only if they are regular files of a size that is expected, JSON read in one way.
+"""Files of unknown origin: opened only if they are regular files of the expected size; JSON is read in one way.
 
-A named pipe would block for ever, a device or a sparse file fill the memory, a damaged JSON file raise one of four errors.
-Every room reads what it did not write itself through this module.
+A named pipe would block for ever, a device or a sparse file would fill the memory, and a damaged JSON file raises one of four
+errors. Every room uses this module to read files that it did not write itself.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from etils import epath
 from vit_jax.types import UserError
 
 MAX_JSON_BYTES = 2**26
-# A file that occupies a hundredth of its length on disk is mostly holes. Smaller ones do no harm.
+# A file that occupies less than a hundredth of its length on disk is mostly holes. Smaller sparse files do no harm.
 MAX_SPARSENESS = 100
 HARMLESS_BYTES = 2**28
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class UnreadableFile(OSError):  # noqa: N818  (an OSError, so that whoever expects unreadable files expects this one)
-    """A file is no regular one, is larger than expected, or consists of holes."""
+class UnreadableFile(OSError):  # noqa: N818  (an OSError, so that code which handles unreadable files handles it too)
+    """A file is not regular, is larger than expected, or consists of holes."""
 
 
 def open_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> IO[bytes]:
-    """Opens a file for reading, if it is a regular one.
+    """Opens a file for reading, if it is a regular file.
 
     Args:
-      path: local, or a URL that etils.epath understands, of which only the size is checked.
+      path: local, or a URL that etils.epath understands; of a URL only the size is checked.
       limit: largest size accepted, bytes; None for any.
 
     Returns:
-      The file, binary and unbuffered where it is local.
+      The binary file, unbuffered if it is local.
 
     Raises:
       UnreadableFile: a pipe, socket, device or folder; more than `limit` bytes; a file that is almost all holes.
@@ -52,20 +52,20 @@ def open_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> I
 
 
 def open_descriptor(name: str, *, limit: int | None = None, holes: bool = False) -> tuple[int, int]:
-    """Opens a local file, if it is a regular one, for whoever reads it by `os.read` or `os.pread`.
+    """Opens a local file, if it is a regular file, for callers that use `os.read` or `os.pread`.
 
     Args:
       name: a local path.
       limit: largest size accepted, bytes; None for any.
-      holes: accept a large file that is almost all holes too.
+      holes: accept even a large file that is almost all holes.
 
     Returns:
       (descriptor, which the caller closes, and the file's size in bytes).
 
     Raises:
-      UnreadableFile, OSError: as `open_regular`.
+      UnreadableFile, OSError: see `open_regular`.
     """
-    # Not blocking: opening a pipe would wait for somebody to write into it.
+    # Non-blocking, because opening a named pipe would otherwise wait for a writer.
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
@@ -79,32 +79,32 @@ def open_descriptor(name: str, *, limit: int | None = None, holes: bool = False)
 
 
 def read_regular(path: str | os.PathLike[str], *, limit: int | None = None) -> bytes:
-    """The content of a file; arguments and errors as `open_regular` has them."""
+    """The content of a file; arguments and errors as in `open_regular`."""
     name = os.fspath(path)
     if "://" in name:
         with open_regular(name, limit=limit) as file:
             return file.read()
     descriptor, size = open_descriptor(name, limit=limit)
     try:
-        # Without a file object: 14 us a photograph, where `open` and `read` take 16 and open_regular 18.
+        # Without a file object, reading a photograph takes 14 us; `open` and `read` take 16, open_regular takes 18.
         data = os.read(descriptor, size + 1)
         if len(data) == size:
             return data
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:  # it grows, shrinks, or has more than 2 GiB
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:  # it grew, shrank, or has more than 2 GiB
             return data + (file.read() if limit is None else file.read(max(limit - len(data), 0)))
     finally:
         os.close(descriptor)
 
 
 def read_json_value(path: str | os.PathLike[str], *, advice: str = "download or copy it again") -> Any:
-    """The JSON value that a file holds, of whatever kind.
+    """Reads the JSON value, of any type, that a file holds.
 
     Args:
-      path: as for `open_regular`; UTF-8.
+      path: see `open_regular`; UTF-8.
       advice: what the user should do about a damaged file, for the message.
 
     Raises:
-      UserError: it cannot be read, is larger than MAX_JSON_BYTES, or holds no JSON.
+      UserError: the file cannot be read, is larger than MAX_JSON_BYTES, or holds no JSON.
     """
     try:
         return json.loads(read_regular(path, limit=MAX_JSON_BYTES))
@@ -114,10 +114,10 @@ def read_json_value(path: str | os.PathLike[str], *, advice: str = "download or 
 
 
 def read_json(path: str | os.PathLike[str], *, advice: str = "download or copy it again") -> dict[str, Any]:
-    """The JSON object that a file holds; arguments and errors as `read_json_value` has them.
+    """Reads the JSON object that a file holds; arguments and errors as in `read_json_value`.
 
     Raises:
-      UserError: also where it holds another kind of value.
+      UserError: also if the file holds another type of value.
     """
     value = read_json_value(path, advice=advice)
     if not isinstance(value, Mapping):
@@ -126,9 +126,9 @@ def read_json(path: str | os.PathLike[str], *, advice: str = "download or copy i
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a disk without room, a quota or a limit on the size of files is the cause of an error.
+    """Whether an error was caused by a full disk, a quota or a limit on file sizes.
 
-    Libraries in C++ raise errors of their own kinds, which name it in their texts alone.
+    C++ libraries raise errors of their own types, which name the cause only in their text.
     """
     while error is not None:
         if getattr(error, "errno", None) in NO_ROOM or any(os.strerror(number) in str(error) for number in NO_ROOM):

@@ -1,4 +1,4 @@
-"""The part of a run that is not training: which evaluators are due, and the description that goes into a checkpoint."""
+"""A run's work besides training: running the evaluators that are due, and describing each checkpoint."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from vit_jax.types import KINDS, Metric, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class RunHooks:
-    """A run's work beside training: scores, and the description of its checkpoints (`loop.Hooks`)."""
+    """A run's work besides training: scores, and the description of its checkpoints (`loop.Hooks`)."""
 
     job: Job
     folder: epath.Path
     loader: TrainLoader
 
     def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
-        """Results of the evaluators due at a step, on raw and, where there is one, averaged weights.
+        """Results of the evaluators due at a step, on the raw weights and, if the run keeps one, on their average.
 
-        At the last step the examples behind them are left in `predictions/<evaluator>.npz`, those of the average if there is one.
+        The last step writes the per-example arrays to `predictions/<evaluator>.npz`, from the average if the run keeps one.
         """
         scores: dict[str, float] = {}
         for name, evaluator in self.job.evaluators.items():
@@ -45,7 +45,7 @@ class RunHooks:
         return scores
 
     def describe(self, step: int) -> dict[str, Any]:
-        """The meta of a checkpoint: all that a reader needs besides the arrays."""
+        """The meta of a checkpoint: everything that a reader needs besides the arrays."""
         return {
             "step": step,
             "data": {"next_example": step * self.job.batch_size, "corrupt": sorted(self.loader.corrupt)},

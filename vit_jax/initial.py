@@ -1,4 +1,4 @@
-"""Where a run's parameters start: drawn, or taken from a checkpoint. `settle` makes the model follow it."""
+"""Where a run's parameters start: drawn, or taken from a checkpoint, whose model `settle` makes the config follow."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Init:
 
     Args:
       path: "" to draw them; else a checkpoint of any format that `convert.open` opens: npz, safetensors, a Hugging Face
-        or timm folder, a workdir of ours, a released model (`augreg:B/16`). `--config.init=PATH` sets it.
-      head: `zeros` starts a new head and drops the checkpoint's with its representation layer; `keep` loads it, its outputs in
-        the order of the data's classes where the checkpoint has their names.
-      weights: of our own checkpoints, the raw parameters or their Polyak average.
+        or timm folder, a workdir of vit_jax, a released model (`augreg:B/16`). `--config.init=PATH` sets it.
+      head: `zeros` starts a new head and drops the checkpoint's with its representation layer; `keep` loads it, and reorders its
+        outputs to the data's classes if the checkpoint has class names.
+      weights: which parameters of a vit_jax checkpoint to load, the raw ones or their Polyak average.
       architecture: `config` takes the model's sizes from the config, and the checkpoint must fit; `source` takes them
         from the checkpoint. GELU and LayerNorm epsilon follow the checkpoint in both.
-      grid: (gh, gw) that the checkpoint's positions were trained at, for a file that does not tell; None if it does.
-      resize: how positions are brought to another grid: `bilinear_corners` as the release, `bilinear`, `bicubic` (Hugging
+      grid: (gh, gw) that the checkpoint's positions were trained at, for a file that does not record it; None if it does.
+      resize: how positions are resized to another grid: `bilinear_corners` as the release, `bilinear`, `bicubic` (Hugging
         Face) or `bicubic_antialias` (timm).
     """
 
@@ -54,23 +54,23 @@ def open_init(config: Config, by_hand: frozenset[str]) -> Checkpoint | None:
       by_hand: keys that the user set on the command line, `model.num_heads`.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: the checkpoint cannot be read.
     """
     init = configs.build(Init, config.init)
     if not init.path:
         return None
-    # The config's heads belong to its own model, unless they were set for the checkpoint's.
+    # The config's head count describes its own model, unless the user set it for the checkpoint's model.
     told = init.architecture == "config" or "model.num_heads" in by_hand
     heads = int(config.model.get("num_heads", 0)) if told else 0
     return open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid)
 
 
 def keep_head(config: Config, source: Checkpoint | None, spec: DatasetSpec) -> None:
-    """Makes the head that `init.head=keep` keeps score the training data's classes in their order.
+    """Makes a head kept by `init.head=keep` score the training data's classes in their order.
 
     Args:
-      config: resolved, with the number of the model's classes.
-      source: the checkpoint, its head changed in place; None for a run that resumes, whose head is in that order already.
+      config: resolved, with the model's number of classes.
+      source: the checkpoint, whose head is changed in place; None when a run resumes, because its head has that order already.
       spec: of the training data.
 
     Raises:
@@ -98,11 +98,11 @@ def initial_params(config: Config, model: ImageModel, source: Checkpoint | None 
 
     Args:
       config: resolved.
-      model: of the config.
-      source: the checkpoint of `init`, if `open_init` opened it.
+      model: the config's model.
+      source: the checkpoint of `init`, if `open_init` has opened it.
 
     Returns:
-      (tree of host arrays, what became of every tensor; empty if they were drawn).
+      (tree of host arrays, the fate of every tensor of the checkpoint; empty if the parameters were drawn).
 
     Raises:
       UserError: `init.path` cannot be read or does not fit.

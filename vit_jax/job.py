@@ -1,5 +1,5 @@
-"""A run before it starts: its config goes one way, load -> resolve -> open -> settle -> build, each once. Everything that can be
-wrong is checked; nothing is written or computed.
+"""A run before it starts. Its config passes through load -> resolve -> open -> settle -> build, each step once. Everything that
+can be wrong is checked; nothing is written or computed.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class Job:
     """A run whose config, data and lengths have been checked; nothing is written or computed yet.
 
     Args:
-      config: settled.
-      settled: what was decided for it, and why.
+      config: the settled config.
+      settled: each decision that `settle` made, with its reason.
       data: the data section.
       source: the training examples.
-      evaluators: by name, their data opened.
-      scorers: by name, from parameters to scores.
-      specs: of the training data, then of all that evaluators read.
-      parts: model, step and what they need.
-      total_steps, steps_per_epoch: of the run.
+      evaluators: {name: evaluator}, their data opened.
+      scorers: {name: function from parameters to scores}.
+      specs: the DatasetSpec of the training data, then those of all data that evaluators read.
+      parts: model, step and the objects that they need.
+      total_steps, steps_per_epoch: optimizer steps of the run and of an epoch.
       to_steps: turns durations into steps.
-      init_source: the checkpoint that it starts from, if it starts from one.
+      init_source: the checkpoint that the run starts from, or None.
     """
 
     config: Config
@@ -71,15 +71,15 @@ class Job:
         return self.config.data.batch_size
 
     def preprocessing(self) -> dict[str, Any]:
-        """How images are prepared for the model, saved for whoever uses it later: as its first evaluator prepares them."""
+        """How the run's first evaluator prepares images; saved so that later users of the model prepare them the same way."""
         recipe = next((s.recipe for s in self.config.evals.values() if "recipe" in s), "eval")
         return describe_transform(make_transform(recipe, self.config.data.resolution))
 
     def restore(self, checkpointer: Checkpointer, workdir: epath.Path, step: int) -> tuple[TrainState, dict[str, Any]]:
-        """The state and meta of a checkpoint, whose layers may be stacked where this run's are apart, and the reverse.
+        """Reads the state and meta of a checkpoint, and stacks or unstacks its layers where this run needs it.
 
         Raises:
-          UserError: as of `Checkpointer.restore`.
+          UserError: see `Checkpointer.restore`.
         """
         config, scan = self.config.to_dict(), stored_model(workdir / FOLDER / str(step)).get("scan")
         if scan is None or scan == config["model"].get("scan"):
@@ -104,11 +104,11 @@ def prepare(
     Args:
       draft: the config as its file wrote it; not changed.
       overrides: (`a.b`, text) from `--config.a.b=text`.
-      resumed: the saved config of the run that resumes. Its model section is taken, and the checkpoint that it began from
-        not opened again.
+      resumed: the saved config of the run being resumed, or None. Its model section is used, and the checkpoint that it
+        started from is not opened again.
 
     Raises:
-      MissingData: what is missing, all of it, with the commands that supply it.
+      MissingData: lists all missing data, with the commands that supply it.
       UserError: mistakes in the config, sizes that do not divide.
     """
     config = resolve(draft, SCHEMA, overrides or ())
@@ -152,12 +152,12 @@ def prepare(
 def stand_in(
     draft: Draft, overrides: list[tuple[str, str]], *, num_classes: int, total_steps: int = 10_000
 ) -> tuple[Config, Parts]:
-    """As `prepare`, without any data: the parts of a run, for a plan or a benchmark of it.
+    """Builds the parts of a run as `prepare` does, but without any data: for a plan or a benchmark of the run.
 
     Args:
-      draft, overrides: as of `prepare`.
-      num_classes: of the data, where the config leaves them to it.
-      total_steps: of the run, 100 to the epoch; only the learning rate depends on them.
+      draft, overrides: see `prepare`.
+      num_classes: number of classes, used where the config leaves it to the data.
+      total_steps: steps of the run, 100 per epoch; only the learning rate depends on it.
     """
     config = resolve(draft, SCHEMA, overrides)
     by_hand = frozenset(path for path, _ in overrides)
@@ -169,7 +169,7 @@ def stand_in(
 
 
 def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
-    """What `open_data` returns; or None, and its message is added to `missing`."""
+    """Returns the result of `open_data`. If that fails, adds its message to `missing` and returns None."""
     try:
         return open_data()
     except UserError as error:
@@ -178,7 +178,7 @@ def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
 
 
 def _check_classes(config: Config, spec: DatasetSpec) -> None:
-    """Refuses a model without a score for each of the data's classes."""
+    """Refuses a model whose head has fewer outputs than the data has classes."""
     if config.model.num_classes < spec.num_classes:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {spec.name} has {spec.num_classes} "
@@ -187,7 +187,7 @@ def _check_classes(config: Config, spec: DatasetSpec) -> None:
 
 
 def _check_best(config: Config) -> None:
-    """Refuses a best metric that no evaluator measures."""
+    """Refuses a `best_metric` that no evaluator measures."""
     best = config.checkpoint.best_metric
     metric = Metric.parse(best)
     if best and not (metric and metric.evaluator in config.evals):
@@ -196,15 +196,16 @@ def _check_best(config: Config) -> None:
 
 
 def saved_config(folder: epath.Path) -> dict[str, Any] | None:
-    """The config of the run that resumes; keys added by newer versions have their defaults, as the older version behaved."""
+    """The config of the run being resumed. Keys added by newer versions get their defaults, which is how the older version
+    behaved."""
     saved = record.saved_config(folder)
     return saved if saved is None or set(saved) != set(configs.SECTIONS) else complete_saved(saved)
 
 
 def complete_saved(saved: dict[str, Any]) -> dict[str, Any]:
-    """A config that an older version saved, with the defaults of keys that it did not have."""
+    """Adds the defaults of missing keys to a config that an older version saved."""
     try:
         config = resolve(saved, SCHEMA)
-    except UserError:  # a mistake is a difference to the config of today, and reported as that
+    except UserError:  # the mistake is then reported as a difference from the current config
         return configs.to_dict(Draft(saved))
     return configs.to_dict(settle(config, Facts(jax.default_backend()))[0])

@@ -1,4 +1,4 @@
-"""The keys of a config for a person to read: each with its value, its type in words, and its line of a docstring."""
+"""A config's keys for a person to read: each with its value, its type in words, and its line of a docstring."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vit_jax.values import describe_hint
 
 
 def describe_keys(spec: str) -> str:
-    """Every section's keys, as `--config.KEY=value` sets them.
+    """Describes every section's keys, in the form in which `--config.KEY=value` sets them.
 
     Raises:
-      UserError: a config that cannot be loaded or completed.
+      UserError: the config cannot be loaded or completed.
     """
     config = resolve(configs.load(spec), SCHEMA)
     lines = []
@@ -33,12 +33,12 @@ def describe_keys(spec: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as it is typed."""
+    """A value in the form in which a user types it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def documented(reader: Any) -> dict[str, str]:
-    """{key: its text under `Args:`} of a function or class, those of the classes that it extends included."""
+    """{key: its text under `Args:`} of a function, or of a class and its base classes."""
     places = reversed(inspect.getmro(reader)) if inspect.isclass(reader) else [reader]
     return {key: text for place in places for key, text in _args(inspect.cleandoc(place.__doc__ or ""))}
 

@@ -1,7 +1,7 @@
-"""One process in a folder: a lock that the kernel lets go of, however its process ends.
+"""One process per folder: a lock that the kernel releases whenever and however its process ends.
 
-A run holds its workdir and a sweep's driver the sweep's folder, from before they look at what is there until they have
-written the last of it. The lock is on a file, and not on the folder itself, as network file systems lock only files.
+A run locks its workdir, and a sweep's driver locks the sweep's folder, from before the first look at its files until the
+last file is written. The lock is on a file, not on the folder itself, because network file systems lock only files.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _held: set[str] = set()  # real paths of the files that this process has locked
 
 @contextlib.contextmanager
 def hold(folder: Path, *, work: str = "used", wait: bool = False) -> Iterator[None]:
-    """Keeps a folder to this process. A process that holds it already holds it again; afterwards no file is left.
+    """Locks a folder for this process inside the `with`, and removes the lock file afterwards. A process may nest its own locks.
 
-    Where it cannot lock, the file system is told of once and nothing is kept apart: a folder that may not be written to,
-    which then nobody writes to, needs no lock.
+    If the file system cannot lock, one notice says so and nothing is locked. A folder that is not writable needs no lock,
+    because then nobody writes to it.
 
     Args:
-      folder: made where missing, and removed again if nothing was put into it.
-      work: what is done to it, for the message.
-      wait: wait for another process to end, in place of refusing.
+      folder: created if missing, and removed again if it stays empty.
+      work: how messages describe the use of the folder.
+      wait: wait for another process to end instead of refusing.
 
     Raises:
-      UserError: another process holds it, or it cannot be made.
+      UserError: another process holds the lock, or the folder cannot be created.
     """
     file = folder / LOCK_FILE
     key = os.path.realpath(file)
@@ -58,7 +58,7 @@ def hold(folder: Path, *, work: str = "used", wait: bool = False) -> Iterator[No
         with contextlib.suppress(OSError):
             file.unlink()
         os.close(descriptor)
-        with contextlib.suppress(OSError):  # what is not empty stays
+        with contextlib.suppress(OSError):  # a folder that is not empty stays
             for place in made:
                 place.rmdir()
 
@@ -71,13 +71,13 @@ def hold(folder: Path, *, work: str = "used", wait: bool = False) -> Iterator[No
 
 
 def _lock(file: Path, work: str, wait: bool) -> int | None:
-    """The descriptor of the locked file; None where nothing can be locked."""
+    """The descriptor of the locked file; None if locking is impossible."""
     told = False
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor, writable = _open(file)
-        except FileNotFoundError:  # whoever made the folder has just removed it
+        except FileNotFoundError:  # the process that made the folder has just removed it
             continue
         if descriptor is None:
             return None
@@ -87,7 +87,7 @@ def _lock(file: Path, work: str, wait: bool) -> int | None:
                 os.close(descriptor)
                 continue
             if writable:
-                with contextlib.suppress(OSError):  # a full disk: the lock counts, not what it says
+                with contextlib.suppress(OSError):  # a full disk: the lock counts, not the text in it
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, _about_us().encode())
             return descriptor
@@ -111,7 +111,7 @@ def _lock(file: Path, work: str, wait: bool) -> int | None:
 
 
 def _open(file: Path) -> tuple[int | None, bool]:
-    """(descriptor, whether it can be written to); no descriptor where the file can be neither made nor read."""
+    """(descriptor, whether it is writable); no descriptor if the file can be neither created nor read."""
     try:
         return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644), True
     except OSError as error:
@@ -124,7 +124,7 @@ def _open(file: Path) -> tuple[int | None, bool]:
 
 
 def _is_named(descriptor: int, file: Path) -> bool:
-    """Whether a descriptor is of the file that now has the name."""
+    """Whether a descriptor belongs to the file that has the name now."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(file))
     except FileNotFoundError:

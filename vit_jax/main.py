@@ -1,5 +1,5 @@
-"""`python -m vit_jax.main --config=configs/NAME.py:ARGS --workdir=DIR --config.key=value`: the field's spelling of
-`vit_jax train`, the same flags and exit codes."""
+"""`python -m vit_jax.main --config=configs/NAME.py:ARGS --workdir=DIR --config.key=value`: the spelling of `vit_jax train` that
+other code bases use, with the same flags and exit codes."""
 
 from vit_jax.cli.train import main
 from vit_jax.process import begin, finish

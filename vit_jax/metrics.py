@@ -1,4 +1,4 @@
-"""Numbers on their way out of a run: exact averages, and the writers of metrics.jsonl and TensorBoard files.
+"""A run's numbers: exact averages, and the writers of metrics.jsonl and TensorBoard files.
 
 rich and tensorboardX are imported by the writer that needs them.
 """
@@ -25,13 +25,13 @@ NON_FINITE_NAMES = tuple(NON_FINITE)
 
 
 class Mean(NamedTuple):
-    """A weighted average as its two sums, so that padded, sharded and accumulated averages stay exact.
+    """A weighted average, kept as its two sums so that padded, sharded and accumulated averages stay exact.
 
     `a + b` merges two averages (a plain tuple would be concatenated); `sum(means, Mean(0.0, 0.0))` merges many.
 
     Args:
       total: sum of weight * value; a float, a numpy scalar or a jax array, traced or not.
-      weight: sum of the weights: number of examples that count.
+      weight: sum of the weights, which is the number of examples that count.
     """
 
     total: Any
@@ -47,33 +47,33 @@ class Mean(NamedTuple):
 
 
 class Writer:
-    """What a writer may do; each overrides what it needs."""
+    """The methods of a writer; each writer overrides those that it needs."""
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Records the scalars of one step, in their order; keys are paths such as `train/loss`."""
+        """Records the scalars of one step, in the order given; keys are paths such as `train/loss`."""
 
     def notice(self, text: str) -> None:
-        """Tells the user something that is not a number."""
+        """Shows the user a text."""
 
     def flush(self) -> None:
-        """Puts on disk what was written; worth its milliseconds before a checkpoint is saved."""
+        """Forces written records to disk; worth its milliseconds before a checkpoint is saved."""
 
     def close(self) -> None:
-        """Flushes and ends; a second call does nothing."""
+        """Flushes and closes; a second call does nothing."""
 
 
 class JsonlWriter(Writer):
-    """The record of truth: one JSON object per line, `{"step": 100, "train/loss": 0.31}`.
+    """The authoritative record: one JSON object per line, `{"step": 100, "train/loss": 0.31}`.
 
-    Opening it drops what a resumed run will write again, so its file ends up byte for byte that of a run never stopped
-    (apart from the values under `time/`). Floats keep every digit; NaN and infinities are the strings of `NON_FINITE`.
+    Opening it drops the records that a resumed run will write again, so the file becomes byte for byte that of an uninterrupted
+    run (apart from the values under `time/`). Floats keep every digit; NaN and infinities become the strings of `NON_FINITE`.
 
     Args:
-      path: the file, on a local or mounted file system; made, with its folder, where missing.
-      resume_step: the last step to keep, that of the checkpoint the run continues from; -1 keeps nothing.
+      path: the file, on a local or mounted file system; created, with its folder, if missing.
+      resume_step: the last step to keep, which is that of the checkpoint the run resumes from; -1 keeps nothing.
 
     Raises:
-      UserError: a URL for a path, or a line that is no record before the last one.
+      UserError: the path is a URL, or a line before the last one is not a record.
     """
 
     def __init__(self, path: str | os.PathLike[str], resume_step: int):
@@ -83,7 +83,7 @@ class JsonlWriter(Writer):
         path.parent.mkdir(parents=True, exist_ok=True)
         before = _read(path) if path.exists() else b""
         kept = b"".join(line + b"\n" for step, line, _ in _parse_jsonl(before, path) if step <= resume_step)
-        if kept != before:  # Replaced whole or not at all: a kill in between leaves the old file.
+        if kept != before:  # replaced atomically: a kill in between leaves the old file
             scratch = path.with_name(path.name + ".tmp")
             with scratch.open("wb") as f:
                 f.write(kept)
@@ -98,7 +98,7 @@ class JsonlWriter(Writer):
         line = (json.dumps({"step": step, **values}, allow_nan=False) + "\n").encode()
         end = os.fstat(self._file.fileno()).st_size
         try:
-            while line:  # One call to the system, unless the disk fills up in the middle of it.
+            while line:  # one system call, unless the disk fills up during it
                 line = line[self._file.write(line) :]
         except OSError:
             os.ftruncate(self._file.fileno(), end)
@@ -114,10 +114,10 @@ class JsonlWriter(Writer):
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Returns the records of a metrics.jsonl in the order of writing, without a last line torn by a kill.
+    """Returns the records of a metrics.jsonl in written order, without a last line torn by a kill.
 
     Raises:
-      UserError: a line that is no record before the last one; or no file that can be read.
+      UserError: a line before the last one is not a record; or there is no readable file.
     """
     records = [record for _, _, record in _parse_jsonl(_read(path), Path(path))]
     return [{k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in r.items()} for r in records]
@@ -138,14 +138,14 @@ def _parse_jsonl(data: bytes, path: Path) -> list[tuple[int, bytes, dict[str, An
         record = _record(line)
         if record is not None:
             found.append((record["step"], line, record))
-        elif number < len(lines):  # else nothing after the last newline, or what a killed process could still write
+        elif number < len(lines):  # the last piece is empty, or a line that a killed process wrote in part
             what = f"expected a record with a step in line {number} of {path}, found {line[:60]!r}"
             raise UserError(f"{what}; remove the line, or move the file away")
     return found
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """The record that a line holds, if it holds one: a step, and numbers."""
+    """The record (a step, and numbers) that a line holds; None if it holds none."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -160,7 +160,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _torch_out_of_sight() -> Iterator[None]:
-    """tensorboardX imports torch where it is installed, for what is not used here: 1.5 to 2 s of every start."""
+    """Hides torch from tensorboardX, which would import it for features unused here: 1.5 to 2 s of every start."""
     if "torch" in sys.modules:
         yield
         return
@@ -172,14 +172,14 @@ def _torch_out_of_sight() -> Iterator[None]:
 
 
 class TensorBoardWriter(Writer):
-    """TensorBoard event files without TensorFlow. After a kill the last seconds may lack; metrics.jsonl has them.
+    """TensorBoard event files without TensorFlow. After a kill the last seconds may be missing; metrics.jsonl has them.
 
-    Written in the caller's thread: tensorboardX's own SummaryWriter does it in another, and where that one dies of a full
-    disk the run waits for it for ever.
+    This writes in the caller's thread. tensorboardX's own SummaryWriter uses another thread; if a full disk kills that thread,
+    the run waits for it for ever.
 
     Args:
-      directory: where the event files go; each start of the run adds one.
-      resume_step: TensorBoard hides what earlier files hold beyond this step; -1 hides everything.
+      directory: folder of the event files; each start of the run adds one.
+      resume_step: TensorBoard hides everything after this step in earlier files; -1 hides everything.
     """
 
     FLUSH_EVERY_S = 5.0
@@ -190,7 +190,7 @@ class TensorBoardWriter(Writer):
             from tensorboardX.proto.event_pb2 import SessionLog
 
         os.makedirs(directory, exist_ok=True)
-        # File names hold the time in whole seconds: without the suffix, a restart within one overwrites the file.
+        # File names hold the time in whole seconds: without the suffix, a restart within a second would overwrite the file.
         suffix = f".{os.getpid()}.{max(resume_step, 0)}"
         self._file: Any = EventsWriter(os.path.join(directory, "events"), suffix)
         self._flushed = -math.inf
@@ -221,17 +221,17 @@ class TensorBoardWriter(Writer):
 
 
 class MetricWriters(Writer, contextlib.AbstractContextManager["MetricWriters"]):
-    """Hands everything to each of its writers, and takes numpy and jax scalars too; leaving a `with` closes them.
+    """Passes everything to each of its writers, converting numpy and jax scalars; leaving a `with` closes them.
 
     Args:
-      writers: in the order they are told; none on a process other than the primary.
+      writers: called in this order; empty on every process but the primary.
     """
 
     def __init__(self, writers: Sequence[Writer | ConsoleWriter]):
         self._writers = list(writers)
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
-        if self._writers:  # Sync point: pulls what is still on the device.
+        if self._writers:  # sync point: fetches scalars that are still on the device
             scalars = {k: int(v) if isinstance(v, numbers.Integral) else float(v) for k, v in scalars.items()}
         for writer in self._writers:
             writer.write(int(step), scalars)
@@ -245,7 +245,7 @@ class MetricWriters(Writer, contextlib.AbstractContextManager["MetricWriters"]):
             writer.flush()
 
     def close(self) -> None:
-        with contextlib.ExitStack() as stack:  # Each is closed, also when another fails to.
+        with contextlib.ExitStack() as stack:  # closes every writer, even if closing another one fails
             for writer in self._writers:
                 stack.callback(writer.close)
 
@@ -261,9 +261,9 @@ def make_writers(
     Args:
       workdir: the run's folder.
       total_steps: steps of the whole run.
-      start_step: the step of the checkpoint the run continues from; 0 begins anew and drops every older record.
+      start_step: the step of the checkpoint that the run resumes from; 0 starts anew and drops every older record.
       primary: whether this is process 0; the others write nothing.
-      quiet: leave the console out.
+      quiet: write nothing to the console.
     """
     if not primary:
         return MetricWriters([])

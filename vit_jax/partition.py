@@ -1,4 +1,4 @@
-"""Devices and shards: the mesh, which axis of which array is split, and batches onto devices.
+"""Devices and shards: the mesh, the axis along which each array is split, and moving batches onto devices.
 
 One code path from a laptop's CPU to a pod: `jax.jit` with NamedShardings over a mesh of two axes, `data` and `fsdp`. A
 batch is split over both; with fsdp > 1, parameters, optimizer state and average are split over `fsdp` as well.
@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from vit_jax.types import Batch, UserError
 
 BATCH_AXES = ("data", "fsdp")
-# Below this many elements a parameter is copied to every device: splitting it costs more than it saves.
+# Parameters with fewer elements are copied to every device: splitting them costs more than it saves.
 MIN_SHARDED_SIZE = 2**14
 
 
@@ -39,12 +39,12 @@ def make_mesh(fsdp: int = 1, devices: Any = None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A copy on every device."""
+    """The sharding with a copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Leading axis split over all devices."""
+    """The sharding with the leading axis split over all devices."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
@@ -56,8 +56,8 @@ def param_sharding(tree: Any, mesh: Mesh) -> Any:
       mesh: the mesh.
 
     Returns:
-      The tree with a NamedSharding per leaf: its largest axis that the fsdp axis divides is split (the last of equals),
-      leaves under `MIN_SHARDED_SIZE` elements are copied.
+      The tree with a NamedSharding per leaf. It splits the largest axis that the fsdp size divides (the last, if several are
+      equal); leaves under `MIN_SHARDED_SIZE` elements are copied.
     """
     size = mesh.shape["fsdp"]
 
@@ -75,7 +75,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, accumulation: int = 1, path
     """Checks that a global batch splits evenly over devices and accumulation steps.
 
     Raises:
-      UserError: it does not; the message suggests the nearest sizes that do.
+      UserError: it does not; the message suggests the nearest valid sizes.
     """
     unit = mesh.size * accumulation
     if batch_size < 1 or batch_size % unit:
@@ -93,7 +93,7 @@ def put_batch(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def put_tree(tree: Any, shardings: Any) -> Any:
-    """Places a tree of host arrays and random keys, equal on all processes, shard by shard."""
+    """Places a tree of host arrays and random keys, which must be equal on all processes, shard by shard."""
 
     def put(x: Any, sharding: NamedSharding) -> jax.Array:
         if sharding.is_fully_addressable:
@@ -107,7 +107,7 @@ def put_tree(tree: Any, shardings: Any) -> Any:
 
 
 def gather(tree: Any) -> Any:
-    """The whole tree as numpy arrays, on every process."""
+    """Collects the whole tree as numpy arrays on every process."""
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, tree)
     from jax.experimental import multihost_utils

@@ -1,8 +1,8 @@
-"""The processes of one run: how they meet, agree that they do the same, wait for one another, and end together.
+"""The processes of one run: how they meet, agree that they do the same work, wait for one another, and end together.
 
-The only file that knows about processes. All goes through the key-value store and the barriers of JAX's coordination
-service, which process 0 runs. What ends one process ends the others within a minute: a mistake that only one has met (exit
-code 2 for all), a crash, a signal, a machine that is gone (75: started again, all of them resume).
+Only this file knows about processes. All communication uses the key-value store and the barriers of JAX's coordination
+service, which process 0 runs. When one process ends, the others end within a minute: exit code 2 for a mistake that one
+process met, 75 for a crash, a signal or a lost machine (all of them resume when started again).
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from jax._src import distributed
 from vit_jax import process
 from vit_jax.types import UserError
 
-HEARTBEAT_S = 30  # without a sign of life, after which a process counts as gone
-MEETING_S = 1800  # for the slowest process: to open its data, to compile
-LEAVING_S = 5  # for the others to have read why one ends
+HEARTBEAT_S = 30  # a process without a sign of life for so long counts as gone
+MEETING_S = 1800  # patience with the slowest process: it opens its data and compiles
+LEAVING_S = 5  # time for the other processes to read why one ends
 STATUS = re.compile(
     r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): "
-)  # of C++
+)  # of C++ status errors
 ENDED = "vit_jax/ended"
 GONE = (
     "another process of this run is gone, so this one ends; start all of them again with the same command: they resume from "
     "the last checkpoint, if there is one"
 )
 _meetings = itertools.count()
-_kept: list[Any] = []  # what C++ calls must not be collected
+_kept: list[Any] = []  # objects that C++ calls, kept from garbage collection
 _gone = threading.Event()
 
 
 @contextlib.contextmanager
 def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[None]:
-    """Inside, this is one of the processes of a run. However one of them ends in the middle of it, all do.
+    """Makes this process one of the processes of a run, inside the `with`. If one ends early, for any reason, all end.
 
     Args:
       coordinator: `host:port` of process 0, or `auto` to detect SLURM, GKE or a TPU VM.
       num_processes: processes of the run.
-      process_id: this one's, in [0, num_processes).
+      process_id: the index of this process, in [0, num_processes).
 
     Raises:
-      UserError: they do not meet.
+      UserError: the processes do not meet.
     """
     _connect(coordinator, num_processes, process_id)
     listener = threading.Thread(target=_end_with_others, daemon=True)
@@ -61,7 +61,7 @@ def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[No
         try:
             yield
         except Exception as error:
-            if _is_of_jax(error):  # a collective fails before the service says that a process is gone
+            if _is_of_jax(error):  # a collective fails before the service reports a lost process
                 time.sleep(HEARTBEAT_S + LEAVING_S)
             if isinstance(error, UserError):
                 process.end(process.EXIT_USER_ERROR, f"error: {error}")
@@ -69,12 +69,12 @@ def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[No
             process.end(1, f"{type(error).__name__}: {error}")
         wait_for_all("end")
     jax.distributed.shutdown()
-    listener.join(LEAVING_S)  # or it would come back from C++ into a Python that is taken down
+    listener.join(LEAVING_S)  # otherwise it would return from C++ into a Python interpreter that is shutting down
 
 
 def _connect(coordinator: str, num_processes: int, process_id: int) -> None:
     """Joins the coordination service."""
-    # The service for preemption takes SIGTERM away from Python, and nobody reads it before the first step.
+    # JAX's preemption service takes SIGTERM away from Python, and nothing reads it before the first step.
     jax.config.update("jax_enable_preemption_service", False)
     flags: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": HEARTBEAT_S}
     if coordinator != "auto":
@@ -82,7 +82,7 @@ def _connect(coordinator: str, num_processes: int, process_id: int) -> None:
     try:
         with _losses_end_this_process():
             jax.distributed.initialize(**flags)
-    except Exception as error:  # of several kinds; std::bad_cast is the one described below
+    except Exception as error:  # several kinds are possible; std::bad_cast is explained below
         reason = "one of them did not answer" if "bad_cast" in str(error) else error
         who = "" if coordinator == "auto" else f" --num-processes={num_processes} --process-id={process_id}"
         raise UserError(
@@ -93,17 +93,17 @@ def _connect(coordinator: str, num_processes: int, process_id: int) -> None:
 
 @contextlib.contextmanager
 def _losses_end_this_process() -> Iterator[None]:
-    """Makes the client that JAX opens inside end this process in our way when another one is gone.
+    """Makes the client that JAX opens inside the `with` end this process cleanly when another process is gone.
 
-    Its own way is to abort with C++'s stack. It takes a callback, but jaxlib 0.10 fails to convert the argument of one that is
-    Python's, as std::bad_cast, which nobody catches: so the last words of C++ are taken over as well.
+    By default the client aborts with a C++ stack trace. It accepts a callback, but jaxlib 0.10 fails to convert the argument of
+    a Python callback and throws std::bad_cast, which nothing catches: so this also replaces the C++ terminate handler.
     """
 
     def lost(*_: object) -> None:
         _gone.set()
         process.end(process.EXIT_INTERRUPTED, GONE)
 
-    with contextlib.suppress(OSError, AttributeError):  # another C++ library: JAX aborts as it does
+    with contextlib.suppress(OSError, AttributeError):  # with another C++ library, JAX aborts in its own way
         library = ctypes.CDLL("libstdc++.so.6")
         library.__cxa_current_exception_type.restype = ctypes.POINTER(ctypes.c_char_p)
         handler = ctypes.CFUNCTYPE(None)
@@ -120,7 +120,7 @@ def _losses_end_this_process() -> Iterator[None]:
         before = take_over(_kept[-1])
     library_of_jax: Any = getattr(distributed, "_jax", None)
     open_client = getattr(library_of_jax, "get_distributed_runtime_client", None)
-    if open_client is None:  # another JAX: it aborts as it does
+    if open_client is None:  # this version of JAX has no such function: it aborts in its own way
         yield
         return
     library_of_jax.get_distributed_runtime_client = functools.partial(open_client, missed_heartbeat_callback=lost)
@@ -135,7 +135,7 @@ def _client() -> Any:
 
 
 def _end_with_others() -> None:
-    """Waits, in a thread, until a process says that it ends in the middle of the run, and then ends this one."""
+    """Waits, in a thread, until a process announces its early end, and then ends this one."""
     client, me = _client(), distributed.global_state.process_id
     while True:
         try:
@@ -143,7 +143,7 @@ def _end_with_others() -> None:
             break
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
-                return  # this process ends, or the service is gone, which has its own way
+                return  # this process ends, or the service is gone, which ends it elsewhere
     if said["process"] != me:
         text = said["text"].removeprefix("error: ")
         text = f"process {said['process']} of {distributed.global_state.num_processes} has ended: {text}"
@@ -153,10 +153,10 @@ def _end_with_others() -> None:
 
 
 def _tell_others(code: int, text: str) -> None:
-    """Says why this process ends, and waits a moment for the others: the service must outlive their reading it."""
+    """Announces why this process ends, and waits a moment: the service must live until the others have read it."""
     if _gone.is_set():
         return
-    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another one was first
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another process was first
         said = {"process": distributed.global_state.process_id, "code": code, "text": text}
         _client().key_value_set(ENDED, json.dumps(said))
     with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -164,17 +164,17 @@ def _tell_others(code: int, text: str) -> None:
 
 
 def _is_of_jax(error: BaseException | None) -> bool:
-    """Whether an error comes from JAX's runtime, as itself or as the cause of what was made of it."""
+    """Whether an error comes from JAX's runtime, either itself or as the cause of the error that wraps it."""
     if error is None:
         return False
-    # What a computation ends with is a ValueError where its result is read.
+    # A failed computation raises a ValueError where its result is read.
     found = isinstance(error, jax.errors.JaxRuntimeError) or STATUS.match(str(error)) is not None
     return found or _is_of_jax(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
 
 
 @contextlib.contextmanager
 def _patience(what: str) -> Iterator[None]:
-    """Makes a UserError of waiting in vain."""
+    """Turns a timeout while waiting into a UserError."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -186,10 +186,10 @@ def _patience(what: str) -> Iterator[None]:
 
 
 def wait_for_all(what: str) -> None:
-    """Waits until every process is here; at once where there is one.
+    """Waits until every process has arrived; returns at once if there is only one.
 
     Raises:
-      UserError: one has not come in half an hour.
+      UserError: a process has not arrived within half an hour.
     """
     if jax.process_count() > 1:
         with _patience(what):
@@ -197,14 +197,14 @@ def wait_for_all(what: str) -> None:
 
 
 def agree(what: str, facts: Mapping[str, Any]) -> None:
-    """Checks that every process is about to do the same, and waits for all of them; nothing to do where there is one.
+    """Checks that every process is about to do the same, and waits for all; does nothing if there is only one process.
 
     Args:
-      what: what comes next, for messages.
+      what: name of the next stage, for messages.
       facts: {name: JSON value}.
 
     Raises:
-      UserError: in this process some have other values than in process 0; or one has not come in half an hour.
+      UserError: some values of this process differ from those of process 0; or a process has not arrived within half an hour.
     """
     if jax.process_count() == 1:
         return
@@ -231,18 +231,18 @@ def agree(what: str, facts: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def stopping_together() -> Iterator[None]:
-    """Inside, SIGTERM in any process makes all of them stop after the same step: see `reached_stop`."""
+    """Makes SIGTERM in any process stop all of them after the same step, inside the `with`; see `reached_stop`."""
     if distributed.global_state.preemption_sync_manager is None:
         jax.config.update("jax_enable_preemption_service", True)
         distributed.global_state.initialize_preemption_sync_manager()
     try:
         yield
-    finally:  # JAX's handler replaced that of Python's library, which has not noticed
+    finally:  # JAX replaced the handler below Python, whose signal module has not noticed
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def reached_stop(step: int) -> bool:
-    """Whether `step` is the one after which all processes stop; each must ask after every step."""
+    """Whether all processes stop after `step`; every process must call this after every step."""
     from jax.experimental import multihost_utils
 
     return multihost_utils.reached_preemption_sync_point(step)

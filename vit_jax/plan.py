@@ -1,4 +1,4 @@
-"""What a run will do, in words for a person to check before the hours go by."""
+"""A description of a run for a person to check before it spends hours."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from vit_jax.models.build import count_params
 from vit_jax.settle import Settled
 from vit_jax.types import DatasetSpec, counted
 
-MOST = 4  # decisions shown of those with one reason
+MOST = 4  # decisions shown per reason
 
 
 def describe_plan(job: Job, flops: int, start_step: int) -> str:
-    """Describes what a run will do, for a person to check before it starts; `flops` are those of one training example."""
+    """Describes a run for a person to check before it starts; `flops` counts those of one training example."""
     config, parts, specs = job.config, job.parts, job.specs
     accumulation, mesh = parts.settings.accumulation, parts.mesh
     h, w = config.data.resolution
@@ -55,7 +55,7 @@ def _examples(spec: DatasetSpec) -> str:
 
 
 def _class_counts(spec: DatasetSpec) -> str:
-    """`: cat 12, dog 30`, of many classes the smallest and the largest, and nothing where the counts are not known."""
+    """`: cat 12, dog 30`; for many classes, only the smallest and the largest; "" if the counts are unknown."""
     pairs = sorted(zip(spec.class_counts, spec.class_names, strict=False))
     if len(pairs) > 10:
         return f", of {pairs[0][0]:,} ({pairs[0][1]}) to {pairs[-1][0]:,} examples ({pairs[-1][1]})"

@@ -28,8 +28,8 @@ class Prediction(NamedTuple):
 
     Args:
       file: its path.
-      classes: (name, probability) of the likeliest classes, best first; empty where the file cannot be read.
-      error: why it cannot be read; empty where it can.
+      classes: (name, probability) of the likeliest classes, best first; empty if the file cannot be read.
+      error: why the file cannot be read; empty if it can.
     """
 
     file: str
@@ -38,17 +38,17 @@ class Prediction(NamedTuple):
 
 
 def read_images(files: Iterable[str | os.PathLike[str]], resolution: tuple[int, int]) -> np.ndarray:
-    """Reads image files as a model of `load_model` takes them, prepared as evaluation prepares them.
+    """Reads image files for a model of `load_model`, prepared as evaluation prepares them.
 
     Args:
-      files: JPEG, PNG or whatever else Pillow reads; turned upright, gray made RGB.
+      files: JPEG, PNG or any other format that Pillow reads; turned upright, gray converted to RGB.
       resolution: (h, w) in pixels that every image is squashed to, bilinearly without antialiasing, as the release does.
 
     Returns:
       float32 (b, h, w, 3) in [-1, 1], the range of all released weights.
 
     Raises:
-      UserError: files that cannot be read as images; names them.
+      UserError: names the files that cannot be read as images.
     """
     transform = make_transform("eval", resolution)
     images, wrong = [], []
@@ -64,7 +64,7 @@ def read_images(files: Iterable[str | os.PathLike[str]], resolution: tuple[int, 
 
 
 def find_images(paths: Sequence[str]) -> list[str]:
-    """Files as they are given, and of a folder all images in it and below, in order; hidden ones are left out.
+    """Lists the given files, and for a folder all images in and below it, in order and without hidden files.
 
     Raises:
       UserError: a folder without images.
@@ -90,10 +90,10 @@ class Predictor:
     """A checkpoint that is ready to classify images: `Predictor.load("runs/mine")(["cat.jpg"])`.
 
     Args:
-      classes: names of the classes, in the order of the scores; `class 0` and so on where the checkpoint has none.
-      transform: how images are prepared: as the run of the checkpoint prepared those that it was scored on, or, where the
-        checkpoint does not tell, squashed as the release does.
-      batch_size: images that are computed at once.
+      classes: names of the classes, in the order of the scores; `class 0` and so on if the checkpoint has none.
+      transform: how images are prepared: as the checkpoint's run prepared those that it scored, or, if the checkpoint does
+        not record that, squashed as the release does.
+      batch_size: images per batch.
       forward: the compiled model, uint8 (b, h, w, 3) -> Outputs.
     """
 
@@ -104,10 +104,10 @@ class Predictor:
 
     @classmethod
     def load(cls, model: str | os.PathLike[str], *, batch_size: int = 32, **overrides: Any) -> Predictor:
-        """Loads a checkpoint of any format; arguments as of `load_model`.
+        """Loads a checkpoint of any format; see `load_model` for the arguments.
 
         Raises:
-          UserError: no such checkpoint, or a head that was never trained.
+          UserError: the checkpoint is missing, or its head was never trained.
         """
         import jax
 
@@ -124,10 +124,10 @@ class Predictor:
         return cls(classes, transform, batch_size, functools.partial(forward, loaded.params))
 
     def __call__(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> np.ndarray:
-        """Probabilities float32 (b, c) of images: files, or uint8 (h, w, 3) of any size.
+        """Returns probabilities, float32 (b, c), of images given as files or as uint8 (h, w, 3) of any size.
 
         Raises:
-          UserError: files that cannot be read as images; names them.
+          UserError: names the files that cannot be read as images.
         """
         rows = list(self._scored(images))
         wrong = [f"{image}: {row}" for image, row in zip(images, rows, strict=True) if isinstance(row, str)]
@@ -136,7 +136,7 @@ class Predictor:
         return np.stack(rows)
 
     def files(self, files: Sequence[str], top: int = 5) -> Iterator[Prediction]:
-        """The likeliest classes of each file, in order, a batch at a time; a file that cannot be read has an error instead."""
+        """Yields the likeliest classes of each file, in order, batch by batch; an unreadable file has an error instead."""
         for file, row in zip(files, self._scored(files), strict=True):
             if isinstance(row, str):
                 yield Prediction(file, (), row)
@@ -144,10 +144,10 @@ class Predictor:
                 yield Prediction(file, tuple((self.classes[i], float(row[i])) for i in np.argsort(-row)[:top]))
 
     def _scored(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> Iterator[np.ndarray | str]:
-        """Probabilities (c,) of each image, or why it cannot be read."""
+        """Yields the probabilities (c,) of each image, or why it cannot be read."""
         import jax
 
-        size = min(self.batch_size, len(images))  # of every batch, the last one filled up: one program is compiled
+        size = min(self.batch_size, len(images))  # the last batch is padded, so that one program is compiled
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(images), max(size, 1)):
                 read = list(pool.map(self._prepare, images[start : start + size]))
@@ -168,33 +168,33 @@ class Predictor:
 def classify(
     model: str, paths: Sequence[str], *, top: int = 5, batch_size: int = 32, **overrides: Any
 ) -> Iterator[Prediction]:
-    """Classifies image files with a checkpoint of any format, in order, a batch at a time; see `Predictor`.
+    """Classifies image files with a checkpoint of any format, in order, batch by batch; see `Predictor`.
 
     Args:
-      model: as of `load_model`.
-      paths: as of `find_images`.
-      top: classes of each image.
-      batch_size: images that are computed at once.
-      **overrides: as of `load_model`.
+      model: see `load_model`.
+      paths: see `find_images`.
+      top: number of classes to return for each image.
+      batch_size: images per batch.
+      **overrides: see `load_model`.
 
     Yields:
-      A prediction of each file; one that cannot be read has an error in place of classes.
+      The prediction for each file; for an unreadable file, with an error instead of classes.
 
     Raises:
-      UserError: no such files, no such checkpoint, or a head that was never trained.
+      UserError: a file or the checkpoint is missing, or its head was never trained.
     """
     files = find_images(paths)
     yield from Predictor.load(model, batch_size=batch_size, **overrides).files(files, top)
 
 
 def _recipe_of(meta: Mapping[str, Any]) -> str:
-    """The recipe that a checkpoint says it was scored with; that of the release where it names none without chance in it."""
+    """The checkpoint's evaluation recipe; the release's if the checkpoint names none, or one that draws random numbers."""
     saved = (meta.get("preprocessing") or {}).get("recipe")
     return saved if saved in RECIPES and not RECIPES[saved].is_random else "eval"
 
 
 def _read(file: str, transform: Transform) -> np.ndarray | str:
-    """uint8 (h, w, 3), or why it cannot be read."""
+    """Reads uint8 (h, w, 3), or returns why the file cannot be read."""
     try:
         image = decode(read_regular(file, limit=MAX_BYTES))
         return transform.map_image(image, np.random.default_rng(0))

@@ -1,5 +1,5 @@
-"""What every program does once as a process, whatever it computes: exit codes, users' mistakes, signals, standard streams,
-compiled programs, memory."""
+"""The setup that every program needs once per process: exit codes, users' mistakes, signals, standard streams, compiled
+programs, memory."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ EXIT_INTERRUPTED = 75
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 STOPPED = "stopped at once; the same command resumes from the last checkpoint, if there is one"
-PATIENCE_S = 1.0  # with a main thread that has to hear of a signal
-PIPE_PATIENCE_S = 0.5  # with a reader of the last message
+PATIENCE_S = 1.0  # time for the main thread to notice a signal
+PIPE_PATIENCE_S = 0.5  # time for a pipe's reader to accept the last message
 
 _Args = ParamSpec("_Args")
 _Act = Callable[[int], object]
-_acts: dict[int, _Act] = {}  # what a signal does now, by its number
-_heard: dict[int, float] = {}  # when the main thread last heard of it
-_acknowledgement: list[str] = []  # the line with which the next signal is acknowledged at once, if there is one
+_acts: dict[int, _Act] = {}  # the current action of each signal number
+_heard: dict[int, float] = {}  # when the main thread last noticed each signal
+_acknowledgement: list[str] = []  # the line that acknowledges the next signal at once, if there is one
 _before_end: list[Callable[[int, str], object]] = []
 _ending = threading.Lock()
-_last: list[Any] = []  # the code and text of the thread that has it
+_last: list[Any] = []  # code and text of the end, from the thread that holds it
 
 
 def begin(stopped: str = STOPPED) -> None:
-    """What a program that runs for hours does first: from here on its lines cost it nothing, and signals end it.
+    """Prepares a program that runs for hours: from here on, failing to print costs it nothing, and signals end it.
 
-    SIGTERM and Ctrl-C end the process at once, with code EXIT_INTERRUPTED, whatever it does: importing, compiling in
-    another thread, waiting for a lock. Where there is something to save, `Heed` takes them over. What the caller ignores
-    stays ignored, as Ctrl-C is by what a shell runs in the background.
+    SIGTERM and Ctrl-C end the process at once, with code EXIT_INTERRUPTED, whatever it is doing: importing, compiling in
+    another thread, waiting for a lock. Code that has something to save takes the signals over with `Heed`. Signals that the
+    caller ignores stay ignored, as a shell ignores Ctrl-C for background jobs.
 
     Args:
-      stopped: the message then.
+      stopped: the message when a signal ends the process.
     """
     keep_streams()
 
     def end_now(number: int) -> None:
         end(EXIT_INTERRUPTED, stopped)
 
-    # Python calls handlers in its main thread, between two of its own instructions. One that compiles for minutes does not
-    # get there, so a thread reads the numbers of signals, which C writes into a pipe as they come.
+    # Python calls handlers in its main thread, between two bytecode instructions. A main thread that compiles for minutes does
+    # not get there, so a thread reads the signal numbers that C writes into a pipe as they arrive.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -73,7 +73,7 @@ def begin(stopped: str = STOPPED) -> None:
     heed = Heed(end_now)
     heed.take()
 
-    def forget() -> None:  # in a child: its signals and its end are not this process's
+    def forget() -> None:  # runs in a forked child: signals and end of the child are not this process's
         signal.set_wakeup_fd(-1)
         _before_end.clear()
         heed.give_back()
@@ -87,11 +87,11 @@ def _hear(number: int, _: object) -> None:
 
 
 class Heed:
-    """Takes signals over from whoever has them; as a context manager, for what is inside. Main thread only.
+    """Takes signals over from their current handler; as a context manager, for its block. Main thread only.
 
     Args:
       act: called with the number of a signal, in the main thread.
-      numbers: the signals; those that the caller of this program ignores stay ignored.
+      numbers: the signals; those that the caller of the program ignores stay ignored.
     """
 
     def __init__(self, act: _Act, numbers: Iterable[int] = (signal.SIGTERM, signal.SIGINT)):
@@ -99,7 +99,7 @@ class Heed:
         self._before: dict[int, tuple[Any, _Act | None]] = {}
 
     def take(self) -> None:
-        """From now on, signals call `act`."""
+        """Makes signals call `act` from now on."""
         for number in self._numbers:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before = _acts.get(number)
@@ -107,7 +107,7 @@ class Heed:
                 self._before[number] = signal.signal(number, _hear), before
 
     def give_back(self, numbers: Iterable[int] | None = None) -> None:
-        """From now on, these signals (all by default) do what they did before."""
+        """Restores the earlier action of these signals (default: all)."""
         for number in [n for n in numbers or self._numbers if n in self._before]:
             handler, act = self._before.pop(number)
             if act is not None:
@@ -123,23 +123,23 @@ class Heed:
 
 
 def end(code: int, text: str = "") -> NoReturn:
-    """Ends this process now. Threads that hang or compile do not keep it, and nobody can swallow this as an exception.
+    """Ends this process now. Hanging or compiling threads do not delay it, and no code can swallow it as an exception.
 
     Args:
       code: exit code.
-      text: last line: on standard output where the run may go on, else on standard error.
+      text: the last line: on standard output if the run can resume, else on standard error.
     """
     if _ending.acquire(blocking=False):
         _last[:] = code, text
         for number in _acts:
-            _acts[number] = lambda _: None  # signals change nothing any more
+            _acts[number] = lambda _: None  # signals no longer change anything
         for act in reversed(_before_end):
-            with contextlib.suppress(Exception):  # it ends in any case
+            with contextlib.suppress(Exception):  # the process ends in any case
                 act(code, text)
-    else:  # another thread is at it, unless it waits for what this one holds
+    else:  # another thread is ending the process, unless it waits for a lock that this thread holds
         time.sleep(2 * PATIENCE_S)
         code, text = _last
-    if threading.current_thread() is threading.main_thread():  # another may wait for what the main thread holds
+    if threading.current_thread() is threading.main_thread():  # another thread may wait for a lock of the main thread
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -149,7 +149,7 @@ def end(code: int, text: str = "") -> NoReturn:
 
 
 def _write_line(number: int, text: str) -> None:
-    """Writes to a file descriptor past Python's streams, whose locks another thread may hold, unless its reader is stuck."""
+    """Writes to a file descriptor past Python's streams, whose locks another thread may hold; gives up on a stuck reader."""
     with contextlib.suppress(OSError, ValueError):
         if select.select([], [number], [], PIPE_PATIENCE_S)[1]:
             start = "\n" * os.isatty(number)  # below a live line
@@ -158,7 +158,7 @@ def _write_line(number: int, text: str) -> None:
 
 @contextlib.contextmanager
 def acknowledged(text: str) -> Iterator[None]:
-    """Inside, after `begin`, the first SIGTERM or Ctrl-C writes a line at once: the main thread may not hear it for minutes."""
+    """Makes the first SIGTERM or Ctrl-C after `begin` print a line at once: the main thread may take minutes to notice it."""
     _acknowledgement[:] = [text]
     try:
         yield
@@ -167,7 +167,7 @@ def acknowledged(text: str) -> Iterator[None]:
 
 
 def finish(program: Callable[[], int]) -> NoReturn:
-    """Runs a program and ends with its exit code. One that failed does not wait for its threads: Orbax's may wait for ever."""
+    """Runs a program and ends with its exit code. A failed program does not wait for its threads: Orbax's may never end."""
     try:
         code = program()
     except Exception:
@@ -180,7 +180,7 @@ def finish(program: Callable[[], int]) -> NoReturn:
 
 @contextlib.contextmanager
 def before_end(act: Callable[[int, str], object]) -> Iterator[None]:
-    """Inside, `end` calls `act(code, text)` first: no `finally` is reached then. In any thread, so nothing that may wait."""
+    """Makes `end`, which runs no `finally`, call `act(code, text)` first. Any thread may call it, so `act` must not wait."""
     _before_end.append(act)
     try:
         yield
@@ -189,7 +189,7 @@ def before_end(act: Callable[[int, str], object]) -> Iterator[None]:
 
 
 class _Stream(io.TextIOWrapper):
-    """A standard stream that never fails: what cannot be written, as its reader is gone or its disk is full, is dropped."""
+    """A standard stream that never fails: it drops text if its reader is gone or its disk is full."""
 
     def write(self, text: str) -> int:
         try:
@@ -205,16 +205,16 @@ class _Stream(io.TextIOWrapper):
             self._drop()
 
     def _drop(self) -> None:
-        """From here on all goes nowhere: what is still in the buffer, which Python writes at its end, and what C writes."""
+        """Sends all later output nowhere: the buffer, which Python writes at exit, and the output of C code."""
         with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), self.fileno())
 
 
 def keep_streams() -> None:
-    """Makes standard output and error take whatever is printed: the lines of a run are worth less than the run.
+    """Makes standard output and error accept every line: the run is worth more than its lines.
 
-    Streams that are closed are opened on nothing, or the next file that is opened, a checkpoint's, would get their number
-    and all that is printed. Names that the terminal's encoding does not know are spelt with backslashes.
+    Closed streams are opened on the null device. Otherwise the next file that is opened, such as a checkpoint's, would get
+    their number and all printed text. Characters that the terminal's encoding lacks are written with backslashes.
     """
     for number in (0, 1, 2):
         try:
@@ -224,7 +224,7 @@ def keep_streams() -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream: Any = getattr(sys, name)
         if stream is not getattr(sys, f"__{name}__"):
-            continue  # a notebook's, or a test's
+            continue  # a notebook's or a test's stream
         if stream is not None:
             stream.flush()
         unbuffered = getattr(stream, "write_through", False)  # PYTHONUNBUFFERED
@@ -239,7 +239,7 @@ def keep_streams() -> None:
 
 
 def reports_user_errors(program: Callable[_Args, int]) -> Callable[_Args, int]:
-    """Makes a UserError of a program, and a full disk, one message on standard error and exit code 2, not a traceback."""
+    """Turns a program's UserError, or a full disk, into one message on standard error and exit code 2, without a traceback."""
 
     @functools.wraps(program)
     def reporting(*args: _Args.args, **kwargs: _Args.kwargs) -> int:
@@ -259,7 +259,7 @@ def reports_user_errors(program: Callable[_Args, int]) -> Callable[_Args, int]:
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs under the user's cache folder, so that the next start of the same run compiles nothing.
+    """Keeps compiled programs in the user's cache folder, so that the next start of the same run compiles nothing.
 
     JAX_COMPILATION_CACHE_DIR names another folder; VIT_JAX_COMPILATION_CACHE=0 switches it off.
     """
@@ -269,7 +269,7 @@ def enable_compilation_cache() -> None:
         return
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         home = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-        if home.startswith("~"):  # a container's user without a name
+        if home.startswith("~"):  # a container's user who has no name
             text = "there is no home folder: compiled programs are not kept; set JAX_COMPILATION_CACHE_DIR\n"
             sys.stderr.write(text)
             return
@@ -295,6 +295,6 @@ def keep_freed_memory() -> None:
 
 
 def prepare_process() -> None:
-    """What every program of ours does once, before it computes."""
+    """The setup that every program of vit_jax runs once, before it computes."""
     enable_compilation_cache()
     keep_freed_memory()

@@ -1,7 +1,7 @@
-"""What a run leaves in its workdir besides metrics and checkpoints: its config, its surroundings, its result.
+"""The files of a workdir besides metrics and checkpoints: the run's config, its surroundings, its result.
 
 Files: `config.json` (the resolved config), `run.json` (versions, devices, git, data, result), `init_report.txt`,
-`predictions/<evaluator>.npz` (of each scored example).
+`predictions/<evaluator>.npz` (arrays with one row for each scored example).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from vit_jax.metrics import read_jsonl
 from vit_jax.train.folders import FOLDER, committed_steps
 from vit_jax.types import Metric, UserError
 
-# Keys that may change between a run and its continuation: they move the work elsewhere and leave its numbers alone.
+# Keys that may differ when a run resumes: they change where the work is done, not its numbers.
 MAY_CHANGE = (
     "checkpoint.*",
     "data.data_dir",
-    "data_dir",  # of a few-shot probe
+    "data_dir",  # in a few-shot probe's config
     "data.max_corrupt",
     "data.prefetch",
     "data.threads",
@@ -41,7 +41,7 @@ MAY_CHANGE = (
     "evals.*.max_corrupt",
     "train.fsdp",
 )
-# What readers of run.json rely on.
+# The keys of run.json that readers rely on.
 RUN: dict[str, Any] = {
     **dict.fromkeys(("config", "scores", "versions", "git"), dict),
     **dict.fromkeys(("steps", "num_params", "train_flops_per_image"), int),
@@ -57,10 +57,10 @@ def check_workdir(
     """Checks that a workdir is new or holds this run; touches nothing.
 
     Args:
-      workdir: need not exist.
+      workdir: may be missing.
       config: the resolved config, JSON types.
-      old: that of the run that the workdir holds, from `saved_config`.
-      free: keys besides MAY_CHANGE that may differ: the device decided them, then and now.
+      old: the config of the run that the workdir holds, from `saved_config`.
+      free: keys besides MAY_CHANGE that may differ, because the device decided them both times.
 
     Raises:
       UserError: it holds another run, or checkpoints without a config.
@@ -82,12 +82,12 @@ def check_workdir(
 
 
 def is_untrained(workdir: epath.Path | Path) -> bool:
-    """Whether a run's workdir has neither a checkpoint nor a result: starting over, with another config too, loses nothing."""
+    """Whether a workdir holds neither a checkpoint nor a result: starting over, even with another config, then loses nothing."""
     return not (committed_steps(workdir / FOLDER) or (workdir / "run.json").exists())
 
 
 def saved_config(workdir: epath.Path) -> dict[str, Any] | None:
-    """The config of the run that a workdir holds; None for a new one, and for one whose run has saved nothing yet.
+    """The config of the run that a workdir holds; None if the workdir is new or its run has saved nothing yet.
 
     Raises:
       UserError: the file is damaged.
@@ -102,7 +102,7 @@ def saved_config(workdir: epath.Path) -> dict[str, Any] | None:
 
 
 def saved_decisions(workdir: epath.Path) -> set[str]:
-    """Keys of a run's config that were settled for it, as settled.json says; none of a run of an older version.
+    """Keys of a run's config that `settle` decided, from settled.json; empty for a run of an older version.
 
     Raises:
       UserError: the file is damaged.
@@ -119,7 +119,7 @@ def saved_decisions(workdir: epath.Path) -> set[str]:
 
 
 def _check_sections(config: Any, what: str, advice: str) -> None:
-    """Raises UserError if what was saved as a config has no such sections."""
+    """Raises UserError if a saved config lacks the sections of a config."""
     config = config if isinstance(config, dict) else {}
     sections = {name: config.get(name) for name in SECTIONS if name != "seed"}
     evaluators = sections["evals"] if isinstance(sections["evals"], dict) else {}
@@ -130,7 +130,7 @@ def _check_sections(config: Any, what: str, advice: str) -> None:
 
 
 def read_run(workdir: epath.Path | Path) -> dict[str, Any]:
-    """What a finished run left in its `run.json`.
+    """Reads the `run.json` of a finished run.
 
     Raises:
       UserError: the file is damaged.
@@ -146,17 +146,17 @@ def read_run(workdir: epath.Path | Path) -> dict[str, Any]:
 
 
 def check_writable(workdir: epath.Path) -> None:
-    """Checks, before anything is computed, that a workdir which is there may be written to.
+    """Checks, before anything is computed, that an existing workdir is writable.
 
     Raises:
-      UserError: it may not.
+      UserError: it is not writable.
     """
     if workdir.exists() and "://" not in str(workdir) and not os.access(workdir, os.W_OK):
         raise no_right(workdir, "it may only be read")
 
 
 def no_right(workdir: epath.Path, reason: object) -> UserError:
-    """What to tell the user of a workdir that belongs to somebody else."""
+    """The error for a workdir that belongs to another user."""
     return UserError(
         f"workdir {workdir} cannot be used: {reason}; give another --workdir, with --config.init={workdir} to start from its "
         "weights"
@@ -164,8 +164,8 @@ def no_right(workdir: epath.Path, reason: object) -> UserError:
 
 
 def claim_workdir(workdir: epath.Path, config: dict[str, Any], settled: Sequence[tuple[str, Any, str]] = ()) -> None:
-    """Makes a checked workdir this run's, once everything that can go wrong before training has not: writes config.json, and
-    settled.json: what was decided for it, and why. Both stay as they are once something is saved.
+    """Claims a checked workdir for this run, after every check that can fail before training. Writes config.json, and
+    settled.json with each decision and its reason. Neither file changes once a checkpoint or result is saved.
 
     Raises:
       UserError: the folder cannot be made or written to.
@@ -180,19 +180,19 @@ def claim_workdir(workdir: epath.Path, config: dict[str, Any], settled: Sequence
 
 
 def may_change(key: str) -> bool:
-    """Whether a key, `data.workers`, may differ between a run and its continuation."""
+    """Whether a key, such as `data.workers`, may differ when a run resumes."""
     return any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_CHANGE)
 
 
 def write_json(file: epath.Path | Path, value: Any) -> None:
-    """Writes JSON so that a reader finds the old file or the new one, never a half."""
+    """Writes JSON atomically: a reader finds the old file or the new one, never half of one."""
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=2) + "\n")
     partial.replace(file)
 
 
 def write_predictions(file: epath.Path, predictions: Mapping[str, np.ndarray]) -> None:
-    """Writes per-example arrays, each (n,), as npz."""
+    """Writes per-example arrays, (n, ...), as npz."""
     file.parent.mkdir(parents=True, exist_ok=True)
     held = io.BytesIO()
     np.savez_compressed(held, **predictions)  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def write_predictions(file: epath.Path, predictions: Mapping[str, np.ndarray]) -
 
 
 def last_scores(workdir: epath.Path) -> dict[str, float]:
-    """The last value of every evaluation in a run's record."""
+    """The last value of every evaluation metric in a run's record."""
     scores: dict[str, float] = {}
     for entry in read_jsonl(workdir / "metrics.jsonl"):
         scores |= {key: value for key, value in entry.items() if Metric.parse(key)}
@@ -208,7 +208,7 @@ def last_scores(workdir: epath.Path) -> dict[str, float]:
 
 
 def surroundings() -> dict[str, Any]:
-    """What a number depends on besides the config: code version, library versions, devices, command."""
+    """Everything besides the config that a number depends on: code version, library versions, devices, command."""
     import jax
 
     return {
@@ -224,12 +224,12 @@ def surroundings() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that a number depends on."""
+    """Versions of the packages that a number depends on."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the code that runs and whether files differ from it; empty outside a checkout."""
+    """The commit of the running code and whether files differ from it; empty outside a git checkout."""
     here = Path(__file__).parent
 
     def git(*args: str) -> str:

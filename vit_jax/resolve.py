@@ -1,8 +1,7 @@
-"""From a config as its file wrote it to one that is complete and checked: the signature of the function that reads a section is
-the section's schema.
+"""Completes and checks a config as its file wrote it: the signature of the function that reads a section is the section's schema.
 
 So a key that nothing reads, a misspelt key or a value of the wrong type is an error that names the nearest right one, and a new
-option is a new parameter and nothing else. Defaults are written in, so no value that a run used is left unsaid.
+option is a new parameter and nothing else. Defaults are written in, so every value that a run used is recorded.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ class Section(NamedTuple):
     """The schema of a section.
 
     Args:
-      reader: the function or class whose keyword arguments the section is; or a table of those, from which its `name` chooses.
+      reader: the function or class whose keyword arguments are the section's keys; or a table of them, from which `name` chooses.
       injected: parameters that the program supplies, which a config must not set.
-      many: it is a section of sections, by names of the user's own.
+      many: the section holds sections of one kind, under names that the user chooses.
       left_open: {key: older spellings of None}: keys that are None until the run settles them.
     """
 
@@ -40,7 +39,7 @@ class Section(NamedTuple):
         return self.reader.get(name) if isinstance(name, str) else None
 
     def complete(self, section: Draft, path: str) -> list[str]:
-        """`complete` with the function that the section chooses."""
+        """Calls `complete` with the function that the section chooses."""
         fn = self.chosen(section)
         if fn is None:
             known = self.reader if isinstance(self.reader, Mapping) else {}
@@ -56,17 +55,18 @@ def resolve(draft: Mapping[str, Any], schema: Schema, overrides: Iterable[tuple[
 
     Args:
       draft: as `load` returns it; not changed.
-      schema: of its sections.
-      overrides: (`a.b`, text) from `--config.a.b=text`, read as the function takes them that the section then chooses.
+      schema: the schema of its sections.
+      overrides: (`a.b`, text) from `--config.a.b=text`, parsed with the type hints of the function that the section chooses
+        after all overrides.
 
     Returns:
-      The config with every key in it; None for those that the run settles.
+      The config with every key in it; keys that the run settles are None.
 
     Raises:
       UserError: every mistake found, one per line.
     """
     config = Draft(draft.to_dict() if isinstance(draft, Draft) else draft)
-    # Names first: `--config.objective.name=mine --config.objective.weights=1,2` in any order.
+    # Apply names first, so that `--config.objective.name=mine --config.objective.weights=1,2` works in any order.
     errors = override(config, sorted(overrides, key=lambda pair: not pair[0].endswith(".name")), schema)
     for path, section, part in parts_of(config, schema):
         errors += section.complete(part, path)
@@ -98,9 +98,9 @@ def complete(
     """Checks a section against a signature and writes the signature's defaults into it.
 
     Args:
-      section: changed in place: defaults filled in, lists made tuples, 224 made (224, 224) where a pair belongs.
-      fn: the function or class whose keyword arguments the section is; `name`, if in the section, chose it from a table.
-      path: how to name the section in messages.
+      section: changed in place: defaults are filled in, lists become tuples, 224 becomes (224, 224) where a pair is expected.
+      fn: the function or class whose keyword arguments are the section's keys; `name`, if in the section, chose it from a table.
+      path: the section's name in messages.
       injected, left_open: see `Section`.
 
     Returns:
@@ -138,8 +138,8 @@ def override(config: Draft, assignments: Iterable[tuple[str, str]], schema: Sche
 
     Args:
       config: changed in place.
-      assignments: (`a.b`, text). For `init`, text is its `path`.
-      schema: of the sections: text is read as the type of the parameter. Without one, as the type of the value it replaces.
+      assignments: (`a.b`, text). For `init`, the text is its `path`.
+      schema: schema of the sections, which gives each text its type. Without one, the type is that of the replaced value.
 
     Returns:
       One message per mistake: unknown keys, values of the wrong type.
@@ -188,23 +188,23 @@ def _set_text(config: Draft, section: Draft, parents: list[str], key: str, text:
     else:
         hint, default = (known | named)[key]
         if hint == Duration and isinstance(section.get(key, default), str) and DURATION.fullmatch(text):
-            hint = str  # "500" in place of "5%": as older versions saved it, or their runs would differ from today's
+            hint = str  # "500" in place of "5%" stays text: older versions saved it so, and their runs must not differ
         _assign(section, key, parse_value(text, hint, f"config.{path}"))
     if key == "name" and described is not None and (reader := described.chosen(section)):
         mine = hints(reader, described.injected)
         for other in [other for other in section if other in known and other not in mine]:
-            del section[other]  # of the function that was chosen before
+            del section[other]  # a key of the function that was chosen before
 
 
 def _assign(section: Draft, key: str, value: Any) -> None:
     with section.unlocked(), section.ignore_type():
         if isinstance(section.get(key), list):
-            del section[key]  # or ConfigDict makes a list of the tuple that replaces it
+            del section[key]  # otherwise ConfigDict turns the new tuple into a list
         section[key] = value
 
 
 def _elsewhere(config: Draft, key: str) -> str:
-    """`did you mean config.optim.lr?` of a key that other sections have; "" if none has it."""
+    """`did you mean config.optim.lr?` for a key that exists in other sections; "" if it exists in none."""
     found = [
         f"config.{name}.{key}" for name, section in config.items() if isinstance(section, Draft) and key in section
     ]

@@ -44,10 +44,10 @@ MOVED = "from here on results equal those of one device to rounding, and not to 
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Args:
-      workdir: where everything is.
+      workdir: the folder that holds everything the run wrote.
       step: optimizer steps taken.
       scores: the last evaluation, `eval/<name>/<metric>` and `eval_average/<name>/<metric>`.
       seconds: wall-clock time of this process's part.
@@ -68,23 +68,23 @@ def run(
     wait: bool = False,
     extend: bool = False,
 ) -> RunResult:
-    """Trains and evaluates as the config says, or resumes what `workdir` holds; leaves everything in `workdir`.
+    """Trains and evaluates as the config says, or resumes the run that `workdir` holds; writes everything to `workdir`.
 
     Args:
       config: as a config file returns it; completed in place.
-      workdir: a new or this run's own folder.
+      workdir: a new folder, or the folder of this same run.
       overrides: (`a.b`, text) from `--config.a.b=text`.
-      quiet: leave the console out.
-      extend: make a run in `workdir` longer though the longer schedule has other learning rates for what is done; see `extend`.
-      wait: for another process that works in `workdir` to end; it is a mistake otherwise.
+      quiet: write nothing to the console.
+      extend: make the run in `workdir` longer even if the longer schedule changes learning rates of finished steps; see `extend`.
+      wait: wait until another process that uses `workdir` ends; without it, such a process is an error.
 
     Raises:
-      UserError: anything the user can put right. Nothing is lost: checkpoints that were there stay.
-      Interrupted: told to stop, and saved.
+      UserError: anything the user can put right. Nothing is lost: existing checkpoints stay.
+      Interrupted: the run was asked to stop, and has saved.
     """
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
     check_folder(folder)
-    # Before anything in it is looked at. Of several processes the first holds it for all.
+    # Lock the folder before looking at anything in it. In a run of several processes, the first holds the lock for all.
     alone = hold(Path(folder), wait=wait) if primary and "://" not in str(folder) else contextlib.nullcontext()
     with alone:
         return _run(config, folder, overrides, primary, quiet, extend)
@@ -128,7 +128,7 @@ def _run(
     quiet: bool,
     extend: bool,
 ) -> RunResult:
-    """As `run`, in a folder that is this run's alone."""
+    """Does the work of `run` in a folder that this run holds alone."""
     began = time.perf_counter()
     job, extension = _check(config, folder, overrides, extend)
     if jax.process_count() > 1:
@@ -156,7 +156,7 @@ def _run_job(
     began: float,
     extension: Extension | None = None,
 ) -> RunResult:
-    """Trains a checked run from its last checkpoint to its end, if that is not behind it."""
+    """Trains a checked run from its last checkpoint to its end; skips training if the run is already complete."""
     start_step = checkpointer.latest_step() or 0
     if start_step >= job.total_steps and (folder / "run.json").exists():
         if primary and not quiet:
@@ -164,7 +164,7 @@ def _run_job(
         scores = record.last_scores(folder) if primary else {}
         return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
     record.check_writable(folder)
-    # What can fail before training has failed before the workdir is this run's, and another's no more.
+    # Do everything that can still fail before claiming the workdir: writing config.json is the point of no return.
     if primary and not quiet and start_step < job.total_steps:
         print("compiling the training step", flush=True)
     ready = _bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
@@ -180,7 +180,7 @@ def _run_job(
             writers.notice(str(extension))
         if ready:
             _train(job, folder, checkpointer, ready, writers)
-        else:  # killed between its last checkpoint and its result, before it removed those it does not keep
+        else:  # the run was killed after its last checkpoint, before it removed the checkpoints that it does not keep
             checkpointer.tidy()
     flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
     return _finish(job, folder, flops, time.perf_counter() - began, primary)
@@ -188,7 +188,7 @@ def _run_job(
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-    """What training starts with: the state of `start_step` and its checkpoint's meta, and the compiled step."""
+    """The inputs of training: the state of `start_step`, its checkpoint's meta, and the compiled step."""
 
     start_step: int
     state: TrainState
@@ -199,7 +199,7 @@ class Ready:
 
 
 def _bring_up(job: Job, folder: epath.Path, checkpointer: Checkpointer, start_step: int) -> Ready:
-    """Draws or reads the state while the step compiles; writes nothing."""
+    """Draws or reads the state while the step compiles in another thread; writes nothing."""
     meta: dict[str, Any] = {}
     fates: list[Fate] = []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -212,7 +212,7 @@ def _bring_up(job: Job, folder: epath.Path, checkpointer: Checkpointer, start_st
                 job.init_source.tensors.clear()  # gigabytes, which the run no longer needs
             state = job.parts.draw_state(params)
         train_step, flops = compiling.result()
-    # The first collective gives the others half a minute (Gloo), and compile caches make one process faster than another.
+    # The first collective waits only 30 s for the other processes (Gloo), and compile caches make some faster than others.
     peers.wait_for_all("first step")
     return Ready(start_step, state, meta, fates, train_step, flops)
 
@@ -276,7 +276,7 @@ def _train(
 
 
 def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: bool) -> RunResult:
-    """Writes run.json and the curves, and reads the last evaluation back from the record."""
+    """Writes run.json and the curves, and reads the last evaluation from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
         from vit_jax.curves import plot_curves

@@ -1,4 +1,4 @@
-"""Which function reads each section of a run's config: its signature is the section's schema."""
+"""The function that reads each section of a run's config: its signature is the section's schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vit_jax.train.loop import TrainSettings
 from vit_jax.train.objectives import OBJECTIVES
 from vit_jax.train.optim import make_optimizer
 
-# Keys that are None in a config until `settle` decides, and how older configs spelt that.
+# Keys that are None in a config until `settle` decides them, with the older spellings of None.
 MODEL_OPEN = {"dtype": ("auto",), "scan": ("auto",), "num_classes": (0,)}
 EVALS_OPEN = {"dataset": ("",), "data_dir": ("",), "exif": ("",), "resolution": ((0, 0),), "likelihood": ("",)}
 

@@ -1,4 +1,4 @@
-"""What a config leaves open, decided by devices, data and checkpoint: `settle` is a pure function that says why."""
+"""Decides the keys that a config leaves open, from devices, data and checkpoint: `settle` is pure and gives its reasons."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vit_jax.models.variants import describe_sizes
 from vit_jax.schema import SCHEMA
 from vit_jax.types import UserError
 
-# Keys that evaluators take from the data section where they leave them open.
+# Keys that an evaluator takes from the data section if its own section leaves them open.
 INHERITED = ("dataset", "data_dir", "exif", "resolution")
-# Keys of the model that a device decides. Where it did, a run that moves to another device decides them anew.
+# Model keys that the device decides. If the device decided one, a run that moves to another device decides it anew.
 OF_DEVICES = ("dtype", "scan")
 
 
@@ -26,7 +26,7 @@ Decide = Callable[[str, str, Any, str], None]  # section, key, value, why
 
 
 class Settled(NamedTuple):
-    """A decision: `model.dtype`, what it was settled to, and why."""
+    """A decision: its key (`model.dtype`), the value, and the reason."""
 
     key: str
     value: Any
@@ -34,14 +34,14 @@ class Settled(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What decides the keys that a config leaves open.
+    """The facts that decide the keys which a config leaves open.
 
     Args:
       backend: `cpu`, `gpu` or `tpu`.
-      num_classes: of the training data; 0 where it cannot be opened.
-      data: its name, for reasons.
-      checkpoint: that `init` names, as it was opened; None without one, and for a run that resumes.
-      resumed: the model section of the run that resumes, which follows the checkpoint that it began from.
+      num_classes: number of classes of the training data; 0 if the data cannot be opened.
+      data: the training data's name, for reasons.
+      checkpoint: the opened checkpoint of `init`; None without `init`, and when a run resumes.
+      resumed: the model section of the run being resumed, which already follows that run's checkpoint.
     """
 
     backend: str
@@ -56,11 +56,11 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
 
     Args:
       config: resolved.
-      facts: what is known of devices, data and checkpoint.
+      facts: facts about devices, data and checkpoint.
       by_hand: keys that the user set on the command line, `model.num_heads`; they stay.
 
     Returns:
-      The config, without None but where `facts` do not tell; and the decisions of the model and data sections, in order.
+      The config, with None left only where `facts` decide nothing; and the decisions about the model and data, in order.
 
     Raises:
       UserError: the checkpoint's model contradicts the config.
@@ -75,7 +75,7 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
 
     for key, choice in (
         ("dtype", "float32" if facts.backend == "cpu" else "bfloat16"),  # a CPU has no fast bfloat16
-        ("scan", facts.backend == "cpu"),  # scanned layers compile in half the time, which a slow device's runs notice
+        ("scan", facts.backend == "cpu"),  # scanned layers compile in half the time, which slow devices notice
     ):
         if key in model and model[key] is None:
             decide("model", key, choice, f"suits the device, a {facts.backend.upper()}")
@@ -93,10 +93,10 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
 
 
 def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[str], decide: Decide) -> None:
-    """Writes what the checkpoint of `init` says of its model into the model section.
+    """Writes the model settings of the `init` checkpoint into the model section.
 
     Raises:
-      UserError: it contradicts the config, or its patches do not divide a resolution set by hand.
+      UserError: the checkpoint contradicts the config, or its patches do not divide a resolution set by hand.
     """
     init = configs.build(Init, draft["init"])
     whole = init.architecture == "source"
@@ -110,7 +110,7 @@ def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[s
     kind = model_of(found["name"])
     training, head, identity = (keys_of_role(kind, role) for role in (TRAINING, HEAD, IDENTITY))
     skip = training | (head if init.head == "zeros" else set())
-    # The identity is taken from the checkpoint even where the config spells out the sizes.
+    # Fields of role IDENTITY come from the checkpoint even if the config gives all sizes.
     adopted = {
         key: x
         for key, x in found.items()
@@ -132,7 +132,7 @@ def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[s
 
 
 def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, by_hand: frozenset[str]) -> None:
-    """Refuses a checkpoint whose model is not the config's, and one whose positions the config has to decide and does not.
+    """Refuses a checkpoint whose model differs from the config's, or whose position embeddings need a key that is not set.
 
     Raises:
       UserError: names both models and the key to leave out, or the key to set.
@@ -158,7 +158,7 @@ def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, b
 def _suit_resolution(
     draft: dict[str, Any], init: Init, checkpoint: Checkpoint | None, by_hand: frozenset[str], decide: Decide
 ) -> None:
-    """Makes the images' size one that the adopted model takes; a Mixer takes only one."""
+    """Changes the image size to one that the adopted model accepts; a Mixer accepts only one."""
     old, section = tuple(draft["data"]["resolution"]), draft["model"]
     model = configs.build(model_of(section["name"]), section | {"num_classes": section["num_classes"] or 0})
     only = checkpoint.grid if section["name"] == "mixer" and checkpoint is not None else None

@@ -1,8 +1,8 @@
 """The kinds of target: the labels of a data set, and their form in a batch.
 
-`DatasetSpec.target` is one of them. A kind allocates the target of a batch and writes one label into it; the loader, the mesh and
-the training step treat the result as a tree of arrays. A new kind is a class with the three members of `Target`. Imports numpy
-only where it allocates: every start of the command line imports this file.
+`DatasetSpec.target` is one of them. A kind allocates the target of a batch and writes one label into it at a time. The loader,
+the mesh and the training step treat it as a tree of arrays. A new kind is a class with the three members of `Target`. numpy is
+imported only where arrays are allocated, because every start of the command line imports this file.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Target(Protocol):
         ...
 
     def empty(self, b: int) -> Any:
-        """The target of a batch of `b` examples before any is written: an array, or a NamedTuple of arrays, leading axis b."""
+        """Allocates the target of a batch of `b` examples: an array, or a NamedTuple of arrays, with leading axis b."""
         ...
 
     def put(self, arrays: Any, row: int, label: Any) -> str:
-        """Writes the label of one example into row `row`; returns what is wrong with the label, or "". Nothing is written of a
-        label that is wrong."""
+        """Writes the label of one example into row `row`; returns what is wrong with the label, or "". A wrong label leaves the
+        row as it was."""
         ...
 
 
@@ -81,8 +81,8 @@ class BoxLabel(NamedTuple):
       box: float32 (k, 4), corners (left, top, right, bottom) as shares of the image's width and height, in [0, 1].
       kind: int32 (k,), the class of each object.
       valid: float32 (k,), 1 for an object that counts, 0 for one that a crop has removed.
-      image_id: the data set's own number of the image.
-      size: (h, w) of the decoded image before any recipe, in pixels; a transform writes it.
+      image_id: the data set's own number for the image.
+      size: (h, w) of the decoded image before any recipe, in pixels; a transform fills it in.
     """
 
     box: np.ndarray
@@ -96,7 +96,7 @@ class BoxBatch(NamedTuple):
     """The objects of a batch of images, m rows for each.
 
     Args:
-      box: float32 (b, m, 4), as in `BoxLabel`, of the prepared image. Rows without an object hold the whole image, so that no
+      box: float32 (b, m, 4) in the prepared image, as in `BoxLabel`. Rows without an object hold the whole image, so that no
         loss divides by an area of 0.
       kind: int32 (b, m).
       valid: float32 (b, m), 1 for an object, 0 for padding.
@@ -116,15 +116,15 @@ class Boxes:
     """The objects of an image: their boxes and classes. A label is a `BoxLabel`, a batch's target a `BoxBatch`.
 
     Args:
-      num_classes: classes of objects.
-      most: objects of the image that has the most; rows per image.
+      num_classes: number of object classes.
+      most: rows per image, which is the largest number of objects in any image.
     """
 
     num_classes: int
     most: int
 
     def empty(self, b: int) -> BoxBatch:
-        """Every row is padding."""
+        """Allocates rows that are all padding."""
         import numpy as np
 
         box = np.zeros((b, self.most, 4), np.float32)
@@ -133,7 +133,7 @@ class Boxes:
         return BoxBatch(box, kind, valid, np.zeros(b, np.int32), np.zeros((b, 2), np.int32))
 
     def put(self, arrays: BoxBatch, row: int, label: BoxLabel) -> str:
-        """Writes the objects of an image; one that does not count stays padding."""
+        """Writes the objects of an image; objects that do not count stay padding."""
         k = len(label.kind)
         if k > self.most:
             return f"{k} boxes, expected at most {self.most}"
@@ -154,7 +154,7 @@ def _no_such_class(label: Any, num_classes: int) -> str:
 
 
 def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Applies a function to each array of a batch or a target. The data room has no `jax.tree`."""
+    """Applies a function to each array of a batch or a target. The data room cannot use `jax.tree`."""
     if isinstance(tree, tuple):
         return type(tree)(*(map_arrays(function, branch) for branch in tree))
     return function(tree)

@@ -19,19 +19,19 @@ from vit_jax.targets import BoxLabel, ClassSet, Target
 # `config.build` turns it into steps before a function sees it.
 Duration = Annotated[int | str, "duration"]
 
-# The label of one example, as its data set's kind of target has it: see `targets`.
+# The label of one example, in the form of its data set's kind of target; see `targets`.
 Label = int | tuple[int, ...] | BoxLabel
 
-# Whose results an evaluation gives: of the raw weights, and of their Polyak average.
+# The weights that an evaluation scored: the raw weights, and their Polyak average.
 KINDS = ("eval", "eval_average")
 
-# A message is for a person to read: 300,000 names of a hostile file, or one of a million characters, would bury it.
+# A message must stay readable: 300,000 names of a hostile file, or one of a million characters, would bury it.
 MAX_MESSAGE = 20_000  # characters
 MAX_ITEMS = 10  # lines of a list
 MAX_ITEM = 500  # characters of such a line
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
-# Control characters, line and text direction marks, and bytes that are no UTF-8, which Python keeps as lone surrogates.
+# Control characters, line and text direction marks, and bytes that are not UTF-8, which Python keeps as lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -40,8 +40,8 @@ class Batch(NamedTuple):
 
     Args:
       image: uint8 (b, h, w, 3). Stays uint8 on the wire; `models.build.make_forward` maps it to [-1, 1] on the device.
-      target: an array, or a NamedTuple of arrays, leading axis b, as `DatasetSpec.target` allocates it: of single classes int32
-        (b,); of sets of classes, which only evaluation reads, uint8 (b, num_classes), all 0 for an example that is not scored.
+      target: array or NamedTuple of arrays, with leading axis b, as `DatasetSpec.target` allocates it: int32 (b,) for single
+        classes; uint8 (b, num_classes) for sets of classes, which only evaluation reads, all 0 for an example that is not scored.
       mask: float32 (b,), 1 for an example that counts, 0 for padding (or an image that could not be decoded).
     """
 
@@ -58,11 +58,11 @@ class Outputs(NamedTuple):
       pooled: (b, d), the class token, the mean over tokens, or the attention-pooled vector; (b, n, d) if unpooled.
       pre_logits: (b, r), the pooled vector after the optional tanh representation layer; what few-shot probes read.
       logits: float32 (b, c), or None for a model without a head.
-      layers: (b, n, d) after each block, where `capture` asked for it; else None.
-      attention: (b, heads, n, n) weights of each block, query before key, where `capture` asked for it; else None. Both
-        count registers among the n; of an axial block, attention is that of the rows, (b gh, heads, gw, gw).
-      extra: {name: array or tree of arrays} of a task's own, such as the mask and the patch logits of masked patch prediction;
-        an objective names those it reads. Give a dict of your own, and never write into the shared default.
+      layers: (b, n, d) after each block, if `capture` requested them; else None.
+      attention: (b, heads, n, n) weights of each block, query before key, if `capture` requested them; else None. In both, n
+        includes registers; for an axial block, attention is the row attention, (b gh, heads, gw, gw).
+      extra: {name: array or tree of arrays} specific to a task, such as the mask and patch logits of masked patch prediction;
+        an objective names those it reads. Pass a new dict; never write into the shared default.
     """
 
     tokens: Any
@@ -71,7 +71,7 @@ class Outputs(NamedTuple):
     logits: Any
     layers: tuple[Any, ...] | None = None
     attention: tuple[Any, ...] | None = None
-    extra: Mapping[str, Any] = {}  # an empty dict is a pytree without leaves; a read-only proxy of one would be a leaf
+    extra: Mapping[str, Any] = {}  # an empty dict is a pytree without leaves; a read-only proxy would be a leaf
 
 
 class TrainState(NamedTuple):
@@ -93,19 +93,19 @@ class TrainState(NamedTuple):
 
 
 class DatasetSpec(NamedTuple):
-    """What a run needs to know of one split of a data set before it reads it.
+    """The facts about one split of a data set that a run needs before it reads it.
 
     Args:
       name: the data set as the user named it.
       split: the split, in TFDS's syntax (`train[:98%]`).
       num_examples: examples in the split.
-      target: the kind of target: ClassId, ClassSet or Boxes of so many classes.
+      target: the kind of target (ClassId, ClassSet or Boxes), with its number of classes.
       class_names: one name per class, in label order.
       image_shape: (h, w, c) as stored; None where it varies.
       competing: the classes that a prediction is chosen from, sorted; empty for all of them.
-      class_counts: examples of each class, in label order; empty where only reading them all would tell.
-      num_excluded: examples that an exclusion list left out, and num_examples does not count.
-      notes: what the user should know of how it was read: files that are no images, what was held out.
+      class_counts: examples of each class, in label order; empty if counting them would mean reading them all.
+      num_excluded: examples that an exclusion list removed, which num_examples does not count.
+      notes: what the user should know about how the split was read: files that are not images, held-out examples.
     """
 
     name: str
@@ -125,7 +125,7 @@ class DatasetSpec(NamedTuple):
         return self.target.num_classes
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of run.json. `num_classes` and `multi_label` are older than `target`, and their readers remain."""
+        """The entry of run.json. `num_classes` and `multi_label` are older than `target`; readers still use them."""
         target = self.target
         return {
             **self._asdict(),
@@ -136,12 +136,12 @@ class DatasetSpec(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """The name of a result of an evaluation, written `KIND/EVALUATOR/NAME` wherever results are kept: `eval/test/top1`.
+    """The name of an evaluation result, written `KIND/EVALUATOR/NAME` in every record: `eval/test/top1`.
 
     Args:
-      kind: `eval` of the raw weights, `eval_average` of their Polyak average.
+      kind: `eval` for the raw weights, `eval_average` for their Polyak average.
       evaluator: the key of its section under `evals`.
-      name: of the figure, as the evaluator returns it.
+      name: the name of the figure, as the evaluator returns it.
     """
 
     kind: str
@@ -150,7 +150,7 @@ class Metric(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Metric | None:
-        """The metric that a key of a record names; None for any other key, such as `train/loss`."""
+        """Parses a record's key as a metric; returns None for any other key, such as `train/loss`."""
         kind, _, rest = text.partition("/")
         evaluator, _, name = rest.rpartition("/")
         return cls(kind, evaluator, name) if kind in KINDS and evaluator and name else None
@@ -160,10 +160,10 @@ class Metric(NamedTuple):
 
 
 class UserError(ValueError):
-    """Something only the user can put right. The message says what was expected, what was found, and what to do next.
+    """A problem that only the user can solve. The message says what was expected, what was found, and what to do next.
 
-    `main` prints it without a traceback; as a ValueError it reads naturally from notebooks and tests. Names from files that
-    anyone may have made stand in messages: control characters are escaped, and a text beyond MAX_MESSAGE is cut.
+    `main` prints it without a traceback; as a ValueError it reads naturally in notebooks and tests. Messages may quote names from
+    untrusted files, so control characters are escaped, and a text longer than MAX_MESSAGE is cut.
     """
 
     def __init__(self, message: str = ""):
@@ -172,8 +172,8 @@ class UserError(ValueError):
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Text as a terminal, a JSON file and a message can take it: `caf\\xe9.jpg`, `a\\nb.jpg`. Escapes control characters, marks
-    of line and direction, and bytes that are no UTF-8 (which Python keeps in names as lone surrogates); not those of `keep`."""
+    """Makes text safe for terminals, JSON files and messages: `caf\\xe9.jpg`, `a\\nb.jpg`. Escapes control characters, line and
+    direction marks, and bytes that are not UTF-8 (which Python keeps in names as lone surrogates); not characters in `keep`."""
     if text.isprintable():
         return text
     return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
@@ -185,7 +185,8 @@ def _escape(character: str) -> str:
 
 
 def itemize(lines: Iterable[str], most: int = MAX_ITEMS) -> str:
-    """A list for a message: each line indented, printable and at most MAX_ITEM long; after `most` of them, how many more."""
+    """Formats a list for a message: each line indented, printable and at most MAX_ITEM long; after `most` lines, a count of the
+    rest."""
     lines = list(lines)
     short = (line if len(line) <= MAX_ITEM else f"{line[:MAX_ITEM]} ..." for line in lines[:most])
     shown = [f"  {printable(line)}" for line in short]

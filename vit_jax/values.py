@@ -1,4 +1,4 @@
-"""Values of config keys against type hints: read from text, brought to one form, checked, described in messages."""
+"""Values of config keys checked against type hints: parsed from text, normalised, checked, described in messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from vit_jax.types import Duration, UserError
 
-# Types in words, for messages: of one value, and of several with examples.
+# Types in words, for messages: for one value, and for several with examples.
 WORDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "none"}
 PLURAL = {
     int: ("integers", "1,5,10", "4,6"),
@@ -22,14 +22,14 @@ DURATION = re.compile(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(steps?|epochs?|%)?\s*")
 
 
 def hint_of(value: Any) -> Any:
-    """The type an override must have, read off the value it replaces; the signature has the last word."""
+    """The type that an override must have, inferred from the value it replaces; the signature is checked afterwards."""
     if isinstance(value, tuple) and value and len({type(v) for v in value}) == 1:
         return tuple[type(value[0]), ...]  # type: ignore[misc]
-    return int | str if type(value) is int else type(value)  # "90 epochs" for 500 steps
+    return int | str if type(value) is int else type(value)  # an int may be replaced by text: 500 by "90 epochs"
 
 
 def parse_value(text: str, hint: Any, path: str) -> Any:
-    """Reads text as a value of a type."""
+    """Parses text as a value of the hinted type."""
     if hint is str:
         return text
     if hint is bool and text.lower() in ("true", "false", "1", "0"):
@@ -41,14 +41,14 @@ def parse_value(text: str, hint: Any, path: str) -> Any:
     normal = normalise(value, hint)
     if not conforms(normal, hint):
         raise UserError(f"{path}={text}: expected {describe_hint(hint)}, found {text!r}")
-    return value if typing.get_origin(hint) is tuple else normal  # a tuple's length is the signature's to decide
+    return value if typing.get_origin(hint) is tuple else normal  # the signature decides a tuple's length
 
 
 def normalise(value: Any, hint: Any) -> Any:
-    """Brings a value to the form that a hint asks for: lists are tuples, 224 is (224, 224) where a pair belongs."""
+    """Brings a value to the form that a hint requires: lists become tuples, 224 becomes (224, 224) where a pair is expected."""
     if isinstance(value, list):
         value = tuple(value)
-    if hint is float and type(value) is int and abs(value) < 10**300:  # a larger one is no float, and told as such
+    if hint is float and type(value) is int and abs(value) < 10**300:  # a larger int is no float: reported as such
         return float(value)
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)

@@ -1,4 +1,4 @@
-"""Checkpoints in and out: `load_model` is the door, `source` opens any format, `adapt` fits it to a model, `save` writes."""
+"""Checkpoints in and out: `load_model` is the entry point, `open` reads any format, `adapt` fits it to a model, `save` writes."""
 
 from vit_jax.convert.load import load_model
 

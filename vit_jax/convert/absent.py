@@ -1,4 +1,4 @@
-"""Explains a checkpoint path where nothing is: the user may mean a name of another library, a released file or a neighbour."""
+"""Explains a missing checkpoint: the user may mean a name of another library, a released file or a similar path nearby."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from vit_jax.convert.released import TABLE, examples
 
-# Names of timm, with the tag of the weights: vit_base_patch16_224.augreg_in21k.
+# Names of timm models, with the tag of the weights: vit_base_patch16_224.augreg_in21k.
 TIMM = re.compile(r"(timm/)?(vit_\w+_patch\d+\w*(\.\w+)?)")
 # OWNER/MODEL on the hub.
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILES = (".npz", ".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt", ".msgpack")
-MOST_NEIGHBOURS = 1000  # names of a folder that are looked at
+MOST_NEIGHBOURS = 1000  # names per folder that are compared
 
 
 def explain_absent(path: str) -> str:
@@ -43,7 +43,7 @@ def _fetch(name: str, what: str) -> str:
 
 
 def _neighbours(place: Path) -> list[str]:
-    """Up to three paths of nearly that name beside it, or of the same name one folder down."""
+    """Up to three paths beside a missing one with nearly its name, or with its name one folder down."""
     folder = place.parent
     try:
         names = [p.name for p, _ in zip(folder.iterdir(), range(MOST_NEIGHBOURS), strict=False)]

@@ -1,7 +1,7 @@
-"""Fits parameters from elsewhere to a model: head policy, other resolution, other channels, and what became of every tensor.
+"""Fits parameters from elsewhere to a model: head policy, other resolutions, other channels, and the fate of every tensor.
 
-Nothing is loaded in part by accident: a tensor that the model misses or does not know, or of another shape, is an error
-that lists all such tensors (arXiv 2010.11929, section 3.2, says what a change of task and resolution may replace).
+Nothing is loaded in part by accident: a tensor that is missing, unknown or of another shape is an error, and the error lists all
+such tensors (arXiv 2010.11929, section 3.2, says which parts a change of task and resolution may replace).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.models.positions import Method, resample_axis, resample_positions, resample_relative
 from vit_jax.types import UserError, counted, itemize, printable
 
-# Replaced as a whole by the head policy "zeros": the linear head and the representation layer before it.
+# Head policy "zeros" replaces these as a whole: the linear head and the representation layer before it.
 HEAD = ("head/", "pre_logits/")
 # The first layer of each family: the only kernels that see the image's channels. A hybrid's is its root convolution.
 FIRST_KERNELS = ("conv_root/kernel", "embedding/kernel", "stem/kernel")
@@ -31,10 +31,10 @@ class Fate(NamedTuple):
     """The fate of one tensor of the checkpoint or of the model.
 
     Args:
-      name: ours; the file's for one that is `aside`; `model` for an assumption.
-      action: `loaded`, `resized`, `channels` (the first layer's, for another number of them), `folded` (the source's pixel
-        statistics), `reordered` (a head's outputs, by the names of the classes), `fresh` (this model's own start), `dropped`
-        (the file's, by the head policy) or `aside` (no part of a model of images); or `assumed`.
+      name: the vit_jax name; the file's name for action `aside`; `model` for an assumption.
+      action: `loaded`, `resized`, `channels` (a first layer, for another number of channels), `folded` (a layer that absorbed
+        the source's pixel statistics), `reordered` (a head's outputs, by class name), `fresh` (kept at the model's own initial
+        value), `dropped` (from the file, by the head policy), `aside` (not part of an image model) or `assumed`.
       detail: shapes, and the name in the file.
     """
 
@@ -58,18 +58,18 @@ def fit_params(
 
     Args:
       source: the checkpoint.
-      fresh: {our name: array} of the model as initialised, layers apart; gives names, shapes, dtypes, and the new head.
-        With `head="keep"` no value of it is read, and shapes with dtypes will do.
+      fresh: {vit_jax name: array} of the model as initialised, layers apart; gives names, shapes, dtypes, and the new head.
+        With `head="keep"` no value of it is read, so shapes with dtypes are enough.
       head: `zeros` drops the checkpoint's head and representation layer and starts new ones (fine-tuning); `keep` loads
-        them, and needs them to fit.
+        them, and requires that they fit.
       new_grid: (gh, gw) of the model's patches.
       resize: how positions are resized; see `models.positions.interpolation_matrix`.
 
     Returns:
-      (parameters under the names of `fresh`, one Fate per tensor on either side).
+      (parameters under the names of `fresh`, one Fate for each tensor of checkpoint and model).
 
     Raises:
-      UserError: tensors missing, unknown or of other shapes, all listed, after the reason where one is plain.
+      UserError: lists all tensors that are missing, unknown or of other shapes, after the reason if it is clear.
     """
     params: dict[str, np.ndarray] = {}
     report = [Fate("model", "assumed", what) for what in source.assumed]
@@ -115,10 +115,10 @@ def fit_params(
 def _fit_tensor(
     source: Checkpoint, name: str, start: np.ndarray, new_grid: tuple[int, int], resize: Method
 ) -> tuple[np.ndarray, Fate]:
-    """One tensor and its fate.
+    """Fits one tensor; returns it and its fate.
 
     Raises:
-      UserError: it does not fit.
+      UserError: the tensor does not fit.
     """
     value = np.asarray(source.tensors[name])
     first = next((n for n in FIRST_KERNELS if n in source.tensors), None)
@@ -144,7 +144,7 @@ def _fit_tensor(
 
 
 def _count_non_finite(source: Checkpoint, name: str) -> list[str]:
-    """A line that says how many values of a tensor are NaN or infinite; empty if none is."""
+    """One line that counts the NaN and infinite values of a tensor; empty if there are none."""
     finite = np.isfinite(np.asarray(source.tensors[name]))
     wrong = finite.size - int(np.count_nonzero(finite))
     return [f"{source.origin.get(name, name)}: {wrong:,} of {finite.size:,} values"] if wrong else []
@@ -153,12 +153,12 @@ def _count_non_finite(source: Checkpoint, name: str) -> list[str]:
 def _resize(
     source: Checkpoint, name: str, value: np.ndarray, start: np.ndarray, new_grid: tuple[int, int], method: Method
 ) -> tuple[np.ndarray, str] | None:
-    """Positions at the model's grid and a note of both grids; None for what is no position or need not change."""
+    """Returns positions resized to the model's grid and a note of both grids; None if nothing needs resizing."""
     leaf = name.rpartition("/")[2]
     if leaf not in ("pos_embedding", "pos_embedding_x", "pos_embedding_y", "rel_embedding") or value.ndim != start.ndim:
         return None
     if value.shape[-1] != start.shape[-1]:
-        return None  # another width: said as a shape
+        return None  # another width, which is reported as a wrong shape
     old = source.grid
     if old is None:
         count = architecture.count_positions(source.tensors, source.settings)
@@ -178,11 +178,12 @@ def _resize(
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first layer's kernel (h, w, in, out) for images of another number of channels.
+    """Adapts a first layer's kernel (h, w, in, out) to images with another number of channels.
 
-    More channels repeat the old ones in turn, each share divided among its copies: an image that repeats its channels gives
-    what it gave. Fewer keep the first and add the others to them in equal parts, so one channel gets their sum. In both, an
-    image whose channels are all equal gives what it gave. (A standardised kernel, of a hybrid or ResNet, sets its own scale.)
+    More channels: the old ones repeat in turn, and each one's weight is divided among its copies, so an image that repeats its
+    channels gives the old output. Fewer: the first ones stay and the others are added to them in equal parts, so one channel gets
+    the sum. Both ways, an image whose channels are all equal gives the old output. (A standardised kernel, in a hybrid or ResNet,
+    sets its own scale.)
     """
     old = kernel.shape[2]
     if channels < old:
@@ -192,13 +193,13 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 
 def fold_pixels(source: Checkpoint) -> tuple[Checkpoint, list[Fate]]:
-    """A source for images in [-1, 1], as our forward pass makes them, where its own are normalised by other statistics.
+    """Converts a source whose images use other statistics than [-1, 1], which vit_jax's forward pass feeds, to [-1, 1].
 
-    (p - mean) / std of p in [0, 1] is (0.5 x + 0.5 - mean) / std of x = 2 p - 1: a factor and a constant per channel, which
-    the first layer takes in. Sources that say nothing, or 0.5 and 0.5, come back as they are.
+    For p in [0, 1] and x = 2 p - 1, (p - mean) / std equals (0.5 x + 0.5 - mean) / std: one factor and one constant per channel,
+    which the first layer absorbs. Sources with mean and std 0.5, or without statistics, are returned unchanged.
 
     Raises:
-      UserError: as many statistics as channels are expected.
+      UserError: the number of statistics is not the number of channels.
     """
     mean, std = source.meta.get("pixel_mean"), source.meta.get("pixel_std")
     if mean is None or std is None:
@@ -221,7 +222,7 @@ def fold_pixels(source: Checkpoint) -> tuple[Checkpoint, list[Fate]]:
 
 
 def _reasons(source: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray]) -> list[str]:
-    """What explains many mismatches at once."""
+    """Reasons that explain many mismatches at once."""
     reasons = []
 
     def depth(names: Mapping[str, np.ndarray]) -> int:

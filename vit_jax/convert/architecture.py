@@ -1,7 +1,7 @@
-"""Which model a checkpoint is, read off the names and shapes of its tensors.
+"""Infers a checkpoint's model from the names and shapes of its tensors.
 
-Shapes tell sizes, presence tells options; what neither can tell (the activation, a grid that is not square) comes from
-the checkpoint's own config, or from the caller.
+Shapes give the sizes, and the presence of tensors gives the options. The rest (the activation, a grid that is not square) comes
+from the checkpoint's own config, or from the caller.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from vit_jax.convert.names import POSITIONS
 from vit_jax.models.inputs import count_patches
 from vit_jax.types import UserError, itemize
 
-# Heads of the published widths, for files that hold no shape with heads in it.
+# Heads for the published widths, used for files without a tensor whose shape shows the heads.
 HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
 
-# Axes of the tensors whose sizes are read here, by the end of their names.
+# Number of axes of the tensors whose sizes are read here, by the end of their names.
 RANKS = (
     (r"(embedding|stem|conv_root)/kernel", 4),
     (r"(head|pre_logits)/kernel|MixerBlock_\d+/\w+_mixing/Dense_0/kernel", 2),
@@ -29,13 +29,13 @@ RANKS = (
 
 
 def infer_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The model section of a checkpoint: `name` and every key that its tensors determine.
+    """Infers the model section of a checkpoint: `name` and every key that its tensors determine.
 
     Args:
-      tensors: {our name: array}, layers apart.
+      tensors: {vit_jax name: array}, layers apart.
 
     Raises:
-      UserError: the tensors are no model of ours, with what such a model would have.
+      UserError: the tensors are not a vit_jax model; the message says which tensors such a model has.
     """
     _check_ranks(tensors)
     if "stem/kernel" in tensors:
@@ -52,7 +52,7 @@ def infer_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def infer_grid(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(gh, gw) that a model was trained at, if its tensors tell: X and Y tables do, else a square number of patches does."""
+    """(gh, gw) that a model was trained at, from the X and Y tables or a square number of patches; None if neither exists."""
     for name, x in tensors.items():
         if name.endswith("pos_embedding_y") and name[:-1] + "x" in tensors:
             return x.shape[1], tensors[name[:-1] + "x"].shape[1]
@@ -62,12 +62,12 @@ def infer_grid(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -
 
 
 def count_positions(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> int:
-    """Patches that the tensors have positions for, as `models.inputs.count_patches` counts them."""
+    """Number of patches that the tensors have positions for, counted by `models.inputs.count_patches`."""
     return count_patches(tensors, has_class_token(settings))
 
 
 def has_class_token(settings: Mapping[str, Any]) -> bool:
-    """Whether a model section's model has a class token; see `VisionTransformer.class_token`."""
+    """Whether the model of a model section has a class token; see `VisionTransformer.class_token`."""
     choice = settings.get("class_token", "auto")
     return settings.get("pool", "token") in ("token", "unpooled") if choice == "auto" else choice == "yes"
 
@@ -102,7 +102,7 @@ def _vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     if "Transformer/registers" in tensors:
         settings["registers"] = tensors["Transformer/registers"].shape[1]
     if f"{block}/LayerScale_0/scale" in tensors:
-        settings["layer_scale"] = 1e-5  # where a new one would start; trained values are in the tensors
+        settings["layer_scale"] = 1e-5  # a common initial value; the tensors hold the trained values
     if "conv_root/kernel" in tensors:
         settings |= {
             "stem": "resnet",
@@ -113,8 +113,8 @@ def _vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _positions(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Kind and place of the positions. A table of every layer is told from a shared one by where it stands; a shared one
-    looks like the stem's, which is taken."""
+    """Kind and place of the positions. A table per layer differs from a single one by its place in the tree; a shared table
+    looks like the stem's, so `stem` is assumed."""
     own = "Transformer/encoderblock_0/posembed_input"
     if "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/relative_positions/rel_embedding" in tensors:
         return {"positions": "relative", "positions_at": "every_layer"}
@@ -162,7 +162,7 @@ def _resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _stages(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    """Units per stage, counted as in `_count`."""
+    """Units per stage, counted by `_count`."""
     units: dict[str, set[str]] = {}
     for match in filter(None, (re.match(r"block(\d+)/unit(\d+)/", name) for name in tensors)):
         units.setdefault(match[1], set()).add(match[2])
@@ -170,7 +170,7 @@ def _stages(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
 
 
 def _count(tensors: Mapping[str, np.ndarray], pattern: str) -> int:
-    """How many numbers are in the names; of a gap or an absurd number, the report of the fit tells."""
+    """Counts the numbers in the names; the report of the fit reveals a gap or an absurd number."""
     return len({match[1] for match in (re.match(pattern, name) for name in tensors) if match})
 
 

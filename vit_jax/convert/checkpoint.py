@@ -1,4 +1,4 @@
-"""An opened checkpoint, whatever its format was: tensors under our names, and all that is known about its model."""
+"""An opened checkpoint of any format: tensors under vit_jax names, and everything known about its model."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Weights = Literal["raw", "average"]
 
 @dataclasses.dataclass
 class Checkpoint:
-    """A checkpoint in our terms.
+    """A checkpoint in vit_jax's terms.
 
     Args:
-      path: as the user named it.
+      path: the path as the user wrote it.
       format: `npz`, `hf`, `timm` or `run`.
-      tensors: {our name: array as stored}, layers apart.
-      settings: the model section, as far as the checkpoint tells: sizes, options, `gelu`, `norm_eps`.
-      grid: (gh, gw) that the positions were trained at; None if nothing tells.
-      origin: {our name: name in the file}, where they differ.
-      aside: {name in the file: why no model of images has it}.
-      meta: class names and preprocessing, where the checkpoint keeps them; `pixel_mean` and `pixel_std` where its images
-        are normalised by others than 0.5 and 0.5.
-      assumed: what nothing told and was taken for granted, a sentence each.
+      tensors: {vit_jax name: array as stored}, layers apart.
+      settings: the model section, as far as the checkpoint determines it: sizes, options, `gelu`, `norm_eps`.
+      grid: (gh, gw) that the positions were trained at; None if unknown.
+      origin: {vit_jax name: name in the file}, where they differ.
+      aside: {name in the file: why the tensor belongs to no image model}.
+      meta: class names and preprocessing, if the checkpoint keeps them; `pixel_mean` and `pixel_std` if its images are
+        normalised by values other than 0.5 and 0.5.
+      assumed: assumptions about facts that no source gave, a sentence each.
       undecided: keys of the model section that neither tensors nor a config determine; the caller has to set them.
-      reordered: why the head's outputs are in another order than in the file; empty if they are not.
+      reordered: why the order of the head's outputs differs from the file; empty if it does not.
     """
 
     path: str

@@ -1,7 +1,7 @@
-"""What the JSON beside a checkpoint's tensors says of its model, checked before it is believed.
+"""Checks the claims that a JSON file beside a checkpoint makes about its model before they are used.
 
-Tensors tell most of a model; the activation, epsilons, heads and the grid are said by a Hugging Face or timm config.json,
-or by the section of ours that `convert.save` writes. A value that makes no sense is an error and never a guess.
+Tensors determine most of a model. A Hugging Face or timm config.json, or the section that `convert.save` writes, gives the
+activation, epsilons, heads and grid. A value that makes no sense is an error and never replaced by a guess.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from vit_jax.models import build
 from vit_jax.models.base import ImageModel
 from vit_jax.types import UserError, itemize, shown
 
-# What our own files say of themselves inside a foreign format's config, or beside an npz.
+# The key of vit_jax's own section inside another library's config, or in the JSON beside an npz.
 OWN_SECTION = "vit_jax"
 
 HUGGING_FACE_GELU = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu_fast": "tanh"}
 TIMM_GELU = {"gelu": "erf", "gelu_tanh": "tanh", "gelu_pytorch_tanh": "tanh"}
 TIMM_POOL = {"token": "token", "avg": "gap", "": "unpooled"}
 
-# No published model has a tenth of these, and one that has by mistake takes minutes, or all memory, to refuse.
-MAX_LAYERS = 1000  # blocks; of a ResNet or a hybrid's stem, units of all stages together
+# Published models have less than a tenth of these. Refusing a model with absurd sizes later would take minutes, or all memory.
+MAX_LAYERS = 1000  # blocks; in a ResNet or a hybrid's stem, units of all stages together
 MAX_STAGES = 16
-MAX_PATCHES = 2**16  # of an image
-MAX_SIZE = 2**24  # anything else that is counted
+MAX_PATCHES = 2**16  # per image
+MAX_SIZE = 2**24  # any other size
 
-# Sizes that the shapes of tensors always determine, so that no claim may contradict them.
+# Sizes that the tensors' shapes always determine, so no claim may contradict them.
 SIZES = (
     *("name", "patch_size", "width", "depth", "mlp_dim", "num_heads", "stem", "stem_depths", "stem_width", "depths"),
     *("width_factor", "tokens_mlp_dim", "channels_mlp_dim", "registers", "representation_size", "num_classes"),
@@ -36,10 +36,10 @@ SIZES = (
 
 
 def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`gelu`, `norm_eps` and, if it is said, `num_heads` of a transformers config.
+    """Reads `gelu`, `norm_eps` and, if given, `num_heads` from a transformers config.
 
     Raises:
-      UserError: the config is another model's, or a value makes no sense.
+      UserError: the config belongs to another kind of model, or a value makes no sense.
     """
     kind, act, pooler = (
         config.get(key, default)
@@ -59,14 +59,14 @@ def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pixel_statistics(config: Mapping[str, Any], processor: Mapping[str, Any]) -> dict[str, list[float]]:
-    """`pixel_mean` and `pixel_std`, per channel of pixels in [0, 1], that a source's images are normalised by.
+    """Reads `pixel_mean` and `pixel_std`, the statistics per channel of pixels in [0, 1] that normalise a source's images.
 
     Args:
-      config: a folder's config.json; timm's says it in `pretrained_cfg`.
+      config: a folder's config.json; timm gives the statistics in `pretrained_cfg`.
       processor: transformers' preprocessor_config.json.
 
     Returns:
-      {} where nothing is said, or what is said is 0.5 and 0.5, the [-1, 1] of all released weights.
+      {} if there are none, or if they are 0.5 and 0.5, which is the [-1, 1] of all released weights.
     """
     timm = config.get("pretrained_cfg")
     timm = timm if isinstance(timm, Mapping) else {}
@@ -85,7 +85,7 @@ def pixel_statistics(config: Mapping[str, Any], processor: Mapping[str, Any]) ->
 
 
 def timm_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`gelu`, `norm_eps` and, if they are said, `num_heads` and `pool` of a timm config; errors as above."""
+    """Reads `gelu`, `norm_eps` and, if given, `num_heads` and `pool` from a timm config; errors as above."""
     args = _model_args(config)
     settings = {"gelu": _known(args.get("act_layer", "gelu"), TIMM_GELU, "act_layer"), "norm_eps": 1e-6}
     pool = args.get("global_pool", config.get("global_pool"))
@@ -95,7 +95,7 @@ def timm_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def grid_of_config(config: Mapping[str, Any], patch_size: tuple[int, int]) -> tuple[int, int] | None:
-    """(gh, gw) of the images that a foreign config speaks of; None if it speaks of none."""
+    """(gh, gw) of the image size that another library's config gives; None if it gives none."""
     size = config.get("image_size") or _model_args(config).get("img_size")
     if size is None:
         return None
@@ -108,7 +108,7 @@ def grid_of_config(config: Mapping[str, Any], patch_size: tuple[int, int]) -> tu
 
 
 def class_names(config: Mapping[str, Any]) -> list[str] | None:
-    """Names of the head's outputs, in order, if a foreign config has them."""
+    """Names of the head's outputs, in order, if another library's config has them."""
     labels = config.get("id2label")
     if not labels:
         names = config.get("label_names")
@@ -121,10 +121,10 @@ def class_names(config: Mapping[str, Any]) -> list[str] | None:
 
 
 def own_section(holder: Mapping[str, Any]) -> dict[str, Any]:
-    """What `convert.save` wrote under our key, lists made tuples; empty if it wrote nothing.
+    """Reads the section that `convert.save` wrote, with lists made tuples; empty if there is none.
 
     Raises:
-      UserError: it has not the form in which we write it.
+      UserError: the section does not have the form that `convert.save` writes.
     """
     own = holder.get(OWN_SECTION, {})
     model = own.get("model", {}) if isinstance(own, dict) else None
@@ -147,7 +147,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     """Checks a model section against the fields of its class.
 
     Raises:
-      UserError: no such model, keys that it has not, values of the wrong type; all listed.
+      UserError: unknown model, unknown keys, values of the wrong type; one message lists all.
     """
     schema = fields_of(settings.get("name"))
     errors = [] if "num_classes" in settings else ["model.num_classes is not said"]
@@ -165,16 +165,16 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def as_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A checked model section with the types of its class's fields: JSON and people write 0 for 0.0."""
+    """Converts a checked model section to the types of its class's fields: JSON and people write 0 for 0.0."""
     schema = fields_of(settings["name"])
     return {key: float(x) if schema.get(key) is float else x for key, x in settings.items()}
 
 
 def check_sizes(settings: Mapping[str, Any], grid: Any) -> None:
-    """Limits everything that a model is built from by its size, before anything is built.
+    """Limits every size that a model is built from, before anything is built.
 
     Raises:
-      UserError: more layers, stages or patches than any model has; a grid that is no pair.
+      UserError: more layers, stages or patches than any model has; a grid that is not a pair.
     """
     wrong = []
     for key, value in settings.items():
@@ -194,14 +194,14 @@ def check_sizes(settings: Mapping[str, Any], grid: Any) -> None:
 
 
 def check_against(inferred: Mapping[str, Any], claimed: Mapping[str, Any]) -> None:
-    """Refuses a section of ours that contradicts the tensors it lies beside.
+    """Refuses a section of vit_jax's own that contradicts the tensors beside it.
 
     Args:
-      inferred: the model section as read off the tensors.
-      claimed: the one that `convert.save` wrote.
+      inferred: the model section inferred from the tensors.
+      claimed: the section that `convert.save` wrote.
 
     Raises:
-      UserError: they differ in a size; all listed.
+      UserError: lists all sizes in which they differ.
     """
     wrong = [
         f"{key} is {shown(claimed[key])}, and of the tensors {shown(inferred[key])}"
@@ -228,13 +228,13 @@ def model_of(name: Any) -> type[ImageModel]:
 
 
 def fields_of(name: Any) -> dict[str, Any]:
-    """{option: type} of a model's class; UserError if there is no such model."""
+    """{option: type} for a model's class; UserError if there is no such model."""
     hints = typing.get_type_hints(model_of(name))
     return {key: hint for key, hint in hints.items() if key not in ("parent", "name")}
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value has a type: int, float (finite, an int will do), bool, a Literal, or a tuple of ints."""
+    """Whether a value has a type: int, float (finite; an int is accepted), bool, a Literal, or a tuple of ints."""
     args = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
         return isinstance(value, str) and value in args
@@ -242,7 +242,7 @@ def fits(value: Any, hint: Any) -> bool:
         same_length = args[-1] is Ellipsis or (isinstance(value, tuple | list) and len(value) == len(args))
         return isinstance(value, tuple | list) and same_length and all(fits(x, int) for x in value)
     if hint is float:
-        # An int of 400 digits is no float: compared, and not converted.
+        # An int of 400 digits cannot become a float: compare it, do not convert it.
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     return type(value) is hint
 

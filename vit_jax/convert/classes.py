@@ -1,7 +1,7 @@
-"""Compares the outputs of a head with the classes of a data set by name, and not only by number.
+"""Compares the outputs of a head with the classes of a data set by name, not only by number.
 
-Our own runs keep the names of their classes, Hugging Face's configs have `id2label`, timm's have `label_names`; released files
-have no names. A data set that has the same classes in another order gives every prediction a wrong name, and an accuracy near
+Runs of vit_jax keep the names of their classes, Hugging Face's configs have `id2label`, timm's have `label_names`; released files
+have no names. If a data set has the same classes in another order, every prediction gets a wrong name, and an accuracy near
 zero is the only sign of it.
 """
 
@@ -16,15 +16,15 @@ import numpy as np
 from vit_jax.types import UserError, shown
 
 WORDNET = re.compile(r"n\d{8}")
-# The readable names of ImageNet's classes are spelt in several ways; two lists of them agree almost everywhere.
+# Several spellings of ImageNet's readable class names exist; any two lists of them agree almost everywhere.
 MANY, FEW = 500, 0.1
 
 
 class Match(NamedTuple):
-    """How a head's outputs become scores of the data's classes.
+    """The mapping from a head's outputs to the data's classes.
 
     Args:
-      order: output `order[j]` of the head scores class j of the data; None where they agree as they are.
+      order: output `order[j]` of the head scores class j of the data; None if the orders are equal.
       note: a sentence for the user; empty where the classes agree.
     """
 
@@ -33,21 +33,21 @@ class Match(NamedTuple):
 
 
 def match_classes(head: Sequence[str] | None, data: Sequence[str], *, path: str, dataset: str, advice: str) -> Match:
-    """Compares the classes of a checkpoint's head and of a data set, which are as many.
+    """Compares the classes of a checkpoint's head with those of a data set that has as many.
 
-    Names that differ in case, spaces and punctuation only are the same. Numbers, `LABEL_3` and wordnet ids cannot be compared
-    with readable names: there the order is trusted, with a note. A head of 1,000 outputs without names needs no note on data with
-    ImageNet's 1,000 wordnet ids, because every released head is in their order.
+    Names that differ only in case, spaces and punctuation are equal. Numbers, `LABEL_3` and WordNet ids cannot be compared with
+    readable names: then the order is trusted, with a note. A head of 1,000 outputs without names needs no note on data with
+    ImageNet's 1,000 WordNet ids, because every released head is in their order.
 
     Args:
       head: names of the head's outputs, in order, if the checkpoint has any.
       data: names of the data's classes, in order.
-      path: of the checkpoint, for messages.
+      path: the checkpoint's path, for messages.
       dataset: the data's name, for messages.
-      advice: what to do if the classes are others.
+      advice: what to do if the classes differ.
 
     Raises:
-      UserError: they are other classes; names up to five of each side.
+      UserError: the classes differ; the message names up to five of each side.
     """
     theirs = list(head or ()) if len(head or ()) == len(data) else []
     for spelling in (list, _plain):
@@ -77,7 +77,7 @@ def match_classes(head: Sequence[str] | None, data: Sequence[str], *, path: str,
 
 
 def reorder_head(tensors: Mapping[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
-    """The tensors of a head, `head/kernel` and `head/bias`, with their outputs in another order."""
+    """Reorders the outputs of a head's tensors, `head/kernel` and `head/bias`."""
     return {name: np.asarray(tensors[name])[..., order] for name in ("head/kernel", "head/bias")}
 
 
@@ -87,7 +87,7 @@ def _plain(names: Sequence[str]) -> list[str]:
 
 
 def _are_numbers(names: Sequence[str]) -> bool:
-    """Whether names only count the outputs, or there are none."""
+    """Whether names are missing or only number the outputs."""
     return all(name.removeprefix("label ").removeprefix("class ") == str(i) for i, name in enumerate(names))
 
 

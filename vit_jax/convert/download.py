@@ -1,8 +1,8 @@
-"""Downloads a file so that only a whole file ever has its final name.
+"""Downloads a file so that only a complete file ever has its final name.
 
-Servers break off, stall, answer with an error page or with another part than was asked for, and files change during a download.
-Until size and checksums are verified, a file is called NAME.part, and a download resumes from it. NAME.part is also the lock that
-lets one process download while others wait.
+Servers break off, stall, answer with an error page or with the wrong part, and files change during a download. Until size and
+checksums are verified, a file is called NAME.part, and a download resumes from it. NAME.part is also the lock that lets one
+process download while others wait.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from typing import IO, Any
 from vit_jax.files import open_regular
 
 CHUNK_BYTES = 2**20
-TIMEOUT_S = 30.0  # without a byte
-TRIES = 4  # in a row that bring nothing
-WAIT_S = 2.0  # before the second try; doubles
-SHOW_EVERY_S = 20.0  # where there is no terminal for a bar
+TIMEOUT_S = 30.0  # longest wait for the next byte
+TRIES = 4  # consecutive tries that may bring nothing
+WAIT_S = 2.0  # before the second try; doubles each time
+SHOW_EVERY_S = 20.0  # between progress lines if there is no terminal for a bar
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class WrongAnswer(OSError):  # noqa: N818  (it is the server's answer that is wrong)
-    """The server's answer does not continue the part that is there, or is not the kind of file that was expected."""
+class WrongAnswer(OSError):  # noqa: N818  (the fault lies in the server's answer)
+    """The server's answer does not continue the existing part, or is not the expected kind of file."""
 
 
 def download_npz(url: str, place: Path, *, sizes: tuple[int, int], title: str) -> None:
@@ -67,7 +67,7 @@ def download_npz(url: str, place: Path, *, sizes: tuple[int, int], title: str) -
 
 @contextlib.contextmanager
 def _claim(place: Path, title: str) -> Iterator[IO[bytes] | None]:
-    """NAME.part, held by this process alone; None where another process has completed the file meanwhile."""
+    """Opens NAME.part and locks it for this process; None if another process has completed the file meanwhile."""
     name = place.with_name(f"{place.name}.part")
     has_waited = False
     while True:
@@ -80,7 +80,7 @@ def _claim(place: Path, title: str) -> Iterator[IO[bytes] | None]:
                 has_waited = True
                 fcntl.flock(partial, fcntl.LOCK_EX)
             except OSError:
-                pass  # a file system without locks: the check of the whole file still finds a mixture
+                pass  # a file system without locks: checking the complete file still detects mixed parts
             if os.path.exists(name) and os.path.samestat(os.fstat(partial.fileno()), os.stat(name)):
                 try:
                     yield None if place.exists() else partial
@@ -94,7 +94,7 @@ def _claim(place: Path, title: str) -> Iterator[IO[bytes] | None]:
 
 
 def _fill(url: str, partial: IO[bytes], sizes: tuple[int, int], title: str) -> bool:
-    """Appends to the partial file until it is as long as the server says; returns whether it came in more than one part."""
+    """Appends to the partial file until it has the server's length; returns whether it arrived in more than one part."""
     with _Progress(title, url, sizes[1]) as progress:
         if not url.startswith(("http://", "https://")):
             _copy(url, partial, sizes, progress)
@@ -122,7 +122,7 @@ def _fill(url: str, partial: IO[bytes], sizes: tuple[int, int], title: str) -> b
 
 
 def _copy(url: str, partial: IO[bytes], sizes: tuple[int, int], progress: _Progress) -> None:
-    """Copies a file of this machine, or of a store that etils.epath knows."""
+    """Copies a local file, or one from a store that etils.epath knows."""
     partial.truncate(0)
     with open_regular(url) as source:
         while chunk := source.read(CHUNK_BYTES):
@@ -134,11 +134,11 @@ def _copy(url: str, partial: IO[bytes], sizes: tuple[int, int], progress: _Progr
 
 
 def _receive(url: str, partial: IO[bytes], sizes: tuple[int, int], seen: dict[str, Any], progress: _Progress) -> None:
-    """Requests the missing bytes once and appends them. `seen` holds the file's tag from earlier answers."""
+    """Requests the missing bytes once and appends them. `seen` holds the file's ETag from earlier answers."""
     done = _size(partial)
     headers = {"Range": f"bytes={done}-"} if done else {}
     if done and seen.get("tag"):
-        headers["If-Range"] = seen["tag"]  # the whole file, if it has changed
+        headers["If-Range"] = seen["tag"]  # asks for the whole file if it has changed
     try:
         answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
@@ -173,7 +173,7 @@ def _receive(url: str, partial: IO[bytes], sizes: tuple[int, int], seen: dict[st
 
 
 def _announced(answer: Any) -> tuple[int, int]:
-    """(size of the whole file, where the answer begins) by an answer's headers."""
+    """(size of the whole file, start of the answer's part) from an answer's headers."""
     part, length = answer.headers.get("Content-Range", ""), answer.headers.get("Content-Length", "")
     if answer.status == 206 and (match := re.fullmatch(r"bytes (\d+)-\d+/(\d+)", part)):
         return int(match[2]), int(match[1])
@@ -192,7 +192,7 @@ def _other_size(found: int, sizes: tuple[int, int]) -> str:
 
 
 def _check_npz(name: str) -> None:
-    """Raises WrongAnswer unless every member of a zip is there and has its checksum."""
+    """Raises WrongAnswer unless every member of a zip is present and matches its checksum."""
     try:
         with zipfile.ZipFile(name) as archive:
             bad = archive.testzip()
@@ -203,7 +203,7 @@ def _check_npz(name: str) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """An error as a clause of a message."""
+    """Formats an error as a clause of a message."""
     reason = getattr(error, "reason", None)
     error = reason if isinstance(reason, BaseException) else error
     if isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""One door for people and tools: a checkpoint from anywhere, as a module and its parameters."""
+"""Loads a checkpoint from anywhere, as a module and its parameters; for notebooks and tools."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vit_jax.types import UserError, nearest
 
 
 def load_model(path: str | os.PathLike[str], **overrides: Any) -> tuple[nn.Module, dict[str, Any]]:
-    """Loads a checkpoint of any format, its architecture read from the file itself.
+    """Loads a checkpoint of any format and infers its architecture from the file itself.
 
         module, params = load_model("ViT-B_16.npz")
         images = read_images(["photo.jpg"], (224, 224))
@@ -34,27 +34,27 @@ def load_model(path: str | os.PathLike[str], **overrides: Any) -> tuple[nn.Modul
         probabilities = jax.nn.softmax(outputs.logits)
 
     Images are float (b, h, w, channels), RGB, in the source's own value range: [-1, 1], as `vit_jax.read_images` prepares them,
-    for all released weights and for whatever says nothing else. With `stored_pixels=True` it is [-1, 1] in any case (another
-    mean and std of a Hugging Face or timm folder go into the first layer). The size is the one that the positions were trained
-    at, images squashed to it; `resolution` loads the model for another.
+    for all released weights and for sources that give no range. `stored_pixels=True` makes it [-1, 1] in any case (the first
+    layer then absorbs other statistics of a Hugging Face or timm folder). Squash images to the size that the positions were
+    trained at; `resolution` loads the model for another size.
 
     The outputs (`vit_jax.types.Outputs`) are `logits` (b, classes); `pre_logits` (b, r), the features that the head reads;
-    `pooled` (b, d); `tokens` (b, n, d), class token first; and where `module.apply` is given
-    `capture=("layers", "attention")`, of each block `layers` (b, n, d) and `attention` (b, heads, n, n).
+    `pooled` (b, d); and `tokens` (b, n, d), class token first. Calling `module.apply` with `capture=("layers", "attention")` adds
+    for each block `layers` (b, n, d) and `attention` (b, heads, n, n).
 
     Args:
-      path: npz or safetensors file, Hugging Face or timm folder, workdir of ours, or a released model's name
+      path: npz or safetensors file, Hugging Face or timm folder, workdir of vit_jax, or a released model's name
         (`augreg:B/16`).
-      **overrides: what no file can tell, or what should be otherwise: any argument of the model's class (`pool="unpooled"`,
-        `dtype="bfloat16"`, `num_classes=0` to leave the head); `grid=(gh, gw)` that the positions were trained at, where
-        it is not square; `resolution=(h, w)` in pixels, to resize the positions to it, by `resize` (a method of
-        `models.positions.interpolation_matrix`); `channels` of the images; `weights="average"` of our own runs.
+      **overrides: facts that the file does not record, or changes: any argument of the model's class (`pool="unpooled"`,
+        `dtype="bfloat16"`, `num_classes=0` to drop the head); `grid=(gh, gw)` that the positions were trained at, if it is
+        not square; `resolution=(h, w)` in pixels, to resize the positions to it, by `resize` (a method of
+        `models.positions.interpolation_matrix`); `channels` of the images; `weights="average"` of a vit_jax run.
 
     Returns:
       (linen module, parameter tree of float32 numpy arrays).
 
     Raises:
-      UserError: it cannot be read, does not fit, holds NaN, or an override is unknown.
+      UserError: the file cannot be read, does not fit, or holds NaN, or an override is unknown.
     """
     loaded = load(path, **overrides)
     return loaded.module, loaded.params
@@ -62,15 +62,15 @@ def load_model(path: str | os.PathLike[str], **overrides: Any) -> tuple[nn.Modul
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """What `load` returns.
+    """A loaded checkpoint, as `load` returns it.
 
     Args:
       module: linen module.
       params: parameter tree, numpy float32.
-      source: the checkpoint as it was opened.
+      source: the opened checkpoint.
       settings: the model section: `name` and the module's fields.
       grid: (gh, gw) of the positions as loaded.
-      report: what became of every tensor.
+      report: the fate of every tensor.
     """
 
     module: ImageModel
@@ -92,10 +92,10 @@ def load(
     stored_pixels: bool = False,
     **fields: Any,
 ) -> Loaded:
-    """As `load_model`, with the report and all that is known of the checkpoint.
+    """Loads a checkpoint as `load_model` does, with the report and everything known about the checkpoint.
 
-    With `stored_pixels` the model is for `models.build.make_forward`, which maps stored pixels to [-1, 1]: another range of
-    the source's is folded into its first layer.
+    With `stored_pixels` the model suits `models.build.make_forward`, which maps stored pixels to [-1, 1]: if the source uses
+    another range, its first layer absorbs the difference.
     """
     _check_options(grid, resolution, resize, channels, weights, fields.get("num_heads"))
     source = open_checkpoint(str(path), num_heads=fields.get("num_heads", 0), weights=weights, grid=grid)
@@ -123,10 +123,10 @@ def load(
 
 
 def _stand_in(source: Checkpoint, settings: dict[str, Any]) -> tuple[int, int] | None:
-    """For positions of an unknown grid, one of as many patches: the fit says that it is unknown, beside all that is wrong.
+    """For positions of an unknown grid, a grid with as many patches; the fit then reports the unknown grid with all other errors.
 
     Raises:
-      UserError: no tensor would be in the way of loading at a wrong grid.
+      UserError: nothing else would stop loading at a wrong grid.
     """
     if settings["name"] == "resnet" or settings.get("positions") == "none":
         return None
@@ -140,14 +140,14 @@ def _stand_in(source: Checkpoint, settings: dict[str, Any]) -> tuple[int, int] |
 
 
 class _Start:
-    """A parameter that only has to be fitted to: shape and dtype, no values."""
+    """A stand-in for a parameter: shape and dtype, without values."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any):
         self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
 
 
 def _check_options(grid: Any, resolution: Any, resize: Any, channels: Any, weights: Any, num_heads: Any) -> None:
-    """Raises UserError for overrides, other than the model's own, that make no sense; lists all."""
+    """Raises UserError that lists all invalid overrides, except those of the model's own fields."""
     pairs = {"grid": grid, "resolution": resolution}
     wrong = [
         f"{key}={x!r}; expected (h, w), 1 or more each"
@@ -168,7 +168,7 @@ def _check_options(grid: Any, resolution: Any, resize: Any, channels: Any, weigh
 
 
 def _override(source: Checkpoint, fields: dict[str, Any]) -> dict[str, Any]:
-    """The model section with the caller's wishes in it."""
+    """The model section with the caller's overrides."""
     known = claims.fields_of(source.settings["name"])
     if unknown := sorted(set(fields) - set(known)):
         others = ("grid", "resolution", "resize", "channels", "weights")
@@ -181,24 +181,24 @@ def _override(source: Checkpoint, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trained_at(source: Checkpoint, module: ImageModel, grid: tuple[int, int] | None) -> tuple[int, int] | None:
-    """(h, w) of the images of the run that saved a checkpoint, if it says so and they have this grid."""
-    if source.format != "run":  # whose description is sealed; a stranger's may hold anything
+    """(h, w) of the training images of the run that saved a checkpoint, if recorded and consistent with this grid."""
+    if source.format != "run":  # only a run's meta is sealed; the meta of other files may hold anything
         return None
     trained = source.meta.get("config", {}).get("data", {}).get("resolution")
     return tuple(trained) if claims.is_pair(trained) and module.grid(tuple(trained)) == grid else None
 
 
 def resolution_of(loaded: Loaded) -> tuple[int, int]:
-    """(h, w) in pixels that a model is evaluated at: a run's own; else that of the positions as loaded; 224 for a ResNet."""
+    """(h, w) in pixels at which a model is evaluated: the run's own; else that of the loaded positions; 224 for a ResNet."""
     grid = loaded.grid
     return _trained_at(loaded.source, loaded.module, grid) or loaded.module.pixels(grid or (14, 14))
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:
-    """Overrides written as text: {"grid": (4, 6), "pool": "gap"} of ["grid=4,6", "pool=gap"].
+    """Parses overrides written as text: ["grid=4,6", "pool=gap"] -> {"grid": (4, 6), "pool": "gap"}.
 
     Raises:
-      UserError: one of them has no `=`.
+      UserError: an override has no `=`.
     """
     overrides = {}
     for assignment in assignments:
@@ -213,7 +213,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
 
 
 def fingerprint(checkpoint: str) -> list[Any]:
-    """Sizes and times of a checkpoint's files: another under the same name has others. Empty for a released name."""
+    """Sizes and times of a checkpoint's files, which differ if another checkpoint takes its name. Empty for a released name."""
     path = Path(checkpoint).expanduser()
     path = path if path.exists() else Path(run_folder(checkpoint) or path)  # WORKDIR@best
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []
@@ -221,15 +221,15 @@ def fingerprint(checkpoint: str) -> list[Any]:
 
 
 def fit_head(loaded: Loaded, classes: Sequence[str], dataset: str) -> tuple[dict[str, Any], str]:
-    """Parameters whose head scores a data set's classes in the data's order, and a note for the user, or "".
+    """Returns parameters whose head scores a data set's classes in the data's order, and a note for the user, or "".
 
     Args:
-      loaded: a model with a head of as many outputs as there are classes.
-      classes: the data's names of them, in order.
+      loaded: a model whose head has as many outputs as there are classes.
+      classes: the data's class names, in order.
       dataset: the data's name, for messages.
 
     Raises:
-      UserError: they are other classes.
+      UserError: the classes differ.
     """
     path, names = loaded.source.path, loaded.source.meta.get("class_names")
     advice = "score it on data of its own classes, or fine-tune it to these first (configs/finetune.py)"
@@ -241,7 +241,7 @@ def fit_head(loaded: Loaded, classes: Sequence[str], dataset: str) -> tuple[dict
 
 
 def check_head(loaded: Loaded) -> None:
-    """Refuses a head that was never trained: its scores are equal, and an accuracy of it means nothing.
+    """Refuses a head that was never trained: its scores are all equal, so an accuracy would mean nothing.
 
     Raises:
       UserError: no head, a kernel of zeros, or scores per token.

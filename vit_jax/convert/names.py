@@ -1,7 +1,7 @@
-"""Names of parameters in files of the original releases and of big_vision, mapped to ours.
+"""Maps parameter names in files of the original releases and of big_vision to vit_jax names.
 
-Ours are the original release's, so most map to themselves (semantics of each file: arXiv 2010.11929's code release,
-arXiv 2105.01601's, arXiv 1912.11370's).
+vit_jax names are the original release's, so most map to themselves (for the semantics of each file, see the code releases of
+arXiv 2010.11929, arXiv 2105.01601 and arXiv 1912.11370).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from vit_jax.types import UserError, itemize
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 
-# A tree saved with its optimizer, its collection or the other tower of a two-tower model around it.
+# Prefixes of a tree saved with its optimizer, in its collection, or as one tower of a two-tower model.
 PREFIXES = ("opt/target/", "params/img/", "params/")
 
-# Later code numbered sub-modules per class and not across classes.
+# Later code numbers sub-modules per class instead of across classes.
 LINEN_BLOCK = (
     ("MultiHeadDotProductAttention_0/", "MultiHeadDotProductAttention_1/"),
     ("LayerNorm_1/", "LayerNorm_2/"),
     ("MlpBlock_0/", "MlpBlock_3/"),
 )
 
-# BiT's file, after `resnet/`: pattern, ours. `a`, `b`, `c` are the convolutions of a unit, each behind its norm.
+# BiT's names, after `resnet/`: (pattern, vit_jax name). `a`, `b`, `c` are the convolutions of a unit, each behind its norm.
 BIT = (
     (r"root_block/standardized_conv2d/kernel", r"conv_root/kernel"),
     (r"block(\d+)/unit0*(\d+)/a/proj/standardized_conv2d(?:_\d+)?/kernel", r"block\1/unit\2/conv_proj/kernel"),
@@ -49,18 +49,18 @@ BIT = (
 
 
 def native_names(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Renames a released file's tensors to ours.
+    """Renames a released file's tensors to vit_jax names.
 
     Args:
       tensors: {name as stored: array}.
 
     Returns:
       (the arrays under names such as `Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel`, layers unstacked and
-      GroupNorms squeezed; {stored name: why} of tensors that belong to no model of images). Names that no rule knows are
-      kept, so that the report can name them.
+      GroupNorms squeezed; {stored name: reason} for tensors that belong to no image model). Names that match no rule are
+      kept, so that the report can list them.
 
     Raises:
-      UserError: two tensors stand for one of ours.
+      UserError: two tensors map to one vit_jax name.
     """
     tensors, aside = _strip_prefix(dict(tensors))
     if any("standardized_conv2d" in name for name in tensors):
@@ -81,10 +81,10 @@ def native_names(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarra
 
 
 def rename(tensors: Mapping[str, np.ndarray], new_name: Callable[[str], str]) -> dict[str, np.ndarray]:
-    """Tensors under new names.
+    """Renames tensors.
 
     Raises:
-      UserError: two would get the same name, and one of them would be lost.
+      UserError: two tensors would get the same name, and one would be lost.
     """
     out: dict[str, np.ndarray] = {}
     origin: dict[str, str] = {}
@@ -100,7 +100,7 @@ def rename(tensors: Mapping[str, np.ndarray], new_name: Callable[[str], str]) ->
 
 
 def with_class_position(positions: np.ndarray, has_class_token: bool) -> np.ndarray:
-    """Positions added to patches only, as ours: a class token that gets none gets zeros, which is the same sum."""
+    """Extends positions of patches alone to vit_jax's form: zeros for the class token, which leave the sum equal."""
     if not has_class_token:
         return positions
     return np.concatenate([np.zeros_like(positions[:, :1]), positions], axis=1)
@@ -125,7 +125,7 @@ def _block_name(name: str) -> str:
 
 
 def _squeeze_group_norm(name: str, x: np.ndarray) -> np.ndarray:
-    """(1, 1, 1, c) as the release stores a GroupNorm's scale and bias, to (c,)."""
+    """Squeezes a GroupNorm's scale or bias from (1, 1, 1, c), as the release stores it, to (c,)."""
     is_norm = re.search(r"(^|/)gn(\d+|_root|_proj|_final)/(scale|bias)$", name)
     return x.reshape(-1) if is_norm and x.ndim == 4 and x.shape[:3] == (1, 1, 1) else x
 
@@ -146,7 +146,7 @@ def _from_bit(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def bit_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Our ResNet's parameters under BiT's names: the inverse of `native_names` on its file."""
+    """Renames a vit_jax ResNet's parameters to BiT's names: the inverse of `native_names` for BiT's files."""
     letters = {"1": "a", "2": "b", "3": "c"}
     fixed = {
         "conv_root/kernel": "root_block/standardized_conv2d/kernel",

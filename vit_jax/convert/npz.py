@@ -1,4 +1,4 @@
-"""npz files of parameters. Reading is from strangers: no pickle is ever executed, a damaged file is one clear error."""
+"""npz files of parameters. Files may be hostile: no pickle is ever executed, and a damaged file gives one clear error."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
       path: the file; `gs://` works where gcsfs is installed.
 
     Returns:
-      {name as stored: array}. Two-byte void arrays, as numpy stores bfloat16, come back as bfloat16.
+      {name as stored: array}. Two-byte void arrays, which is how numpy stores bfloat16, become bfloat16 again.
 
     Raises:
-      UserError: not an npz file, damaged, unpacking to far more than it holds, or holding Python objects (a pickle);
-        names the tensors.
+      UserError: the file is not npz, is damaged, unpacks to far more than it holds, or holds Python objects (a pickle);
+        the message names the tensors.
     """
     place = epath.Path(path).expanduser()
     tensors: dict[str, np.ndarray] = {}
@@ -54,7 +54,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
                     refused.append(f"{name}: {error}")
     except UserError:
         raise
-    except Exception as error:  # a damaged zip raises a dozen types, struct.error and UnicodeDecodeError among them
+    except Exception as error:  # a damaged zip raises a dozen types, such as struct.error and UnicodeDecodeError
         raise UserError(
             f"{path} cannot be read as npz ({error}); expected the parameters of a model "
             f"({Path(path).name} has {place.stat().length} bytes). Download or copy it again"
@@ -68,7 +68,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
 
 
 def write_npz(path: epath.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes tensors under their names, uncompressed; bfloat16 as the two-byte void arrays that released files hold."""
+    """Writes tensors under their names, uncompressed; bfloat16 as the two-byte void arrays of released files."""
     arrays = {name: x.view("V2") if x.dtype == ml_dtypes.bfloat16 else x for name, x in tensors.items()}
     with path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ def _check_expansion(archive: zipfile.ZipFile, place: epath.Path) -> None:
 
 
 def _check_count(archive: zipfile.ZipFile, file: IO[bytes]) -> None:
-    """Python believes the table of members; where an entry's damaged length swallows the next, only the count tells."""
+    """Checks the number of members: Python trusts the zip's table, in which a damaged length can swallow the next entry."""
     end = file.seek(0, 2)
     file.seek(max(end - 2**16 - 22, 0))
     tail = file.read()
@@ -95,7 +95,7 @@ def _check_count(archive: zipfile.ZipFile, file: IO[bytes]) -> None:
 
 
 def _read_array(data: IO[bytes], stored_bytes: int) -> np.ndarray:
-    """One .npy member, whose header must agree with its size before anything is allocated."""
+    """Reads one .npy member, whose header must agree with its size before anything is allocated."""
     try:
         version = np.lib.format.read_magic(data)
     except ValueError as error:
@@ -105,9 +105,9 @@ def _read_array(data: IO[bytes], stored_bytes: int) -> np.ndarray:
         raise ValueError(f"not an array of an .npy version known here: {version}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that Python 2 wrote it, which does not matter
+            warnings.simplefilter("ignore")  # numpy warns about files of Python 2, which are fine
             shape, fortran_order, dtype = read_header[version](data)
-    except Exception as error:  # what Python's tokenizer and parser raise at nonsense, besides ValueError
+    except Exception as error:  # Python's tokenizer and parser raise other types than ValueError for nonsense
         raise ValueError(f"its header cannot be read ({error})") from error
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded: they are pickles")

@@ -1,7 +1,7 @@
-"""A checkpoint from anywhere, opened by what it contains and not by what it is called.
+"""Opens a checkpoint from anywhere, by its content and not by its name.
 
 Formats: npz of the original releases (ViT, hybrids, Mixer, BiT) and of big_vision; safetensors of Hugging Face
-transformers and of timm, as a file or as a folder with its config; runs of our own; names of released models.
+transformers and of timm, as a file or as a folder with its config; runs of vit_jax; names of released models.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def open_checkpoint(
 
     Args:
       path: file, folder, or the name of a released model such as `augreg:B/16`.
-      num_heads: attention heads, for a PyTorch file without a config that says so, whose shapes do not tell.
-      weights: of our own runs, the raw parameters or their Polyak average.
-      grid: (gh, gw) that the positions were trained at, for a file that does not tell.
+      num_heads: attention heads, for a PyTorch file without a config, because its shapes do not show them.
+      weights: for a vit_jax run, the raw parameters or their Polyak average.
+      grid: (gh, gw) that the positions were trained at, for a file that does not record it.
 
     Raises:
-      UserError: nothing there, no such format, damaged, or no model of ours.
+      UserError: the path is missing, its format is unknown, or it is damaged or not a vit_jax model.
     """
     if released.is_name(path):
         found = released.find(path)
@@ -56,7 +56,7 @@ def open_checkpoint(
         raise UserError(f"{path}: {error}") from error
     except UnreadableFile as error:
         raise UserError(f"{error}; give the checkpoint itself") from error
-    except (OSError, ImportError, KeyError, RuntimeError) as error:  # the last of them of a home that is not there
+    except (OSError, ImportError, KeyError, RuntimeError) as error:  # RuntimeError: a home folder that is missing
         if isinstance(error, KeyError) and "://" not in path:
             raise
         reason = f"{type(error).__name__}: {error}"
@@ -86,7 +86,7 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
             f"load it with weights_only=True and save it with safetensors.torch.save_file"
         )
     if start[8:9] == b"{":
-        # Under the name it has in a folder of its library's, the file stands for that folder.
+        # Under the name that it has in its library's folder, the file stands for that folder.
         folder = place.parent if place.name == "model.safetensors" else None
         return open_torch(path, read_safetensors(path), folder, num_heads, grid)
     raise UserError(
@@ -104,7 +104,7 @@ def _open_run(path: str, folder: epath.Path, weights: Weights) -> Checkpoint:
         grid = tuple(meta["grid"])
     except UserError:
         raise
-    except Exception as error:  # whatever Orbax makes of a damaged folder: the remedy is the same
+    except Exception as error:  # a damaged folder makes Orbax raise many types; the remedy is the same
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UserError(f"{folder} cannot be read as a checkpoint of ours ({reason}); copy it again") from error
     native, aside = native_names(tensors)
@@ -117,7 +117,7 @@ def _open_zip(path: str, place: epath.Path) -> Checkpoint:
     with open_regular(place) as file:
         try:
             members = zipfile.ZipFile(file).namelist()
-        except Exception:  # whatever a damaged zip raises: read_npz says what is wrong
+        except Exception:  # a damaged zip raises many types; read_npz explains the damage
             members = []
     if any(name.endswith(("data.pkl", ".pkl")) for name in members):
         raise UserError(
@@ -141,7 +141,7 @@ def _open_zip(path: str, place: epath.Path) -> Checkpoint:
 
 
 def _read_sidecar(place: epath.Path) -> dict[str, Any]:
-    """What `convert.save` wrote beside an npz of ours, which has no place for a config."""
+    """Reads the JSON that `convert.save` wrote beside an npz file, which has no room for a config."""
     beside = place.with_suffix(".json")
     ours = f'"{claims.OWN_SECTION}"'.encode()
     if beside == place or not beside.exists() or ours not in read_regular(beside, limit=MAX_JSON_BYTES):
@@ -162,7 +162,7 @@ def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, 
 
 
 def without_positions(path: str) -> str:
-    """The choice that the caller has about a checkpoint without position embeddings, for a message that says how to make it."""
+    """The choice that the caller has for a checkpoint without position embeddings, for a message that explains how to choose."""
     return (
         f"{path} has no position embeddings: its model was trained without any (none) or with fixed ones (sincos_2d), and no "
         "tensor tells which"
@@ -170,5 +170,5 @@ def without_positions(path: str) -> str:
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
-    """A model section on one line."""
+    """Formats a model section on one line."""
     return json.dumps(dict(settings), default=str)

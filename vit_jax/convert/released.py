@@ -1,4 +1,4 @@
-"""The table of released weights, and fetching them once into the user's cache folder.
+"""The table of released weights, and downloading them once into the user's cache folder.
 
 `init=augreg:B/16` or `load_model("imagenet21k:L/16")` name a row. Without a network, the error says which file to put
 where.
@@ -16,7 +16,7 @@ from vit_jax.convert.download import describe, download_npz
 from vit_jax.types import UserError
 
 BUCKETS = "https://storage.googleapis.com"
-# Another place that holds the same buckets: a mirror's address, or a folder.
+# Another place with the same buckets: a mirror's address, or a folder.
 MIRROR_VARIABLE = "VIT_JAX_WEIGHTS"
 
 
@@ -27,11 +27,11 @@ class Released(NamedTuple):
       name: `group:variant`, as users write it.
       path: bucket and file.
       mib: size, 2^20 bytes; every value is stored in 4 bytes.
-      variant: architecture, as `models.variants.any_variant` reads it.
-      resolution: pixels per side that it was trained at last.
-      classes: of its head.
+      variant: architecture, in the form that `models.variants.any_variant` parses.
+      resolution: pixels per side in the last phase of training.
+      classes: outputs of its head.
       representation: whether it has the tanh representation layer.
-      top1: published ImageNet top-1, percent: of the file itself, or for `(i21k)` files after fine-tuning; None unknown.
+      top1: published ImageNet top-1, percent: of the file itself, or for `(i21k)` files after fine-tuning; None if unknown.
     """
 
     name: str
@@ -165,7 +165,7 @@ GROUPS = sorted({row.name.partition(":")[0] for row in TABLE})
 
 
 def is_name(path: str) -> bool:
-    """Whether a path is written as a released model's name, `group:variant`, known or not."""
+    """Whether a path has the form of a released model's name, `group:variant`, whether or not it is in the table."""
     match = re.fullmatch(r"([a-z][\w+-]+):(?!//)[^:]+", path)
     return bool(match) and not Path(path).exists()
 
@@ -176,10 +176,10 @@ def examples() -> str:
 
 
 def find(name: str) -> Released:
-    """The row of a name.
+    """Returns the table's row for a name.
 
     Raises:
-      UserError: there is none; names the nearest.
+      UserError: there is no such row; the message lists the nearest names.
     """
     if name in BY_NAME:
         return BY_NAME[name]
@@ -188,19 +188,19 @@ def find(name: str) -> Released:
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: `vit_jax/released` in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
+    """The folder of downloaded files: `vit_jax/released` in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vit_jax" / "released"
 
 
 def fetch(row: Released, folder: Path | None = None) -> Path:
-    """The local file of a row, downloaded if it is not there yet; an interrupted download goes on where it stopped.
+    """Returns the local file for a row, downloading it if it is missing; an interrupted download resumes.
 
     Args:
-      row: of `TABLE`.
+      row: a row of `TABLE`.
       folder: where files are kept; `cache_folder()` if None.
 
     Raises:
-      UserError: it cannot be fetched, or has another size than its weights need.
+      UserError: the download fails, or the file has another size than its weights need.
     """
     place = (folder or cache_folder()) / row.path
     url = f"{os.environ.get(MIRROR_VARIABLE) or BUCKETS}/{row.path}"
@@ -209,7 +209,7 @@ def fetch(row: Released, folder: Path | None = None) -> Path:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             download_npz(url, place, sizes=sizes, title=f"{row.name} ({row.mib:,.0f} MiB)")
-        except Exception as error:  # whatever the transport raises: the remedy is the same
+        except Exception as error:  # the transport raises many types; the remedy is the same
             raise UserError(
                 f"{row.name} could not be fetched from {url}: {describe(error)}\nStart the same command again to "
                 f"resume; or download the file elsewhere and put it at {place}"

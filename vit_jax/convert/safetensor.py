@@ -35,7 +35,7 @@ def read_safetensors(path: str) -> dict[str, np.ndarray]:
       {name as stored: array}.
 
     Raises:
-      UserError: no such file, a damaged one, or a header that does not fit the data.
+      UserError: the file is missing or damaged, or its header does not fit the data.
     """
     place = epath.Path(path).expanduser()
     if not place.is_dir():
@@ -81,21 +81,21 @@ def _read_file(place: epath.Path) -> dict[str, np.ndarray]:
 
 
 def _entries(place: epath.Path) -> Iterator[tuple[str, str, list[int], Callable[[], np.ndarray]]]:
-    """(name, type, shape, what reads it) of each tensor. The library checks the header first: offsets in range and in order,
-    sizes as type and shape say, less than 100 MB of it."""
+    """Yields (name, type, shape, function that reads it) for each tensor. The library checks the header first: offsets in range
+    and in order, sizes that match type and shape, less than 100 MB of header."""
     with open_regular(place) as file:
         if "://" in str(place):
             for name, entry in safetensors.deserialize(file.read()):
                 read = functools.partial(np.frombuffer, entry["data"], DTYPES.get(entry["dtype"]))
                 yield name, entry["dtype"], entry["shape"], read
             return
-    # Mapped: half the time of reading the whole file and copying each tensor out of it, and no second copy in memory.
+    # Memory-mapped: half the time of reading the whole file and copying each tensor, and no second copy in memory.
     with safetensors.safe_open(place, framework="np") as mapped:
-        for name in mapped.keys():  # noqa: SIM118  (no dict, and not iterable)
+        for name in mapped.keys():  # noqa: SIM118  (not a dict, and not iterable)
             kind = mapped.get_slice(name)
             yield name, kind.get_dtype(), kind.get_shape(), functools.partial(mapped.get_tensor, name)
 
 
 def write_safetensors(path: epath.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes tensors under their names, marked as PyTorch's, which is what its readers ask for."""
+    """Writes tensors under their names, marked as PyTorch's, because readers require the mark."""
     save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path, metadata={"format": "pt"})

@@ -1,6 +1,6 @@
-"""Checkpoints out: npz, Hugging Face, timm, or a folder like a run's; each read again by `convert.open` to the bit.
+"""Writes checkpoints as npz, Hugging Face, timm, or a folder like a run's; `convert.open` reads each back to the bit.
 
-A format that cannot say what a model is refuses it, and says why; nothing is left out in silence.
+A format that cannot describe the model refuses it and says why; nothing is omitted silently.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from vit_jax.types import UserError, counted, itemize
 Format = Literal["npz", "hf", "timm", "orbax"]
 FORMATS = ("npz", "hf", "timm", "orbax")
 
-# Below it, epsilons of 0, 1e-12 (Hugging Face) and 1e-6 (timm) make no difference that float32 shows.
+# Below this, epsilons of 0, 1e-12 (Hugging Face) and 1e-6 (timm) make no difference that float32 shows.
 MAX_TIMM_EPS = 1e-5
 
-# What a model of ours may be for a PyTorch library to know it, by key of the model section: (values allowed there).
+# The models that a PyTorch library can represent, as {key of the model section: (allowed values)}.
 PLAIN = {
     "name": ("vit",),
     "stem": ("none",),
@@ -55,14 +55,14 @@ def save_model(loaded: Loaded, path: str, form: Format) -> list[str]:
     Args:
       loaded: from `convert.load.load`.
       path: an npz file, or the folder of the other formats; must not exist.
-      form: `npz` under the released names (BiT's for a ResNet; what it cannot say goes into a .json beside it), `hf` and
+      form: `npz` under the released names (BiT's for a ResNet; facts without a tensor go into a .json beside it), `hf` and
         `timm` as folders that these libraries load, `orbax` as a folder that `init` and `load_model` read.
 
     Returns:
       The files written.
 
     Raises:
-      UserError: the format cannot hold this model, or the path exists.
+      UserError: the format cannot represent this model, or the path exists.
     """
     if form not in FORMATS:
         raise UserError(f"--format={form}; expected one of {', '.join(FORMATS)}")
@@ -89,7 +89,7 @@ def _save_orbax(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray
 
 
 def own_section(loaded: Loaded) -> dict[str, Any]:
-    """What every format carries for us, under a key of ours: model section, grid, class names, preprocessing."""
+    """The section that every format carries under vit_jax's key: model section, grid, class names, preprocessing."""
     kept = ("class_names", "preprocessing", "pixel_mean", "pixel_std")
     meta = {key: loaded.source.meta[key] for key in kept if loaded.source.meta.get(key)}
     grid = {"grid": list(loaded.grid)} if loaded.grid else {}
@@ -167,7 +167,7 @@ def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]
             f"--format=timm: timm's LayerNorm epsilon is 1e-6, this model's {settings['norm_eps']}; use npz or hf"
         )
     if POSITIONS in tensors and "Transformer/registers" in tensors:
-        # timm gives every prefix token a position; ours give registers none.
+        # timm gives every prefix token a position; vit_jax gives registers none.
         first = int(has_class_token(settings))
         registers = np.zeros_like(tensors["Transformer/registers"])
         parts = [tensors[POSITIONS][:, :first], registers, tensors[POSITIONS][:, first:]]
@@ -194,7 +194,7 @@ def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]
     if settings.get("layer_scale"):
         args["init_values"] = settings["layer_scale"]
     config = {
-        "architecture": "vit_base_patch16_224",  # every size is given by model_args
+        "architecture": "vit_base_patch16_224",  # model_args gives every size
         "num_classes": settings.get("num_classes", 0),
         "global_pool": args["global_pool"],
         "model_args": args,

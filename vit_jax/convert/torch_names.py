@@ -1,7 +1,7 @@
-"""Names and layouts of parameters in PyTorch's two ViT libraries, Hugging Face transformers and timm, and ours.
+"""Maps names and layouts of parameters between vit_jax and PyTorch's two ViT libraries, Hugging Face transformers and timm.
 
-A rule pairs a foreign name with ours and says how the tensor is laid out; every layout has an exact inverse, so what goes
-out and comes in again is the same to the bit.
+A rule pairs a foreign name with a vit_jax name and gives the tensor's layout. Every layout has an exact inverse, so a tensor that
+is written and read again is equal to the bit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vit_jax.types import UserError
 BLOCK = "Transformer/encoderblock_{i}"
 ATTENTION = f"{BLOCK}/MultiHeadDotProductAttention_1"
 
-# (foreign name, ours, layout). `{i}` is the layer. A `same` tensor is named in full; the other layouts stand for a
+# (foreign name, vit_jax name, layout). `{i}` is the layer. A `same` tensor is named in full; the other layouts stand for a
 # layer's weight and bias.
 HUGGING_FACE = (
     ("embeddings.cls_token", "cls", "same"),
@@ -36,7 +36,7 @@ HUGGING_FACE = (
     ("classifier", "head", "dense"),
 )
 
-# What transformers 5 calls the same tensors in memory (its files keep the names above).
+# Names that transformers 5 gives the same tensors in memory (its files keep the names above).
 HUGGING_FACE_5 = (
     ("layers.{i}.attention.q_proj", "encoder.layer.{i}.attention.attention.query"),
     ("layers.{i}.attention.k_proj", "encoder.layer.{i}.attention.attention.key"),
@@ -70,7 +70,7 @@ TIMM = (
 
 
 class Layout(NamedTuple):
-    """How PyTorch stores a weight (out, in, ...), and back; `heads` splits a width into (heads, k)."""
+    """Converts a weight from PyTorch's layout (out, in, ...), and back; `heads` splits a width into (heads, k)."""
 
     weight_name: str
     weight: Callable[[np.ndarray, int], np.ndarray]
@@ -98,16 +98,16 @@ LAYOUTS = {
 
 
 class Entry(NamedTuple):
-    """One foreign tensor: the tensors of ours that it holds (three for a fused qkv), in order, and the maps there and back."""
+    """One foreign tensor: the vit_jax tensors that it holds (three for a fused qkv), in order, and the maps both ways."""
 
     ours: tuple[str, ...]
     to_native: Callable[[np.ndarray, int], np.ndarray]
     to_foreign: Callable[[np.ndarray], np.ndarray]
-    rank: int | None = None  # of the foreign tensor; None where ours is the same tensor
+    rank: int | None = None  # axes of the foreign tensor; None if the vit_jax tensor is the same
 
 
 def expand(rules: tuple[tuple[str, str, str], ...], depth: int) -> dict[str, Entry]:
-    """{foreign name in full: Entry} for a model of `depth` layers."""
+    """{full foreign name: Entry} for a model of `depth` layers."""
     entries = {}
     for foreign, ours, kind in rules:
         for i in range(depth) if "{i}" in foreign else (0,):
@@ -125,7 +125,7 @@ def expand(rules: tuple[tuple[str, str, str], ...], depth: int) -> dict[str, Ent
 
 
 def count_layers(names: Mapping[str, np.ndarray] | set[str]) -> int:
-    """Number of blocks that a foreign file's names speak of; an absurd number in one is one more, not that many."""
+    """Number of blocks in a foreign file's names; an absurd block number counts as one block."""
     found = (re.search(r"(?:^|\.)(?:blocks|layers?)\.(\d+)\.", name) for name in names)
     return len({match[1] for match in found if match})
 
@@ -133,19 +133,19 @@ def count_layers(names: Mapping[str, np.ndarray] | set[str]) -> int:
 def to_native(
     tensors: Mapping[str, np.ndarray], rules: tuple[tuple[str, str, str], ...], num_heads: int
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Renames and lays out a foreign file's tensors as ours.
+    """Converts a foreign file's tensors to vit_jax names and layouts.
 
     Args:
       tensors: {foreign name: array}.
       rules: `HUGGING_FACE` or `TIMM`.
-      num_heads: heads of every block, which the arrays do not tell.
+      num_heads: heads of every block, which the arrays do not show.
 
     Returns:
-      (tensors under our names; those that no rule knows, or whose rank is not the rule's, keep their foreign names),
-      {our name: foreign name}).
+      ({vit_jax name: array}; tensors that match no rule, or whose rank differs from the rule's, keep their foreign names,
+      {vit_jax name: foreign name}).
 
     Raises:
-      UserError: two tensors stand for one of ours.
+      UserError: two tensors map to one vit_jax name.
     """
     entries = expand(rules, count_layers(tensors))
     out: dict[str, np.ndarray] = {}
@@ -171,7 +171,7 @@ def to_native(
 def to_foreign(
     tensors: Mapping[str, np.ndarray], rules: tuple[tuple[str, str, str], ...], depth: int
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The inverse of `to_native`: (foreign tensors, our names that no rule knows)."""
+    """The inverse of `to_native`: (foreign tensors, vit_jax names that match no rule)."""
     out, left = {}, set(tensors)
     for name, entry in expand(rules, depth).items():
         if all(ours in tensors for ours in entry.ours):
@@ -181,7 +181,7 @@ def to_foreign(
 
 
 def hub_name(name: str) -> str:
-    """A transformers tensor's name on the hub: `vit.` stripped, version 5's names for blocks undone."""
+    """A transformers tensor's name on the hub: without `vit.`, and with the block names from before version 5."""
     plain = name.removeprefix("vit.")
     for new, old in HUGGING_FACE_5:
         pattern = re.escape(new).replace(r"\{i\}", r"(\d+)") + r"\.(weight|bias)"

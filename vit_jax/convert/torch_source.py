@@ -78,7 +78,7 @@ def open_torch(
 
 
 def _add_absent_biases(native: dict[str, np.ndarray], origin: dict[str, str]) -> None:
-    """A model without qkv biases computes what one with zero biases does."""
+    """Adds zero qkv biases to a model without biases, which leaves its outputs equal."""
     for name in [name for name in native if name.endswith(("/query/kernel", "/key/kernel", "/value/kernel"))]:
         bias = name.removesuffix("kernel") + "bias"
         if bias not in native and native[name].ndim == 3:
@@ -89,10 +89,10 @@ def _add_absent_biases(native: dict[str, np.ndarray], origin: dict[str, str]) ->
 def _place_positions(
     path: str, native: dict[str, np.ndarray], settings: Mapping[str, Any], grid: tuple[int, int] | None
 ) -> tuple[int, int] | None:
-    """Brings timm's positions to ours, where entries go to the class token, if any, and the patches; returns the grid.
+    """Converts timm's positions to vit_jax's, which cover the class token, if any, and the patches; returns the grid.
 
-    timm gives an entry to every prefix token (class token, registers) or to none. Which it was is told by the grid, or by
-    which of the two counts is square.
+    timm gives an entry to every prefix token (class token, registers) or to none. The grid decides which case it is, or the
+    square one of the two possible patch counts.
     """
     positions, table = native.get(POSITIONS), native.get("Transformer/registers")
     if positions is None:
@@ -100,7 +100,7 @@ def _place_positions(
     has_class = architecture.has_class_token(settings)
     registers = 0 if table is None else table.shape[1]
     if table is not None and (positions.shape[0], positions.shape[2]) != (table.shape[0], table.shape[2]):
-        return grid  # refused where they are fitted
+        return grid  # the fit refuses them
     entries, prefix = positions.shape[1], has_class + registers
 
     def square(n: int) -> tuple[int, int] | None:
@@ -111,7 +111,7 @@ def _place_positions(
     if grid is not None:
         patches = grid[0] * grid[1]
         if patches not in (entries, entries - prefix):
-            return grid  # refused where it is fitted, with both numbers
+            return grid  # the fit refuses it, with both numbers
         is_prefixed = patches == entries - prefix
     elif prefix and with_prefix and without:
         raise UserError(
@@ -125,6 +125,6 @@ def _place_positions(
     elif table is not None:
         first = int(has_class)
         own = positions[:, first : first + registers]
-        native["Transformer/registers"] = table + own if own.any() else table  # a sum with 0 would turn -0 into 0
+        native["Transformer/registers"] = table + own if own.any() else table  # adding 0 would turn -0 into 0
         native[POSITIONS] = np.concatenate([positions[:, :first], positions[:, first + registers :]], axis=1)
     return grid

@@ -1,1 +1,1 @@
-"""Evaluators: classification, its full scorecard, and few-shot. `base` says what one is; `EVALUATORS` in `build` lists them."""
+"""Evaluators: classification, its full scorecard, and few-shot. `base` defines an evaluator; `build.EVALUATORS` lists them."""

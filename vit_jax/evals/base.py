@@ -1,4 +1,4 @@
-"""Evaluators: what one is, and the pass over a split that all of them share.
+"""Evaluators: their interface, and the pass over a split that all of them share.
 
 To add one: a dataclass with these members, an entry in `evals.build.EVALUATORS`, and a section under `evals` in a config.
 """
@@ -19,7 +19,7 @@ from vit_jax.data.stream.loader import eval_batches
 from vit_jax.train.objectives import Objective
 from vit_jax.types import Batch, DatasetSpec, Duration, Outputs, UserError
 
-# Whether photographs are turned as EXIF says: "" as the data section says, which is where it is explained.
+# Whether photographs are turned as EXIF says; "" follows the data section, which documents the choice.
 Exif = Literal["", "apply", "ignore"]
 
 
@@ -28,15 +28,15 @@ class Scores(NamedTuple):
 
     Args:
       values: {metric: value}, fractions in [0, 1] for accuracies; what a run records.
-      examples: {name: (n, ...)} of each scored example, in one order; empty where an evaluator keeps none. A run writes those of
-        its last step to `predictions/NAME.npz`.
+      examples: {name: (n, ...)} with one row per scored example, all in one order; empty if an evaluator keeps none. A run writes
+        those of its last step to `predictions/NAME.npz`.
     """
 
     values: dict[str, float]
     examples: Mapping[str, np.ndarray] = {}
 
 
-Scorer = Callable[[Any], Scores]  # from parameters
+Scorer = Callable[[Any], Scores]  # its argument: the parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Bound:
 
     Args:
       forward: `forward(params, images) -> Outputs`, from `models.build.make_forward`.
-      objective: of the training; None where there is none, and then nothing may ask for its loss.
-      mesh: where it runs.
-      num_classes: outputs of its head; 0 for none.
+      objective: the training objective; None outside training, and then no evaluator may ask for its loss.
+      mesh: the mesh that it runs on.
+      num_classes: outputs of its head; 0 for no head.
     """
 
     forward: Callable[..., Outputs]
@@ -57,23 +57,23 @@ class Bound:
 
 
 class Evaluator(Protocol):
-    """Scores parameters on data of its own. A config section under `evals` is its keyword arguments."""
+    """Scores parameters on data of its own. The keys of its config section under `evals` are its keyword arguments."""
 
     every: Duration
 
     def open(self) -> list[DatasetSpec]:
-        """Opens every split it will read; raises UserError now rather than at step 40,000."""
+        """Opens every split that it will read, so that a UserError comes now rather than at step 40,000."""
 
     def bind(self, model: Bound) -> Scorer:
-        """Returns the function that scores parameters of `model`; compiles nothing yet. `open` comes first.
+        """Returns the function that scores parameters of `model`; compiles nothing yet. Call `open` first.
 
         Raises:
-          UserError: the model has no such outputs as are scored, or the batch does not divide over its devices.
+          UserError: the model lacks the outputs to score, or the batch size does not divide over its devices.
         """
 
 
 def has_top5(spec: DatasetSpec) -> bool:
-    """Whether top-5 means anything: of five classes or fewer, the right one is always among the five."""
+    """Whether top-5 is meaningful: with five classes or fewer, the right one is always among the five."""
     return (len(spec.competing) or spec.num_classes) > 5
 
 
@@ -90,7 +90,7 @@ def read_split(
     """Yields every example of a split exactly once, as (global batch on the devices, real rows in it on this process).
 
     Raises:
-      UserError: the examples seen and those skipped as corrupt are not the whole split (never silently fewer).
+      UserError: the examples read plus those skipped as corrupt are not the whole split (never silently fewer).
     """
     import jax
 

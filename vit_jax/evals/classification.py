@@ -18,18 +18,18 @@ from vit_jax.types import Batch, UserError
 
 @dataclasses.dataclass(kw_only=True)
 class Classification(ScoredSplit):
-    """Scores the classifier itself: top1 and, of more than five classes, top5 (fractions), loss (the training objective's) and
-    num_examples; of each example, what `list_predictions` lists.
+    """Scores the classifier itself: top1, top5 if there are more than five classes (fractions), loss (the training objective's)
+    and num_examples; for each example, the arrays of `list_predictions`.
 
     Args:
       recipe: `eval` squashes images to the resolution, as in the release; `eval_crop` keeps their aspect and crops the middle.
-      Others: as `ScoredSplit`.
+      Others: see `ScoredSplit`.
     """
 
     recipe: Literal["eval", "eval_crop"] = "eval"
 
     def check_head(self, num_classes: int) -> None:
-        """Refuses a model that has no score for some of the data's classes.
+        """Refuses a model that has no score for some class of the data.
 
         Raises:
           UserError: the data has more classes than the model.
@@ -41,7 +41,7 @@ class Classification(ScoredSplit):
             )
 
     def score_batch(self, model: Bound, params: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Hits and losses, summed; of each row the label, the predicted class and its softmax, and the mask."""
+        """Sums hits and losses; for each row, returns the label, the predicted class with its softmax, and the mask."""
         assert model.objective is not None, "the loss is the objective's"
         competing = self.spec.competing
         outputs = model.forward(params, batch.image)
@@ -50,12 +50,12 @@ class Classification(ScoredSplit):
         hits = jnp.where(best == batch.target[:, None], batch.mask[:, None], 0.0)
         loss = jnp.where(batch.mask > 0, model.objective.values(outputs, batch)["loss"], 0.0)
         sums = {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss.sum(), "count": batch.mask.sum()}
-        # A softmax of the best class alone: no probabilities of all classes are kept.
+        # Compute the softmax of the best class only, so that no array of all probabilities is kept.
         confidence = jnp.exp(logits.max(axis=-1) - jax.nn.logsumexp(logits, axis=-1))
         return sums, {"label": batch.target, "predicted": best[:, 0], "confidence": confidence, "mask": batch.mask}
 
     def summarize(self, sums: dict[str, float], rows: dict[str, np.ndarray], seen: np.ndarray) -> Scores:
-        """Means over the examples, and the predictions."""
+        """Means over the examples, and the predictions of each."""
         count = sums.pop("count")
         if not has_top5(self.spec):
             del sums["top5"]
@@ -64,7 +64,7 @@ class Classification(ScoredSplit):
 
 
 def list_predictions(rows: dict[str, np.ndarray], seen: np.ndarray) -> dict[str, np.ndarray]:
-    """The prediction for each scored example, in the order of the split.
+    """The prediction for each scored example, in the split's order.
 
     Args:
       rows: label, predicted and confidence of one pass, (n,) each, in order.

@@ -16,7 +16,7 @@ from vit_jax.data.source import Source
 from vit_jax.evals.base import Bound, Exif, Scorer, Scores, read_split
 from vit_jax.types import DatasetSpec, Duration
 
-# The constant feature appended for the bias, and what keeps a constant feature's scale finite: big_vision's values.
+# The constant feature appended for the bias, and the term that keeps its scale finite: big_vision's values.
 BIAS_FEATURE = 100.0
 STD_EPSILON = 1e-5
 
@@ -26,15 +26,15 @@ class FewShot:
     """Fits k examples per class by ridge regression on the representation (`pre_logits`) and scores the test split.
 
     Args:
-      train_split, test_split: where the k examples come from, and what is scored.
-      dataset, data_dir, exif: as in the data section; "" for the training set's.
+      train_split, test_split: the split that the k examples come from, and the split that is scored.
+      dataset, data_dir, exif: see the data section; "" for the training set's.
       resolution: (h, w) pixels after resizing to 8/7 of it and cropping the centre (256 -> 224); (0, 0) for the training
         resolution.
-      shots: examples per class, several values; a class that has fewer gives those it has.
-      seeds: one draw of examples each; results are their mean.
+      shots: examples per class, several values; a class with fewer examples uses all of them.
+      seeds: each seed draws its own examples; results are the mean over seeds.
       l2_reg: weight of the squared norm, 2^10.
-      batch_size: global.
-      every: how often; the last step is always scored.
+      batch_size: global batch size.
+      every: how often it runs; the last step is always scored.
     """
 
     train_split: str
@@ -58,7 +58,7 @@ class FewShot:
         return [source.spec for source in self._sources]
 
     def bind(self, model: Bound) -> Scorer:
-        """As `Evaluator.bind`; scores `{k}shot` (mean over seeds) and `{k}shot_seed{s}`, fractions in [0, 1]."""
+        """See `Evaluator.bind`; scores `{k}shot` (mean over seeds) and `{k}shot_seed{s}`, fractions in [0, 1]."""
         assert self._sources, "open() comes first"
         partition.check_batch_size(self.batch_size, model.mesh, path="batch_size")
         features = jit_features(model.forward, model.mesh)
@@ -108,7 +108,7 @@ def extract_features(
     batch_size: int,
     exif: Exif = "apply",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Representation (n, d) and label (n,) of a whole split, in the split's order; `features` is from `jit_features`."""
+    """Representation (n, d) and label (n,) of a whole split, in the split's order; `features` comes from `jit_features`."""
     batches = read_split(
         source,
         recipe="fewshot",
@@ -128,14 +128,14 @@ def choose_examples(
 ) -> np.ndarray:
     """Indices of `shots` examples per class: one numpy generator per seed permutes each class's examples in turn.
 
-    So the 5 examples of a seed contain its 1 example, and the choice depends on the order of the split only.
+    So a seed's 5 examples contain its 1 example, and the choice depends only on the order of the split.
 
     Args:
       labels: int (n,).
-      num_classes: classes, 0 to num_classes - 1.
-      shots: examples per class; a class that has fewer gives those it has.
-      seed: of the generator.
-      order: int (n,), the order in which the examples are drawn from; None for that of `labels`.
+      num_classes: number of classes, labelled 0 to num_classes - 1.
+      shots: examples per class; a class with fewer examples uses all of them.
+      seed: seed of the generator.
+      order: int (n,), the order in which examples are drawn; None for that of `labels`.
 
     Source: big_vision's few-shot evaluator, which draws from the order in which TFDS reads a split.
     """
@@ -146,15 +146,15 @@ def choose_examples(
 
 
 def drawing_order(source: Source) -> np.ndarray | None:
-    """The order in which TFDS would read a source's examples, int (n,); None for a source that is not TFDS's."""
+    """The order in which TFDS would read a source's examples, int (n,); None if the source is not from TFDS."""
     return source.reading_order()
 
 
 def ridge_predict(x: np.ndarray, y: np.ndarray, test_x: np.ndarray, *, num_classes: int, l2_reg: float) -> np.ndarray:
-    """Classes predicted by least squares to targets in {-1, 1}^K with an L2 penalty, solved exactly.
+    """Predicts classes by least squares to targets in {-1, 1}^K with an L2 penalty, solved exactly.
 
-    Features are standardised by the support set's mean and deviation (+1e-5), a constant feature 100 is appended and is
-    penalised with the rest. With n rows and d features the smaller of the d x d and the n x n system is solved.
+    Features are standardised by the support set's mean and deviation (+1e-5); a constant feature 100 is appended and penalised
+    like the others. With n rows and d features, the smaller of the d x d and the n x n system is solved.
 
     Args:
       x: float (n, d), the support set.

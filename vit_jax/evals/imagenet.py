@@ -1,4 +1,4 @@
-"""The ImageNet pack: the validation set and the six test sets that are scored beside it, each by its own protocol."""
+"""The ImageNet pack: the validation set and six related test sets, each scored by its own protocol."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Literal, NamedTuple
 from vit_jax.evals.scorecard import Scorecard
 from vit_jax.types import UserError
 
-NUM_CLASSES = 1000  # in the order of their wordnet ids, as TFDS and the released checkpoints number them
+NUM_CLASSES = 1000  # in the order of their WordNet ids, as TFDS and the released checkpoints number them
 
 
 class Member(NamedTuple):
     """One set of a pack.
 
     Args:
-      title: for tables.
-      dataset, split, recipe: as of an evaluator.
+      title: its name in tables.
+      dataset, split, recipe: see `Scorecard`.
     """
 
     title: str
@@ -42,14 +42,14 @@ def open_pack(name: str, num_classes: int, **options: Any) -> tuple[dict[str, Sc
 
     Args:
       name: a key of PACKS.
-      num_classes: of the model.
-      **options: of every `Scorecard`: data_dir, resolution, batch_size, ...
+      num_classes: outputs of the model.
+      **options: options of every `Scorecard`: data_dir, resolution, batch_size, ...
 
     Returns:
-      ({set: evaluator}, {set that cannot be opened: what is missing, and the command that supplies it}).
+      ({set: evaluator}, {set that cannot be opened: the missing data, and the command that supplies it}).
 
     Raises:
-      UserError: the model has other classes than ImageNet.
+      UserError: the model's classes are not ImageNet's.
     """
     if num_classes != NUM_CLASSES:
         raise UserError(

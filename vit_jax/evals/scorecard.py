@@ -1,5 +1,5 @@
-"""The full score of a classifier on one split: top-1, top-5, likelihood and calibration with bootstrap intervals; also where
-examples have several right classes (ImageNet ReaL, ObjectNet) or only some classes compete (ImageNet-A, -R).
+"""The full score of a classifier on one split: top-1, top-5, likelihood and calibration with bootstrap intervals; also for
+examples with several right classes (ImageNet ReaL, ObjectNet) and for sets in which only some classes compete (ImageNet-A, -R).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from vit_jax.types import Batch, UserError, counted
 
 @dataclasses.dataclass(kw_only=True)
 class Scorecard(ScoredSplit):
-    """Scores the classifier itself, image by image: top1, top5 (of more than five classes), nll, ece, each with _low and _high,
-    and num_examples; also num_unlabelled of label sets, and num_corrupt where images did not decode.
+    """Scores the classifier itself, image by image: top1, top5 (if there are more than five classes), nll and ece, each with _low
+    and _high, and num_examples; also num_unlabelled for label sets, and num_corrupt if images did not decode.
 
     Args:
-      likelihood: what scores mean, for nll and ece; "" for what the training objective makes of them.
-      bootstrap: resamples of the 95% intervals; 0 for none.
-      Others: as `ScoredSplit`.
+      likelihood: how scores become probabilities for nll and ece; "" for the training objective's way.
+      bootstrap: resamples for the 95% intervals; 0 for none.
+      Others: see `ScoredSplit`.
     """
 
     likelihood: Literal["", "softmax", "sigmoid"] = ""
@@ -43,7 +43,7 @@ class Scorecard(ScoredSplit):
         """Refuses a model whose classes are not the data's.
 
         Raises:
-          UserError: it scores more or fewer.
+          UserError: the model scores more or fewer classes than the data has.
         """
         if self.spec.num_classes != num_classes:
             raise UserError(
@@ -52,13 +52,13 @@ class Scorecard(ScoredSplit):
             )
 
     def score_batch(self, model: Bound, params: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """No sums: resamples need every row, and each process draws the same ones."""
+        """Returns no sums: resamples need every row, and every process draws the same resamples."""
         logits = model.forward(params, batch.image).logits
         rows = score_rows(logits, batch.target, competing=self.spec.competing, likelihood=self.likelihood or "softmax")
         return {}, rows | {"mask": batch.mask}
 
     def summarize(self, sums: dict[str, float], rows: dict[str, np.ndarray], seen: np.ndarray) -> Scores:
-        """Figures with intervals, over the examples that have a label."""
+        """Figures with intervals, over the examples with a label."""
         labelled = seen & rows["labelled"]
         self._check_labels(rows, labelled)
         values = summarize({name: x[labelled] for name, x in rows.items()}, self.bootstrap)

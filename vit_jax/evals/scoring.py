@@ -1,4 +1,4 @@
-"""What is counted of a prediction: hits, likelihood, calibration, and how sure of their means one can be. Pure functions."""
+"""Scores of predictions: hits, likelihood, calibration, and bootstrap intervals of their means. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import optax
 
 Likelihood = Literal["softmax", "sigmoid"]
-BINS = 15  # of the calibration error, as arXiv 1706.04599 has them
-AT_ONCE = 64  # resamples whose counts are held at a time
+BINS = 15  # bins of the calibration error, as in arXiv 1706.04599
+AT_ONCE = 64  # resamples whose counts are in memory at a time
 
 
 def keep_competing(logits: jax.Array, competing: Sequence[int]) -> jax.Array:
-    """Logits (b, c) with those of the classes that do not compete at -inf; all compete where none is named."""
+    """Sets the logits (b, c) of classes that do not compete to -inf; if `competing` is empty, all compete."""
     if not competing:
         return logits
     outside = np.ones(logits.shape[-1], bool)
@@ -29,20 +29,20 @@ def score_rows(
 ) -> dict[str, jax.Array]:
     """Scores each row of a batch.
 
-    A row may have several right classes. It is a hit if the highest score (top5: one of the five highest) is of a right
-    class. The softmax gives them the sum of their probabilities, and the negative log-likelihood is that of the sum: the
-    model is not punished for how it shares between them. With one right class it is cross-entropy. Sigmoids answer for
-    each class by itself, so theirs is binary cross-entropy, summed over the competing classes.
+    A row may have several right classes. It is a hit if the highest score (for top5, one of the five highest) belongs to a right
+    class. With a softmax, nll is the negative logarithm of the sum of the right classes' probabilities, so the model may share
+    the probability among them freely; with one right class this is cross-entropy. Sigmoids judge each class separately, so
+    nll is then the binary cross-entropy, summed over the competing classes.
 
     Args:
       logits: float32 (b, c).
       label: int32 (b,), or uint8 (b, c), 1 for each right class.
-      competing: classes that a prediction, and its probability, is chosen from; empty for all.
-      likelihood: what the model's scores mean.
+      competing: the classes that predictions, and their probabilities, are limited to; empty for all.
+      likelihood: how the model's scores become probabilities.
 
     Returns:
-      (b,) each: top1, top5, nll, confidence (the probability of the highest score), labelled (it has a right class),
-      possible (one of them competes).
+      {name: (b,)}: top1, top5, nll, confidence (the probability of the highest score), labelled (the row has a right class),
+      possible (a right class competes).
     """
     c = logits.shape[-1]
     right = label > 0 if label.ndim == 2 else jax.nn.one_hot(label, c, dtype=jnp.bool_)  # b c
@@ -69,29 +69,29 @@ def score_rows(
 
 
 def find_bins(confidence: np.ndarray) -> np.ndarray:
-    """Which of the equal bins (0, 1/15], (1/15, 2/15], ... a confidence in [0, 1] is in."""
+    """The index of the equal bin (0, 1/15], (1/15, 2/15], ... that holds each confidence in [0, 1]."""
     return np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def summarize(rows: Mapping[str, np.ndarray], resamples: int = 0, seed: int = 0) -> dict[str, float]:
     """Means over the examples, expected calibration error, and bootstrap intervals.
 
-    ECE is the mean over examples of |accuracy - mean confidence| of the bin that an example is in (arXiv 1706.04599, 15
-    equal bins of the top-1 probability).
+    ECE is the mean over examples of |accuracy - mean confidence| of the example's bin (arXiv 1706.04599, 15 equal bins of
+    the top-1 probability).
 
-    An interval is the 2.5th to the 97.5th percentile of the figure over resamples of the examples, drawn with replacement,
-    as many as there are; one draw serves all figures. All of them depend on an example's weight alone, which is how often
-    it was drawn: so a resample is a row of counts, and many are scored by one matrix product. That is the bootstrap
-    itself, and no approximation of it. An ECE is never negative and resampling adds noise to it, so its interval may lie
-    above the figure where that is near zero.
+    An interval is the 2.5th to the 97.5th percentile of a figure over resamples of the examples. A resample draws as many
+    examples as there are, with replacement, and serves all figures. Every figure depends only on the examples' weights, which
+    are how often each was drawn: so a resample is a row of counts, and one matrix product scores many resamples. This is the
+    exact bootstrap, not an approximation. An ECE is never negative and resampling adds noise to it, so its interval may lie
+    above the figure if the figure is near zero.
 
     Args:
-      rows: (n,) each: top1, top5, nll, confidence.
-      resamples: 1,000 are usual; 0 leaves the intervals out.
-      seed: of the draws.
+      rows: {name: (n,)}: top1, top5, nll, confidence.
+      resamples: usually 1,000; 0 computes no intervals.
+      seed: seed of the draws.
 
     Returns:
-      top1, top5, nll and ece, and of each `_low` and `_high`.
+      top1, top5, nll and ece, each also with `_low` and `_high`.
     """
     n = len(rows["top1"])
     means = np.stack([rows[name].astype(np.float64) for name in ("top1", "top5", "nll")], axis=1)  # n 3
@@ -116,6 +116,6 @@ def summarize(rows: Mapping[str, np.ndarray], resamples: int = 0, seed: int = 0)
 
 
 def _figures(weights: np.ndarray, columns: np.ndarray) -> Any:
-    """(r, 4) figures of r weightings (r, n) of the examples."""
+    """Figures (r, 4) for r weightings (r, n) of the examples."""
     sums = weights @ columns / weights.shape[1]  # r 3+bins
     return np.concatenate([sums[:, :3], np.abs(sums[:, 3:]).sum(axis=1, keepdims=True)], axis=1)

@@ -1,4 +1,4 @@
-"""One pass over one split, from which a classifier is scored: opening it, the checks of the model, and the count of examples."""
+"""One pass over a split that scores a classifier: opening the split, checking the model, and counting the examples."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from vit_jax.types import Batch, DatasetSpec, Duration, UserError
 
 @dataclasses.dataclass(kw_only=True)
 class ScoredSplit:
-    """The shared part of evaluators of a classifier on one split; each adds its values of a batch, and its scores of all rows.
+    """The shared part of evaluators of a classifier on one split; each adds how it scores a batch and how it summarises all rows.
 
     Args:
-      split: what to score, in TFDS's syntax.
-      dataset, data_dir, exif: as in the data section; "" for the training set's.
+      split: the split to score, in TFDS's syntax.
+      dataset, data_dir, exif: see the data section; "" for the training set's.
       resolution: (h, w) pixels; (0, 0) for the training resolution.
-      recipe: `eval` squashes images to it, as in the release; `eval_crop` keeps their aspect and crops the middle, and
-        `objectnet` crops less.
-      batch_size: global.
-      every: how often; the last step is always scored.
-      max_corrupt: images that may fail to decode: they are left out of num_examples and named; more stop the run.
+      recipe: `eval` squashes images to the resolution, as in the release; `eval_crop` keeps their aspect and crops the middle,
+        and `objectnet` crops less.
+      batch_size: global batch size.
+      every: how often it runs; the last step is always scored.
+      max_corrupt: number of images that may fail to decode: they are named and left out of num_examples; more stop the run.
     """
 
     split: str
@@ -59,27 +59,27 @@ class ScoredSplit:
 
     @property
     def spec(self) -> DatasetSpec:
-        """Of the opened split."""
+        """The DatasetSpec of the opened split."""
         return self.source.spec
 
     def check_head(self, num_classes: int) -> None:
         """Refuses a model whose head cannot be scored on the data's classes.
 
         Raises:
-          UserError: it scores too few, too many or other classes.
+          UserError: the head scores too few, too many or other classes.
         """
         raise NotImplementedError
 
     def score_batch(self, model: Bound, params: Any, batch: Batch) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """({name: sum over the batch's real rows}, {name: (b,)} of all rows, padding included); runs while it is traced, once."""
+        """Returns ({name: sum over the batch's real rows}, {name: (b,)} for all rows, with padding); traced once."""
         raise NotImplementedError
 
     def summarize(self, sums: dict[str, float], rows: dict[str, np.ndarray], seen: np.ndarray) -> Scores:
-        """Makes scores of the sums and rows of the whole pass; `seen`, bool (n,), is False for padding and corrupt images."""
+        """Computes scores from the sums and rows of a whole pass; `seen`, bool (n,), is False for padding and corrupt images."""
         raise NotImplementedError
 
     def bind(self, model: Bound) -> Scorer:
-        """As `Evaluator.bind`; of several processes each holds every row."""
+        """See `Evaluator.bind`; in a run of several processes, each process holds every row."""
         self.check_head(model.num_classes)
         partition.check_batch_size(self.batch_size, model.mesh, path="batch_size")
         step = jax.jit(

@@ -1,1 +1,1 @@
-"""What was learned: representations of images by a trained model, and what is near to what among them."""
+"""Insight into trained models: their representations of images, and the nearest neighbours among them."""

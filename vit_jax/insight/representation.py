@@ -1,4 +1,4 @@
-"""Images of data sets compared by a checkpoint's representations: the judge of near copies that `data.dedup.search` asks."""
+"""Compares images of data sets by a checkpoint's representations, to confirm or find near copies for `data.dedup.search`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Representation:
     Args:
       embedder: the model.
       transform: how images are prepared for it.
-      cache: folder where embeddings of whole data sets stay for the next run.
-      identity: what the embeddings depend on besides the images.
-      batch_size: images that the model sees at once.
-      threads: that decode.
+      cache: folder where embeddings of whole data sets are kept for later runs.
+      identity: everything besides the images that the embeddings depend on.
+      batch_size: images per batch.
+      threads: threads that decode images.
     """
 
     embedder: Embedder
@@ -54,10 +54,10 @@ class Representation:
         threads: int = 2,
         **overrides: Any,
     ) -> Representation:
-        """Loads a checkpoint of any format; overrides as of `load_model`, and as the user wrote them in `settings`.
+        """Loads a checkpoint of any format; overrides as in `load_model`, and in `settings` as the user wrote them.
 
         Raises:
-          UserError: no such checkpoint.
+          UserError: the checkpoint is missing.
         """
         loaded = load(model, stored_pixels=True, **{"channels": 3, "weights": weights, **overrides})
         identity = (model, str(fingerprint(model)), weights, *settings)
@@ -66,7 +66,7 @@ class Representation:
         return cls(embedder, transform, cache, identity, batch_size, threads)
 
     def embed(self, source: Source, indices: np.ndarray) -> np.ndarray:
-        """float16 (n, d), representations of length 1."""
+        """Returns representations of length 1, float16 (n, d)."""
         batches = eval_batches(
             source.subset(indices),
             self.transform,
@@ -77,12 +77,12 @@ class Representation:
         return self.embedder(batches)[: len(indices)]
 
     def cosines(self, train: Source, test: Source, pairs: np.ndarray) -> np.ndarray:
-        """float32 (p,), of PAIRS."""
+        """The cosine of each pair of PAIRS, float32 (p,)."""
         left, right = functools.partial(self.embed, train), functools.partial(self.embed, test)
         return pair_cosines(pairs["train"], pairs["test"], left, right, part=hashing.PART)
 
     def neighbours(self, train: Named, tests: Sequence[Named], threshold: float) -> list[np.ndarray]:
-        """PAIRS of at least this cosine among all images, one array for each test set."""
+        """PAIRS among all images with at least this cosine, one array for each test set."""
         right = [np.concatenate([part for _, part in self._parts(test)]) for test in tests]
         found: list[list[np.ndarray]] = [[np.zeros(0, duplicates.PAIRS)] for _ in tests]
         for start, left in self._parts(train):
@@ -95,7 +95,7 @@ class Representation:
         return [np.concatenate(rows) for rows in found]
 
     def _parts(self, named: Named) -> Iterator[tuple[int, np.ndarray]]:
-        """(start, representations) of a whole data set, part after part; what an earlier run embedded is read."""
+        """Yields (start, representations) of a whole data set in parts; parts that an earlier run embedded are read."""
         key = "\n".join([named.text, probe(named.source), *self.identity])
         folder = self.cache / hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
         source = named.source

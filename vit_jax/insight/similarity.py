@@ -1,5 +1,5 @@
-"""Likeness of images by a model's frozen representation: unit vectors of a data set, and the nearest among them, found in
-blocks on the device.
+"""Similarity of images by a model's frozen representation: unit vectors for a data set, and each one's nearest neighbours, found
+in blocks on the device.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 
 from vit_jax.types import Batch
 
-BLOCK = 1024  # rows compared at once with the whole other side
+BLOCK = 1024  # rows compared with the whole other side at a time
 
 
 class Embedder:
-    """Representations (`pre_logits`, what few-shot probes read) of length 1; zeros where an image did not decode.
+    """Computes representations (`pre_logits`, which few-shot probes read) of length 1; zeros if an image did not decode.
 
     Args:
       forward: from `models.build.make_forward`.
-      params: of the model.
+      params: the model's parameters.
     """
 
     def __init__(self, forward: Callable[..., Any], params: Any):
@@ -37,14 +37,14 @@ class Embedder:
         self._embed = jax.jit(embed)
 
     def __call__(self, batches: Iterator[Batch]) -> np.ndarray:
-        """float16 (n, d), one row per row of the batches, padding included."""
+        """Returns float16 (n, d), one row per row of the batches, padding included."""
         # One batch is on the device while the next is decoded.
         parts = [self._embed(self._params, batch.image, batch.mask) for batch in batches]
         return np.concatenate([np.asarray(part, np.float16) for part in parts])
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:
-    """float32, every row of length 1, which float16 only nearly holds; rows of zeros stay."""
+    """Scales each row to length 1 in float32, because float16 keeps it only nearly; rows of zeros stay."""
     x = x.astype(np.float32)
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
@@ -57,12 +57,12 @@ def pair_cosines(
     *,
     part: int,
 ) -> np.ndarray:
-    """Cosine of each pair of examples; each example is embedded once, those on the left a part at a time.
+    """Cosine of each pair of examples. Each example is embedded once, the left ones one part at a time.
 
     Args:
-      left, right: integers (p,), the examples of each pair, by `left` in rising order.
+      left, right: integers (p,), the examples of each pair, sorted by `left`.
       embed_left, embed_right: integers (n,) -> (n, d), representations of examples.
-      part: examples on the left whose representations are held at once.
+      part: left examples whose representations are in memory at a time.
 
     Returns:
       float32 (p,).
@@ -86,11 +86,11 @@ def pair_cosines(
 def embed_parts(
     count: int, part: int, cache: Path, embed: Callable[[int, int], np.ndarray]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Representations of a whole data set, part after part; those that an earlier run wrote are read.
+    """Yields representations of a whole data set in parts; parts that an earlier run wrote are read.
 
     Args:
-      count: examples.
-      part: examples embedded between two writes.
+      count: number of examples.
+      part: examples per part, which is written once it is embedded.
       cache: folder for this data set and this checkpoint.
       embed: (start, stop) -> float16 (stop - start, d).
 
@@ -119,11 +119,11 @@ def find_nearest(x: np.ndarray, y: np.ndarray, *, threshold: float, k: int = 3) 
     Args:
       x: float (n, d).
       y: float (m, d).
-      threshold: least cosine.
-      k: at most so many for each row of x.
+      threshold: smallest cosine.
+      k: at most this many for each row of x.
 
     Returns:
-      (row of x int64 (p,), row of y int64 (p,), cosine float32 (p,)), by row of x, the nearest first.
+      (row of x int64 (p,), row of y int64 (p,), cosine float32 (p,)), sorted by row of x, the nearest first.
     """
     right = jnp.asarray(unit_rows(y))
     found = []

@@ -1,1 +1,1 @@
-"""Models of the paper. `build.build_model` is the door; parameter paths are those of the released npz files."""
+"""Models of the paper. `build` is the entry point; parameter paths are those of the released npz files."""

@@ -1,8 +1,8 @@
-"""The answers that a model gives about itself, so that no other room knows its fields: its grid, its plan, its fields' roles.
+"""The base class of models. A model describes itself (its grid, its plan, its fields' roles), so no other room knows its fields.
 
-A new model is a subclass with fields, `__call__(images, *, train=False) -> Outputs` and `grid`, and an entry in `MODELS`. Call
-its head `head` (`heads.classifier`): a new task then starts a new head, and predictions find it. Where it takes `capture` too,
-insight can look inside.
+A new model is a subclass with fields, `__call__(images, *, train=False) -> Outputs` and `grid`, and an entry in `MODELS`. Name
+its head `head` (`heads.classifier`): then a new task can replace the head, and predictions find it. If the model also accepts
+`capture`, the insight room can look inside it.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ import dataclasses
 import flax.linen as nn
 
 # Roles of a field, as its dataclass metadata: `dropout: float = dataclasses.field(default=0.0, metadata=TRAINING)`.
-TRAINING = {"role": "training"}  # training chooses it, and no checkpoint decides it
-HEAD = {"role": "head"}  # of the head: the checkpoint's only where its head is kept
-IDENTITY = {"role": "identity"}  # changes every number and shows in no shape: always the checkpoint's
+TRAINING = {"role": "training"}  # chosen for each training; no checkpoint decides it
+HEAD = {"role": "head"}  # belongs to the head: taken from the checkpoint only if its head is kept
+IDENTITY = {"role": "identity"}  # changes every number but no shape: always taken from the checkpoint
 
 
 class ImageModel(nn.Module):
     """A model of images."""
 
-    scan = False  # whether the parameters of its layers are stacked; a model that can do so makes a field of it
+    scan = False  # whether the parameters of its layers are stacked; a model that supports this defines a field
 
     def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
-        """(gh, gw) of the tokens that the model makes of an image of (h, w) pixels; of a CNN, of its last features."""
+        """(gh, gw) of the tokens that the model makes from an image of (h, w) pixels; for a CNN, of its last features."""
         raise NotImplementedError
 
     def pixels(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """(h, w) of images that have such a grid; for a checkpoint that does not say its resolution."""
+        """(h, w) of images that have this grid; used for a checkpoint that does not record its resolution."""
         del grid
         return 224, 224
 
     def suit(self, resolution: tuple[int, int]) -> tuple[int, int]:
-        """(h, w) of images that the model takes, near a resolution that was meant for another model."""
+        """(h, w) of images that the model accepts, near a resolution chosen for another model."""
         return resolution
 
     def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
-        """Rows (row, text) for the plan of a run: `model` and `images` complete its rows, `note` is a note, others are new."""
+        """Rows (row, text) for a run's plan: `model` and `images` complete existing rows, `note` is a note, others are new."""
         del resolution
         return []
 

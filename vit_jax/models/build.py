@@ -36,8 +36,8 @@ def normalize(images: jax.Array) -> jax.Array:
 def make_forward(model: ImageModel) -> Forward:
     """Binds a model to `forward(params, images, *, train=False, rng=None, capture=()) -> Outputs` on stored (uint8) images.
 
-    `train` says whether the model trains (dropout acts), `rng` is the key of all that the model draws, in training or not, and
-    `capture` names the inner values that `Outputs` shall carry; a model is asked to capture only where it is not empty.
+    `train` says whether the model is training (dropout acts), `rng` is the key of everything that the model draws, in training or
+    not, and `capture` names the inner values that `Outputs` carries; it is passed to the model only if it is not empty.
     """
 
     def forward(
@@ -56,25 +56,25 @@ def make_forward(model: ImageModel) -> Forward:
 
 
 def abstract_params(model: ImageModel, resolution: tuple[int, int], channels: int = 3) -> Any:
-    """Shapes and dtypes of the parameters, computing nothing. `resolution` is (h, w) in pixels."""
+    """Shapes and dtypes of the parameters, without computing them. `resolution` is (h, w) in pixels."""
     return abstract_model(model, resolution, channels)[1]
 
 
 def abstract_model(model: ImageModel, resolution: tuple[int, int], channels: int = 3) -> tuple[Outputs, Any]:
-    """Shapes and dtypes of the outputs for one image and of the parameters, in one trace of the model."""
+    """Shapes and dtypes of the outputs for one image, and of the parameters, from one trace of the model."""
     images = jax.ShapeDtypeStruct((1, *resolution, channels), jnp.float32)
     outputs, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
     return outputs, variables["params"]
 
 
 def init_params(model: ImageModel, rng: jax.Array, resolution: tuple[int, int], channels: int = 3) -> Any:
-    """Draws the parameters, without running the model: the images' values are never needed.
+    """Draws the parameters without running the model: the images' values are never needed.
 
     Args:
       model: the model.
       rng: key.
-      resolution: (h, w) of the images it will see, pixels.
-      channels: of the images.
+      resolution: (h, w) of the model's images, pixels.
+      channels: channels of the images.
 
     Returns:
       The parameter tree, float32, on the host's default device.
@@ -82,13 +82,13 @@ def init_params(model: ImageModel, rng: jax.Array, resolution: tuple[int, int], 
     images = jax.ShapeDtypeStruct((1, *resolution, channels), jnp.float32)
     if not model.scan:
         return model.lazy_init(rng, images)["params"]
-    # The loop's draws, stacked: a scanned model starts where the looped one does.
+    # Draw the layers as a loop does and stack them: a scanned model starts with the values of the looped one.
     looped = flatten_dict(model.clone(scan=False).lazy_init(rng, images)["params"], sep="/")
     return unflatten_dict(stack_layers({name: np.asarray(x) for name, x in looped.items()}), sep="/")
 
 
 def stack_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Stacks the parameters of `encoderblock_0`, ... as `encoderblock`, which a scanned model has; others stay."""
+    """Stacks the parameters of `encoderblock_0`, ... into `encoderblock`, as a scanned model has them; others stay."""
     stacks: dict[str, list[tuple[int, np.ndarray]]] = {}
     out = {}
     for name, value in tensors.items():
@@ -101,7 +101,7 @@ def stack_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def unstack_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The inverse of `stack_layers`; a tree without stacked parameters comes back as it is."""
+    """The inverse of `stack_layers`; a tree without stacked parameters is returned unchanged."""
     out = {}
     for name, value in tensors.items():
         before, stacked, after = name.partition("Transformer/encoderblock/")
@@ -114,14 +114,14 @@ def unstack_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def relayout(tree: Any, like: Any) -> Any:
-    """A tree of arrays with the layers of an encoder stacked or apart, as in another tree.
+    """Stacks or unstacks the encoder layers in a tree of arrays, to match another tree.
 
     Args:
-      tree: parameters, or anything with trees of them inside: an optimizer's state, a `TrainState`.
-      like: the same with the layout that is wanted; its leaves have shapes and shardings.
+      tree: parameters, or anything that contains trees of them: an optimizer's state, a `TrainState`.
+      like: a tree with the wanted layout; its leaves have shapes and shardings.
 
     Returns:
-      A tree like `like`, placed as it says, with the values of `tree`.
+      A tree like `like`, with its shardings and the values of `tree`.
     """
     values = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
@@ -142,5 +142,5 @@ def relayout(tree: Any, like: Any) -> Any:
 
 
 def count_params(params: Any) -> int:
-    """Number of parameters of a tree of arrays or shapes."""
+    """Number of parameters in a tree of arrays or shapes."""
     return sum(x.size for x in jax.tree.leaves(params))

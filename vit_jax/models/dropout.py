@@ -1,8 +1,8 @@
-"""Dropout whose mask is a hash of the element's index: a few integer operations, fused with whatever reads the result.
+"""Dropout whose mask is a hash of the element's index: a few integer operations, fused into the operation that reads the result.
 
-With `jax.random` in its place, dropout 0.1 doubled the training step and tripled the compile time of S/16 on a CPU; masks
-of a threefry stream are cryptographic care that dropout does not need. Like that stream, the hash depends on the key and
-the global index only, so one device and eight drop the same elements.
+With `jax.random` instead, dropout 0.1 doubled the training step and tripled the compile time of S/16 on a CPU: threefry gives
+cryptographic quality that dropout does not need. Like threefry, the hash depends only on the key and the global index, so one
+device and eight drop the same elements.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def element_bits(key: jax.Array, shape: tuple[int, ...]) -> UInt32[Array, ...]:
     """32 random bits per element.
 
     Args:
-      key: PRNG key; all of its bits count.
-      shape: at least one axis. The last axis and the others are hashed apart, so that arrays may exceed 2^32 elements.
+      key: PRNG key; all of its bits are used.
+      shape: at least one axis. The last axis and the others are hashed separately, so arrays may exceed 2^32 elements.
     """
     seed = jax.random.key_data(key).ravel()
     leading = (*shape[:-1], 1)
@@ -45,7 +45,7 @@ def keep_mask(key: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
 
 
 class Dropout(nn.Module):
-    """Zeroes a share of the elements and scales the others by 1 / (1 - rate); the identity unless training.
+    """Zeroes a share of the elements and scales the others by 1 / (1 - rate) in training; otherwise the identity.
 
     Args:
       rate: share dropped, in [0, 1).
@@ -62,9 +62,9 @@ class Dropout(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: leaves out a residual branch for whole examples, and scales it by 1 / (1 - rate) for the others.
+    """Stochastic depth: omits a residual branch for whole examples, and scales it by 1 / (1 - rate) for the others.
 
-    Source: arXiv 1603.09382; rates that grow linearly with depth are the caller's.
+    Source: arXiv 1603.09382; the caller makes the rate grow linearly with depth.
     """
 
     @nn.compact

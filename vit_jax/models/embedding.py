@@ -1,4 +1,4 @@
-"""From an image, or a hybrid's feature map, to tokens (arXiv 2010.11929, section 3.1): the patch embedding."""
+"""The patch embedding: turns an image, or a hybrid's feature map, into tokens (arXiv 2010.11929, section 3.1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PatchEmbedding(nn.Module):
       features: width d of a token.
       patch_size: (h, w) of a patch in pixels.
       dtype: compute dtype.
-      stride: pixels per position of a hybrid's feature map, 1 for an image; for messages.
+      stride: pixels per position of the input: more than 1 for a hybrid's feature map, 1 for an image; used in messages.
 
     Source: arXiv 2010.11929 section 3.1.
     """
@@ -49,7 +49,7 @@ class PatchEmbedding(nn.Module):
 
 
 def describe_patches(patch_size: tuple[int, int], grid: tuple[int, int]) -> list[tuple[str, str]]:
-    """Rows of `ImageModel.describe` for a model of patches: their number and size, and a note where they are few."""
+    """Rows of `ImageModel.describe` for a model with patches: their number and size, and a note if they are few."""
     gh, gw = grid
     rows = [("images", f"{gh}x{gw} patches of {'x'.join(map(str, patch_size))}")]
     if gh * gw < 16:
@@ -58,6 +58,6 @@ def describe_patches(patch_size: tuple[int, int], grid: tuple[int, int]) -> list
 
 
 def whole_patches(resolution: tuple[int, int], patch_size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) of the largest whole number of patches, at least one, in a resolution."""
+    """(h, w) in pixels of the largest whole number of patches, at least one, that fits a resolution."""
     h, w = (max(side // patch, 1) * patch for side, patch in zip(resolution, patch_size, strict=True))
     return h, w

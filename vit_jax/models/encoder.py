@@ -1,8 +1,8 @@
 """The Transformer encoder (arXiv 2010.11929, eqs. 2-4, appendix A): pre-norm blocks of self-attention and MLP.
 
 Sub-module names (`LayerNorm_0`, `MultiHeadDotProductAttention_1`, `LayerNorm_2`, `MlpBlock_3`) are those of the released
-files; what an option adds has a name of its own, so a tree without the option is the released one. LayerNorm statistics
-and the softmax are computed in float32 whatever the compute dtype.
+files; an option's parameters have names of their own, so a tree without the option equals the released one. LayerNorm
+statistics and the softmax are computed in float32 whatever the compute dtype.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from vit_jax.types import UserError
 
 Gelu = Literal["tanh", "erf"]
 
-# What a block hands out besides its tokens, by name; empty unless asked for.
+# The values that a block returns besides its tokens, by name; empty unless requested.
 Captured = Mapping[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockSettings:
-    """What the blocks of an encoder have in common; the fields are explained at `VisionTransformer`."""
+    """Settings that all blocks of an encoder share; `VisionTransformer` explains the fields."""
 
     num_heads: int
     mlp_dim: int
@@ -48,9 +48,9 @@ class BlockSettings:
 
 
 def gelu(x: Float[Array, ...], kind: Gelu = "tanh") -> Float[Array, ...]:
-    """GELU. Recomputed in the backward pass from its input, which is kept in any case.
+    """GELU. The backward pass recomputes it from its input, which is kept in any case.
 
-    Left to itself, autodiff keeps four more arrays of the MLP's hidden size per block: a tenth of the training memory.
+    Plain autodiff keeps four more arrays of the MLP's hidden size per block: a tenth of the training memory.
 
     Args:
       x: any shape.
@@ -154,11 +154,11 @@ class EncoderBlock(nn.Module):
     """z' = MSA(LN(z)) + z;  z'' = MLP(LN(z')) + z' (arXiv 2010.11929, eqs. 2 and 3).
 
     Args:
-      settings: sizes, rates and options.
+      settings: the shared settings of all blocks.
       train: whether dropout and stochastic depth act.
       capture: any of `layers` (the block's output) and `attention` (its weights).
-      positions: (kind, grid, has_class_token) of the positions that a block adds of its own; None for none.
-      relative: as `MultiHeadDotProductAttention`.
+      positions: (kind, grid, has_class_token) of position embeddings that the block itself adds; None for none.
+      relative: see `MultiHeadDotProductAttention`.
     """
 
     settings: BlockSettings
@@ -174,7 +174,7 @@ class EncoderBlock(nn.Module):
         drop_rate: Float[Array, ""] | None = None,
         shared: Float[Array, "1 n d"] | None = None,
     ) -> tuple[Float[Array, "b n d"], Captured]:
-        """Runs the block; `drop_rate` is its share of stochastic depth, `shared` positions to add first; None for none."""
+        """Runs the block. `drop_rate` is its rate of stochastic depth, `shared` positions are added first; None for none."""
         settings = self.settings
         if self.positions:
             shared = PositionEmbedding(*self.positions, settings.dtype, name="posembed_input")(z)
@@ -192,7 +192,7 @@ class EncoderBlock(nn.Module):
     def branch(
         self, y: Float[Array, "b n d"], number: int, drop_rate: Float[Array, ""] | None
     ) -> Float[Array, "b n d"]:
-        """What is done to a residual branch before it is added."""
+        """Scales and drops a residual branch, as the options say, before it is added."""
         if self.settings.layer_scale:
             y = LayerScale(self.settings.layer_scale, self.settings.dtype, name=f"LayerScale_{number}")(y)
         return y if drop_rate is None else DropPath(name=f"DropPath_{number}")(y, drop_rate, self.train)
@@ -202,10 +202,10 @@ class AxialBlock(nn.Module):
     """A row-attention block, then a column-attention block: each patch sees its row, then its column.
 
     Args:
-      settings: as `EncoderBlock`, which both halves are.
-      train: as there.
-      grid: (gh, gw) of the patches; no other token may be among them.
-      capture: `layers` (the output of both) and `attention` (of the rows: (b gh, heads, gw, gw)); columns are left out.
+      settings: see `EncoderBlock`, which both halves are.
+      train: see `EncoderBlock`.
+      grid: (gh, gw) of the patches; there must be no other tokens.
+      capture: `layers` (the output of both halves) and `attention` (only of the rows: (b gh, heads, gw, gw)).
 
     Source: arXiv 2010.11929 appendix D.6.
     """
@@ -219,7 +219,7 @@ class AxialBlock(nn.Module):
     def __call__(
         self, z: Float[Array, "b n d"], drop_rate: Float[Array, ""] | None = None, shared: None = None
     ) -> tuple[Float[Array, "b n d"], Captured]:
-        """Runs both halves; see `EncoderBlock`, whose `shared` positions have no place here."""
+        """Runs both halves; see `EncoderBlock`. `shared` positions are not supported."""
         del shared
         gh, gw = self.grid
         b, n, d = z.shape

@@ -1,4 +1,4 @@
-"""From the encoder's tokens to class scores: pooling, the optional tanh representation layer, the zero-initialised head."""
+"""The path from tokens to class scores: pooling, the optional tanh representation layer, the zero-initialised head."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class MapHead(nn.Module):
 
 
 def representation_layer(width: int, dtype: jnp.dtype) -> nn.Dense:
-    """The hidden layer of the pre-training head; its tanh is the caller's (arXiv 2010.11929, section 3.1)."""
+    """The hidden layer of the pre-training head; the caller applies its tanh (arXiv 2010.11929, section 3.1)."""
     return nn.Dense(width, dtype=dtype, kernel_init=initializers.lecun_normal(), name="pre_logits")
 
 
 def classifier(num_classes: int, bias: float) -> nn.Dense:
-    """The linear head, float32, its kernel zero: a new head starts from the prior in its bias (section 3.2).
+    """The linear head in float32 with a zero kernel: a new head starts from the prior in its bias (section 3.2).
 
     Args:
       num_classes: outputs.

@@ -1,7 +1,7 @@
 """Initial values, drawn on the host by numpy.
 
 A program that draws every parameter on the device takes longer to compile than the training step itself (6 s against 4 s
-for S/16 on a CPU) and gives other numbers on other backends. Drawn here, initialisation compiles nothing, is the same to
+for S/16 on a CPU) and gives other numbers on other backends. Drawn on the host, initialisation compiles nothing, is equal to
 the bit on a CPU, a GPU and a TPU, and a parameter goes from the host straight to the shards that hold it.
 """
 
@@ -18,7 +18,7 @@ Initializer = Callable[..., jax.Array]
 
 
 def _drawn(sample: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]) -> Initializer:
-    """Makes an initializer of `sample(generator, shape)`; the generator is seeded by the parameter's own key."""
+    """Makes an initializer from `sample(generator, shape)`; the parameter's own key seeds the generator."""
 
     def init(key: jax.Array, shape: Sequence[int], dtype=jnp.float32) -> jax.Array:
         shape = tuple(shape)
@@ -35,12 +35,12 @@ def _drawn(sample: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray])
 
 
 def normal(stddev: float) -> Initializer:
-    """Normal of mean 0 and the given standard deviation."""
+    """Draws from the normal distribution with mean 0 and the given standard deviation."""
     return _drawn(lambda rng, shape: rng.standard_normal(shape, np.float32) * np.float32(stddev))
 
 
 def xavier_uniform() -> Initializer:
-    """Uniform in +-sqrt(6 / (fan in + fan out)), for a matrix (in, out)."""
+    """Draws uniformly from +-sqrt(6 / (fan in + fan out)), for a matrix (in, out)."""
 
     def sample(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         limit = math.sqrt(6 / (math.prod(shape[:-1]) + shape[-1]))
@@ -50,7 +50,7 @@ def xavier_uniform() -> Initializer:
 
 
 def lecun_normal() -> Initializer:
-    """Normal of variance 1 / fan in, cut at two standard deviations; fan in counts all axes but the last."""
+    """Draws from a normal of variance 1 / fan in, cut at two standard deviations; fan in counts all axes but the last."""
 
     def sample(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         values = rng.standard_normal(shape, np.float32)

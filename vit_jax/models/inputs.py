@@ -1,6 +1,6 @@
-"""Checks the images that a model is called with against the parameters that it is called with, while the call is traced.
+"""Checks a model's input images against its parameters while the call is traced.
 
-The compiled program contains nothing of it. A mistake gets a message that says what to do, in place of a shape error inside flax.
+The compiled program contains none of these checks. A mistake gives advice to the user instead of a shape error inside flax.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from vit_jax.types import UserError, counted
 
 
 def check_images(images: Any, variables: Mapping[str, Any], first: str) -> None:
-    """Refuses images that the model cannot take.
+    """Refuses images that the model does not accept.
 
     Args:
-      images: an array; right is float (b, h, w, channels).
-      variables: of the module, which has none while it is initialised.
-      first: name of the layer that sees the channels.
+      images: an array; the model accepts float (b, h, w, channels).
+      variables: the module's variables; empty during initialisation.
+      first: name of the layer that reads the channels.
 
     Raises:
-      UserError: integers, another number of axes or of channels, channels first; all that is wrong.
+      UserError: integers, a wrong number of axes or channels, channels first; one message lists every mistake.
     """
     shape = np.shape(images)
-    dtype = images.dtype if hasattr(images, "dtype") else np.asarray(images).dtype  # a tracer cannot be made an array
+    dtype = images.dtype if hasattr(images, "dtype") else np.asarray(images).dtype  # a tracer cannot be made one
     kernel = variables.get("params", {}).get(first, {}).get("kernel")
     wrong = []
     if not jnp.issubdtype(dtype, jnp.floating):
@@ -56,16 +56,16 @@ def check_images(images: Any, variables: Mapping[str, Any], first: str) -> None:
 def check_grid(
     grid: tuple[int, int], variables: Mapping[str, Any], *, has_class_token: bool, patch: tuple[int, int]
 ) -> None:
-    """Refuses images of another size than a model's positions, or a Mixer's token mixing, are of.
+    """Refuses images whose grid differs from that of the model's positions, or of a Mixer's token mixing.
 
     Args:
       grid: (gh, gw) of the images' patches.
-      variables: of the module, which has none while it is initialised.
-      has_class_token: whether the positions have an entry for one.
+      variables: the module's variables; empty during initialisation.
+      has_class_token: whether the positions have an entry for a class token.
       patch: (h, w) of a patch in pixels.
 
     Raises:
-      UserError: they are of another grid.
+      UserError: the grids differ.
     """
     tensors = flatten_dict(dict(variables.get("params", {})), sep="/")
     gh, gw = grid
@@ -81,11 +81,11 @@ def check_grid(
 
 
 def count_patches(tensors: Mapping[str, Any], has_class_token: bool) -> int:
-    """Number of patches that learned 1-D or relative positions, or a Mixer's token mixing, are for; 0 if there are none.
+    """Number of patches of learned 1-D or relative positions, or of a Mixer's token mixing; 0 if a model has none of them.
 
     Args:
       tensors: {name: array}, layers apart or stacked along a first axis.
-      has_class_token: whether the positions have an entry for one.
+      has_class_token: whether the positions have an entry for a class token.
     """
     for name, x in tensors.items():
         if name.endswith("/pos_embedding") and len(x.shape) >= 3:

@@ -58,7 +58,7 @@ class MlpMixer(ImageModel):
       head_bias: initial bias of the head.
       stochastic_depth: rate at the last block, growing linearly from 0 at the first.
       gelu: `tanh` (released) or `erf`.
-      dtype: compute dtype; parameters, LayerNorm statistics, head and loss are float32 in either case.
+      dtype: compute dtype; parameters, LayerNorm statistics, head and loss are always float32.
 
     Source: arXiv 2105.01601, table 1.
     """
@@ -83,7 +83,7 @@ class MlpMixer(ImageModel):
         return grid[0] * self.patch_size[0], grid[1] * self.patch_size[1]
 
     def suit(self, resolution: tuple[int, int]) -> tuple[int, int]:
-        """Whole patches."""
+        """Rounds to whole patches."""
         return whole_patches(resolution, self.patch_size)
 
     def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
@@ -92,14 +92,14 @@ class MlpMixer(ImageModel):
 
     @property
     def first_layer(self) -> str:
-        """The patch embedding, by the name that it has in the release."""
+        """The patch embedding, by its name in the release."""
         return "stem"
 
     @nn.compact
     def __call__(
         self, images: Shaped[ArrayLike, ...], *, train: bool = False, capture: tuple[str, ...] = ()
     ) -> Outputs:
-        """Runs the model on float (b, h, w, channels); of `capture`, it has `layers`."""
+        """Runs the model on float (b, h, w, channels); `capture` may name `layers` only."""
         if set(capture) - {"layers"}:
             raise UserError(f"capture={capture}: a Mixer has layers to capture, and no attention")
         check_images(images, self.variables, self.first_layer)

@@ -1,7 +1,7 @@
-"""Where a token is in the image: every cell of table 8 (arXiv 2010.11929, appendix D.4) and fixed sin-cos embeddings.
+"""Position embeddings: every cell of table 8 (arXiv 2010.11929, appendix D.4) and fixed sin-cos embeddings.
 
 Added vectors (`learned_1d`, `learned_2d`, `sincos_2d`) join the tokens once after the stem, or at every layer, with one
-table per layer or one shared; `relative` embeddings act inside the attention. `resample_*` carry each to another grid.
+table per layer or one shared; `relative` embeddings act inside the attention. The `resample_*` functions resize them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Kind = Literal["learned_1d", "learned_2d", "sincos_2d", "relative", "none"]
 Place = Literal["stem", "every_layer", "shared"]
 Method = Literal["bilinear_corners", "bilinear", "bicubic", "bicubic_antialias"]
 
-# Offsets of the class token to itself, of it to a patch, and of a patch to it stand behind those between patches.
+# Three offsets follow those between patches: class token to itself, class token to patch, patch to class token.
 CLASS_OFFSETS = 3
 
 
 class PositionEmbedding(nn.Module):
-    """The vectors to add to tokens, one per position; the class token has an entry of its own in `learned_1d` only.
+    """The vectors to add to tokens, one per position; only `learned_1d` has an entry for the class token.
 
     `learned_2d` holds a table of d / 2 for the column (X) and one for the row (Y) of a patch and concatenates them; the
-    class token has a position in neither, and gets none (it is learned itself).
+    class token has neither row nor column and gets no position (it is learned itself).
 
     Args:
       kind: `learned_1d`, `learned_2d` or `sincos_2d`.
@@ -46,7 +46,7 @@ class PositionEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "1 n d"]:
-        """Returns what to add to `tokens`, whose values do not matter."""
+        """Returns the vectors to add to `tokens`, whose values are not read."""
         _, n, d = tokens.shape
         normal = initializers.normal(stddev=0.02)
         if self.kind == "learned_1d":
@@ -87,10 +87,10 @@ def sincos_2d(grid: tuple[int, int], d: int, *, temperature: float = 10_000.0) -
 
 
 class RelativePositions(nn.Module):
-    """Logits of a query against an embedding of the 1-D offset between its position and the key's.
+    """Attention logits of each query against an embedding of the 1-D offset between its position and the key's.
 
-    Positions count patches row by row, so offsets run from -(n - 1) to n - 1. The class token stands nowhere in the image:
-    it to itself, it to any patch and any patch to it are three offsets of their own.
+    Positions count patches row by row, so offsets run from -(n - 1) to n - 1. The class token has no place in the image, so it
+    has three offsets of its own: to itself, to any patch, and from any patch.
 
     Args:
       grid: (gh, gw).
@@ -115,7 +115,7 @@ class RelativePositions(nn.Module):
 
 
 def relative_index(patches: int, *, has_class_token: bool) -> np.ndarray:
-    """Entry of the offset table for every (query, key): int32 (n, n)."""
+    """The entry of the offset table for every (query, key): int32 (n, n)."""
     at = np.arange(patches)
     index = at[:, None] - at[None, :] + patches - 1
     if has_class_token:
@@ -125,7 +125,7 @@ def relative_index(patches: int, *, has_class_token: bool) -> np.ndarray:
 
 
 def cubic_kernel(x: np.ndarray, a: float) -> np.ndarray:
-    """Keys' cubic convolution kernel with parameter a."""
+    """Keys' cubic convolution kernel (R. Keys, 1981) with parameter a."""
     x = np.abs(x)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
@@ -136,12 +136,12 @@ def interpolation_matrix(old: int, new: int, method: Method = "bilinear_corners"
     """Weights of a linear map that resizes an axis.
 
     Args:
-      old: length given.
-      new: length wanted.
+      old: given length.
+      new: wanted length.
       method: `bilinear_corners` aligns the corners: output i samples the input at i * (old - 1) / (new - 1), as the
-        release does (one output reads input 0). The others sample at half-pixel centres, (i + 1/2) * old / new - 1/2, and
-        repeat the border: `bilinear`, `bicubic` (a = -3/4, as Hugging Face by way of PyTorch), and `bicubic_antialias`
-        (a = -1/2, widened when shrinking, borders renormalised: timm by way of PyTorch).
+        release does (a single output reads input 0). The others sample at half-pixel centres, (i + 1/2) * old / new - 1/2, and
+        repeat the border: `bilinear`, `bicubic` (a = -3/4, as Hugging Face does through PyTorch), and `bicubic_antialias`
+        (a = -1/2, widened when shrinking, borders renormalised, as timm does through PyTorch).
 
     Returns:
       float64 (new, old); every row sums to 1.
@@ -177,18 +177,18 @@ def resample_positions(
 ) -> np.ndarray:
     """Resizes learned 1-D position embeddings to another grid, by default as the release does.
 
-    The release calls `scipy.ndimage.zoom(order=1)`, which zeroes the last row and column for some sizes (28 -> 48 is
-    one): that defect is not reproduced. `jax.image.resize`, which samples at half-pixel centres, is another function.
+    The release calls `scipy.ndimage.zoom(order=1)`, which zeroes the last row and column for some sizes (such as 28 -> 48);
+    this function does not reproduce that defect. `jax.image.resize` differs: it samples at half-pixel centres.
 
     Args:
       positions: float (1, n, d), the class token's entry first where there is one.
       old_grid: (gh, gw) that `positions` was trained at.
-      new_grid: (gh, gw) wanted; integers, so no rounding of a scale factor decides the size.
-      has_class_token: whether entry 0 belongs to the class token, which is kept as it is. Never guessed from n.
+      new_grid: (gh, gw) wanted; integers, so that no rounded scale factor decides the size.
+      has_class_token: whether entry 0 belongs to the class token, which is kept unchanged. Never guessed from n.
       method: see `interpolation_matrix`.
 
     Returns:
-      (1, n', d) of the dtype given.
+      (1, n', d) in the dtype of `positions`.
 
     Raises:
       UserError: n does not fit `old_grid`.
@@ -218,13 +218,13 @@ def resample_axis(table: np.ndarray, new: int, method: Method = "bilinear_corner
 def resample_relative(
     table: np.ndarray, old_grid: tuple[int, int], new_grid: tuple[int, int], method: Method = "bilinear_corners"
 ) -> np.ndarray:
-    """Resizes a table of 1-D offsets to another grid by way of the 2-D offsets that it stands for.
+    """Resizes a table of 1-D offsets to another grid, through the 2-D offsets that it represents.
 
     An offset between two patches, dy rows and dx columns, is dy * gw + dx in one dimension. The table is spread over all
-    (dy, dx), resized there, and gathered: a new 1-D offset is the mean over the pairs of patches that it stands for.
+    (dy, dx), resized there, and gathered: a new 1-D offset is the mean over the pairs of patches that share it.
 
     Args:
-      table: float (offsets, heads, k), those of the class token last, where there is one.
+      table: float (offsets, heads, k), the class token's offsets last, if there is a class token.
       old_grid: (gh, gw) that it was trained at.
       new_grid: (gh, gw) wanted.
       method: see `interpolation_matrix`.

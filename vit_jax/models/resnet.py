@@ -1,7 +1,7 @@
 """ResNets with GroupNorm and weight-standardised convolutions: the stem of hybrids, and BiT, the paper's CNN baseline.
 
-The two differ in ways that released weights depend on: the stem is post-activation (V1), pads as TensorFlow's SAME and
-max-pools against minus infinity; BiT is pre-activation (V2), pads evenly with zeros, its max-pool too.
+The two differ in ways that released weights depend on: the stem is post-activation (V1), pads like TensorFlow's SAME and
+max-pools against minus infinity; BiT is pre-activation (V2) and pads evenly with zeros, also for its max-pool.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class StdConv(nn.Module):
       kernel_size: side.
       strides: in both directions.
       padding: `SAME` or pairs of zeros.
-      eps: keeps the division finite; added to the deviation, or under the root (`eps_in_root`).
+      eps: keeps the division finite; added to the standard deviation, or under the root (`eps_in_root`).
       dtype: compute dtype; the kernel is standardised in float32.
 
     Source: arXiv 1903.10520.
@@ -67,11 +67,11 @@ def group_norm(x: Float[Array, "b h w c"], name: str, eps: float, dtype: jnp.dty
 
 
 class ResidualUnit(nn.Module):
-    """A bottleneck after whose sum the ReLU stands (V1).
+    """A bottleneck whose last ReLU follows the sum (V1).
 
     Args:
-      features: of the 3x3 convolution; the output has four times as many.
-      strides: of the 3x3 convolution and of the projection.
+      features: channels of the 3x3 convolution; the output has four times as many.
+      strides: strides of the 3x3 convolution and of the projection.
       dtype: compute dtype.
     """
 
@@ -97,7 +97,7 @@ class ResidualUnit(nn.Module):
 
 
 class Stage(nn.Module):
-    """Residual units of one resolution, the first of which halves it (the first stage keeps it)."""
+    """Residual units at one resolution. The first unit halves the resolution, except in the first stage."""
 
     depth: int
     features: int
@@ -116,7 +116,7 @@ class Stage(nn.Module):
 def resnet_stem(
     images: Float[Array, "b h w channels"], depths: tuple[int, ...], width: int, dtype: jnp.dtype
 ) -> Float[Array, "b h2 w2 c"]:
-    """The convolutional part of a hybrid, as modules of the caller's own: `conv_root`, `gn_root`, `block1`, ...
+    """The convolutional part of a hybrid, as sub-modules of the calling module: `conv_root`, `gn_root`, `block1`, ...
 
     Args:
       images: any (h, w).
@@ -134,7 +134,7 @@ def resnet_stem(
 
 
 class PreActivationUnit(nn.Module):
-    """A bottleneck whose GroupNorms and ReLUs stand before the convolutions (V2); see `ResidualUnit`."""
+    """A bottleneck whose GroupNorms and ReLUs precede the convolutions (V2); see `ResidualUnit`."""
 
     features: int
     strides: int
@@ -166,7 +166,7 @@ class ResNet(ImageModel):
       depths: units per stage: (3, 4, 6, 3), (3, 4, 23, 3) and (3, 8, 36, 3) for 50, 101 and 152 layers, or any other.
       width_factor: multiplies every number of channels: x1, x2, x3, x4.
       head_bias: initial bias of the head.
-      dtype: compute dtype; parameters, norms' statistics, head and loss are float32 in either case.
+      dtype: compute dtype; parameters, norms' statistics, head and loss are always float32.
 
     Source: arXiv 1912.11370; arXiv 2010.11929 section 4.1.
     """
@@ -196,8 +196,8 @@ class ResNet(ImageModel):
     def __call__(
         self, images: Shaped[ArrayLike, ...], *, train: bool = False, capture: tuple[str, ...] = ()
     ) -> Outputs:
-        """Runs the model on float (b, h, w, channels): its features are the `tokens`, row by row, and their mean is `pooled`."""
-        del train  # neither dropout nor batch statistics
+        """Runs the model on float (b, h, w, channels): `tokens` are its features, row by row, and `pooled` is their mean."""
+        del train  # the model has neither dropout nor batch statistics
         if capture:
             raise UserError(f"a ResNet has no {' or '.join(capture)} to capture")
         if self.width_factor < 1 or not self.depths or min(self.depths) < 1:
@@ -207,7 +207,7 @@ class ResNet(ImageModel):
         check_images(images, self.variables, self.first_layer)
         dtype, width = jnp.dtype(self.dtype), 64 * self.width_factor
         x = StdConv(width, 7, 2, ((3, 3), (3, 3)), 1e-10, True, dtype, name="conv_root")(jnp.asarray(images))
-        # Zeros and not minus infinity, as released: at the border a negative maximum becomes 0.
+        # Pad with zeros, not minus infinity, as released: at the border a negative maximum becomes 0.
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x = nn.max_pool(x, (3, 3), strides=(2, 2))
         for number, depth in enumerate(self.depths):

@@ -1,4 +1,4 @@
-"""The encoder of a Vision Transformer as a whole: positions, registers and a stack of blocks, looped or scanned."""
+"""The whole encoder of a Vision Transformer: positions, registers and a stack of blocks, looped or scanned."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Encoder(nn.Module):
     """Positions, dropout, registers, `depth` blocks and the final LayerNorm; the `Transformer` of the released tree.
 
     Args:
-      settings: of every block.
-      depth: blocks.
+      settings: settings of every block.
+      depth: number of blocks.
       grid: (gh, gw) of the patches.
       has_class_token: whether token 0 is the class token.
       final_norm: whether a LayerNorm follows the last block.
-      Others: as `VisionTransformer`.
+      Others: see `VisionTransformer`.
     """
 
     settings: BlockSettings
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
     def __call__(
         self, tokens: Float[Array, "b n d"], *, train: bool, capture: tuple[str, ...] = ()
     ) -> tuple[Float[Array, "b n d"], dict[str, tuple]]:
-        """Returns the encoded tokens, registers left out, and what was captured, one entry per block."""
+        """Returns the encoded tokens without registers, and the captured values, one entry per block."""
         first = int(self.has_class_token)
         x, shared = self.add_positions(tokens)
         x = Dropout(self.settings.dropout)(x, train)
@@ -60,7 +60,7 @@ class Encoder(nn.Module):
         return self.settings.norm("encoder_norm")(x) if self.final_norm else x, captured
 
     def add_positions(self, x: Float[Array, "b n d"]) -> tuple[Float[Array, "b n d"], Float[Array, "1 n d"] | None]:
-        """Adds positions at the stem; or returns those that every block adds."""
+        """Adds positions at the stem; or returns the positions that every block adds."""
         if self.positions in ("none", "relative") or self.positions_at == "every_layer":
             return x, None
         table = PositionEmbedding(
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         return (x + table, None) if self.positions_at == "stem" else (x, table)
 
     def block(self, train: bool, capture: tuple[str, ...]) -> tuple[type[nn.Module], dict]:
-        """The class of a block, and its fields."""
+        """The class of the blocks, and its fields."""
         fields: dict = {"settings": self.settings, "train": train, "capture": capture}
         if self.axial:
             return AxialBlock, fields | {"grid": self.grid}
@@ -80,10 +80,10 @@ class Encoder(nn.Module):
         return EncoderBlock, fields
 
     def loop_blocks(self, x, rates, shared, train, capture):
-        """The blocks one after the other, with parameters of their own: `encoderblock_0`, ..."""
+        """Runs the blocks in sequence, each with its own parameters: `encoderblock_0`, ..."""
         kind, fields = self.block(train, capture)
         kind = nn.remat(kind) if self.remat else kind
-        kind = nn.jit(kind)  # traced once and not once per layer; XLA inlines it
+        kind = nn.jit(kind)  # traced once instead of once per layer; XLA inlines it
         captured: dict[str, tuple] = dict.fromkeys(capture, ())
         for layer in range(self.depth):
             rate = None if rates is None else rates[layer]
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
         return x, captured
 
     def scan_blocks(self, x, rates, shared, train, capture):
-        """The same as a loop of the compiled program, its parameters stacked along a first axis: `encoderblock`."""
+        """Runs the blocks as a loop in the compiled program, parameters stacked along a first axis: `encoderblock`."""
         kind, fields = self.block(train, capture)
         kind = nn.remat(kind, prevent_cse=False) if self.remat else kind
         scanned = nn.scan(

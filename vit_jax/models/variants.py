@@ -10,7 +10,7 @@ from typing import Any
 from vit_jax.types import UserError
 
 # width, depth, mlp_dim, num_heads.  B, L, H: arXiv 2010.11929 table 1.  Ti, S: arXiv 2012.12877 table 1 as used by
-# arXiv 2106.10270.  g, G: arXiv 2106.04560 table 2.  Nano is ours: small enough to learn from scratch on two cores.
+# arXiv 2106.10270.  g, G: arXiv 2106.04560 table 2.  Nano is not published: small enough to learn from scratch on two cores.
 VIT_SIZES = {
     "Nano": (96, 6, 384, 3),
     "Ti": (192, 12, 768, 3),
@@ -22,8 +22,8 @@ VIT_SIZES = {
     "G": (1664, 48, 8192, 16),
 }
 
-# Hybrids: size, units per stage of the ResNet, patch on its features.  Stages (3, 4, 9) are the paper's option (ii), stride
-# 16; four stages its option (i), stride 32 (section 3.1).  R+Ti/16 is arXiv 2106.10270's and has stride 32 despite its name.
+# Hybrids: size, units per stage of the ResNet, patch on its features.  Stages (3, 4, 9) are the paper's option (ii), stride 16;
+# four stages are its option (i), stride 32 (section 3.1).  R+Ti/16 is from arXiv 2106.10270 and has stride 32 despite its name.
 HYBRIDS = {
     "R+Ti/16": ("Ti", (), 8),
     "R26+S/32": ("S", (2, 2, 2, 2), 1),
@@ -34,7 +34,7 @@ HYBRIDS = {
     "R50+L/32": ("L", (3, 4, 6, 3), 1),
 }
 
-# Units per stage.  R50, R101, R152: arXiv 1512.03385 table 1.  R200: arXiv 1603.05027.  R26 is two units a stage.
+# Units per stage.  R50, R101, R152: arXiv 1512.03385 table 1.  R200: arXiv 1603.05027.  R26 has two units per stage.
 RESNET_DEPTHS = {
     "R26": (2, 2, 2, 2),
     "R50": (3, 4, 6, 3),
@@ -89,7 +89,7 @@ def hybrid_variant(variant: str) -> dict:
     """Spells out a hybrid such as `R50+B/16` as arguments of `VisionTransformer`.
 
     Raises:
-      UserError: not in `HYBRIDS`, with the nearest that is.
+      UserError: the variant is not in `HYBRIDS`; the message names the nearest one.
     """
     if variant not in HYBRIDS:
         raise UserError(f"no hybrid {variant!r}; {_choices(variant, HYBRIDS)}")
@@ -140,8 +140,8 @@ def any_variant(variant: str) -> dict:
 
 
 def describe_sizes(settings: Mapping[str, Any]) -> str:
-    """A model section's sizes on one line, by its variant's name where it has one: `Ti/16 (width 192, depth 12, ...)`."""
-    if settings["name"] not in ("vit", "mixer", "resnet"):  # a model from outside
+    """Describes a model section's sizes on one line, by the variant's name if it has one: `Ti/16 (width 192, depth 12, ...)`."""
+    if settings["name"] not in ("vit", "mixer", "resnet"):  # a user's own model
         return f"{settings['name']} ({', '.join(f'{key} {x}' for key, x in settings.items() if key != 'name')})"
     if settings["name"] == "resnet":
         return f"a ResNet of {'-'.join(map(str, settings['depths']))} units, width x{settings['width_factor']}"

@@ -35,14 +35,14 @@ class VisionTransformer(ImageModel):
       num_heads: attention heads per block.
       stem: `resnet` makes a hybrid: patches are cut from a ResNet's features (section 3.1).
       stem_depths: units per stage of that ResNet; (3, 4, 9) has stride 16, (3, 4, 6, 3) stride 32, () stride 4.
-      stem_width: channels of its root block.
+      stem_width: channels of the ResNet's root block.
       pool: `token` reads the class token, `gap` averages the patches, `map` pools by attention; `unpooled` applies the
         head to every token.
-      class_token: whether there is one; `auto` for token and unpooled only.
-      norm_after_pool: the final LayerNorm acts on the pooled vector (`fc_norm`), as timm's average-pooled models have it.
+      class_token: whether there is a class token; `auto` means for token and unpooled only.
+      norm_after_pool: apply the final LayerNorm to the pooled vector (`fc_norm`), as timm's average-pooled models do.
       positions: `learned_1d` (the paper's choice), `learned_2d`, `relative`, `sincos_2d` (fixed) or `none` (table 8).
-      positions_at: `stem`, `every_layer` with a table each, or `shared`: every layer, one table.
-      registers: extra learned tokens without position, dropped at the end (arXiv 2309.16588).
+      positions_at: `stem`, `every_layer` with one table per layer, or `shared`: every layer, one table.
+      registers: number of extra learned tokens without position, dropped at the end (arXiv 2309.16588).
       representation_size: units of the tanh layer before the head (pre-training); 0 for none (fine-tuning).
       head_bias: initial bias of the head.
       dropout: rate after every dense layer but the qkv projections, and after adding positions (appendix B.1).
@@ -52,10 +52,10 @@ class VisionTransformer(ImageModel):
       qk_norm: LayerNorm of queries and keys (arXiv 2302.05442).
       axial: attention along rows, then along columns, each with its MLP (appendix D.6).
       gelu: `tanh` (released weights) or `erf` (weights of PyTorch libraries).
-      norm_eps: of every LayerNorm; 1e-6 in released weights, 1e-12 in Hugging Face's.
-      scan: the blocks are a loop of the compiled program: compiles faster when deep, stacks their parameters.
+      norm_eps: epsilon of every LayerNorm; 1e-6 in released weights, 1e-12 in Hugging Face's.
+      scan: run the blocks as a loop in the compiled program: deep models compile faster; their parameters are stacked.
       remat: recompute each block's activations in the backward pass: less memory, about a third more time.
-      dtype: compute dtype; parameters, softmax, LayerNorm statistics, head and loss are float32 in either case.
+      dtype: compute dtype; parameters, softmax, LayerNorm statistics, head and loss are always float32.
 
     Source: arXiv 2010.11929, eqs. 1-4, table 1.
     """
@@ -96,7 +96,7 @@ class VisionTransformer(ImageModel):
 
     @property
     def stem_stride(self) -> int:
-        """Pixels per position of the feature map that patches are cut from; 1 where it is the image itself."""
+        """Pixels per position of the feature map that patches are cut from; 1 if they are cut from the image."""
         return 2 ** (2 + max(len(self.stem_depths) - 1, 0)) if self.stem == "resnet" else 1
 
     def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
@@ -109,7 +109,7 @@ class VisionTransformer(ImageModel):
         return grid[0] * self.patch_size[0] * self.stem_stride, grid[1] * self.patch_size[1] * self.stem_stride
 
     def suit(self, resolution: tuple[int, int]) -> tuple[int, int]:
-        """Whole patches; of a hybrid any resolution."""
+        """Rounds to whole patches; a hybrid accepts any resolution."""
         return whole_patches(resolution, self.patch_size) if self.stem == "none" else resolution
 
     def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
@@ -121,14 +121,14 @@ class VisionTransformer(ImageModel):
 
     @property
     def first_layer(self) -> str:
-        """The patch embedding; of a hybrid, its root convolution."""
+        """The patch embedding; in a hybrid, the root convolution."""
         return "conv_root" if self.stem == "resnet" else "embedding"
 
     @nn.compact
     def __call__(
         self, images: Shaped[ArrayLike, ...], *, train: bool = False, capture: tuple[str, ...] = ()
     ) -> Outputs:
-        """Runs the model on float (b, h, w, channels); `capture` asks for `layers` or `attention`, free if not asked."""
+        """Runs the model on float (b, h, w, channels); `capture` may name `layers` and `attention`, free if empty."""
         self._check(capture)
         check_images(images, self.variables, self.first_layer)
         settings, x = self._settings(), jnp.asarray(images)
@@ -194,7 +194,7 @@ class VisionTransformer(ImageModel):
         )
 
     def _check(self, capture: tuple[str, ...]) -> None:
-        """Raises UserError for sizes and rates that no model has, and for options that exclude each other."""
+        """Raises UserError for impossible sizes and rates, and for options that exclude each other."""
         sizes = {key: getattr(self, key) for key in ("width", "depth", "mlp_dim", "num_heads", "stem_width")}
         sizes |= {"patch_size": min(self.patch_size), "stem_depths": min(self.stem_depths, default=1)}
         errors = [f"model.{key} is {value}; expected 1 or more" for key, value in sizes.items() if value < 1]

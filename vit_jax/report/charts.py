@@ -1,7 +1,7 @@
-"""Drawings of a page as SVG inside it: text stays text, and colours are the page's own, light or dark.
+"""Charts of a page as inline SVG: text stays text, and colours follow the page, light or dark.
 
 matplotlib draws with stand-in colours, which become CSS custom properties of the page's style sheet (`--ink`, `--line`,
-`--series-0` and on). The same numbers give the same bytes. matplotlib is imported on use, and through Figure objects only.
+`--series-0` and so on). The same numbers give the same bytes. matplotlib is imported on use; only its Figure objects are used.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from vit_jax.types import Metric, UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NUM_SERIES = 6  # of the style sheet; a seventh sweep begins again
+NUM_SERIES = 6  # colours of the style sheet; the seventh sweep uses the first again
 STAND_INS = {"#010101": "var(--ink)", "#020202": "var(--soft)", "#030303": "var(--line)"} | {
     f"#0404{n:02x}": f"var(--series-{n})" for n in range(NUM_SERIES)
 }
 INK, SOFT, LINE = "#010101", "#020202", "#030303"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # labels are the user's: a dollar in one is no formula
+    "text.parse_math": False,  # labels come from the user: a dollar sign in one starts no formula
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -53,30 +53,30 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
 }
-FEW_POINTS, MANY_POINTS = 24, 240  # marked one by one; thinned out beyond
+FEW_POINTS, MANY_POINTS = 24, 240  # up to few, each point is marked; beyond many, points are thinned out
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 class Chart(NamedTuple):
-    """A drawing and the words that stand for it."""
+    """A chart and its description in words."""
 
     svg: str
     caption: str
 
 
 def color_of(number: int) -> str:
-    """A sweep's colour, by its place on the page."""
+    """A sweep's colour, from its place on the page."""
     return f"#0404{number % NUM_SERIES:02x}"
 
 
 def draw(name: str, described: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> str:
-    """An <svg> of one panel.
+    """Draws an <svg> of one panel.
 
     Args:
       name: unique on the page; its ids begin with it.
-      described: for those who cannot see it.
-      size: (width, height) in inches, 72 of the SVG's units each.
-      paint: fills the panel.
+      described: text for readers who cannot see the chart.
+      size: (width, height) in inches, each 72 units of the SVG.
+      paint: draws into the panel.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -90,7 +90,7 @@ def draw(name: str, described: str, size: tuple[float, float], paint: Callable[[
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True)
     svg = out.getvalue()[out.getvalue().index("<svg") :]
-    # When and by what it was drawn: the first would make every page another.
+    # Remove the time and the program of the drawing: the time would make every page different.
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for stand_in, ours in STAND_INS.items():
         svg = svg.replace(stand_in, ours)
@@ -102,11 +102,11 @@ def draw(name: str, described: str, size: tuple[float, float], paint: Callable[[
 
 
 def candidates_chart(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> Chart | None:
-    """Score on the development split against the learning rate (or what else is varied), the chosen one ringed.
+    """Score on the development split against the learning rate (or the key that varies), with the chosen candidate ringed.
 
     Args:
       name: unique on the page.
-      tasks: (place of the sweep on the page, its label, what it has of this task).
+      tasks: (place of the sweep on the page, its label, its runs of this task).
     """
     lines = [(place, label, task, line) for place, label, task in tasks for line in _candidate_lines(task)]
     if not lines:
@@ -152,7 +152,7 @@ class _CandidateLine(NamedTuple):
 
 
 def _candidate_lines(task: TaskRuns) -> list[_CandidateLine]:
-    """A line per combination of the keys other than the varied one: the learning rate where it is among them."""
+    """One line per combination of the other keys; the horizontal axis is the learning rate if it varies."""
     scored = [(c, s) for c, s in task.dev_scores() if math.isfinite(s.mean)]
     numeric = [
         key for key in (scored[0][0] if scored else {}) if all(isinstance(c.get(key), int | float) for c, _ in scored)
@@ -170,7 +170,7 @@ def _candidate_lines(task: TaskRuns) -> list[_CandidateLine]:
 
 
 def training_charts(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> list[Chart]:
-    """Training loss, and top-1 of what was scored on the way, of each sweep's first final run (else the first dev run)."""
+    """Training loss, and top-1 of evaluations during training, of each sweep's first final run (else its first dev run)."""
     records = []
     for place, label, task in tasks:
         runs = task.final or task.dev
@@ -194,7 +194,7 @@ def _records(folder: Path) -> list[dict[str, Any]]:
     try:
         return read_jsonl(folder / "metrics.jsonl")
     except (OSError, UserError):
-        return []  # the run's links on the page say which files there are
+        return []  # the run's links on the page show which files exist
 
 
 Records = Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]
@@ -209,7 +209,7 @@ def _paint_loss(ax: Axes, records: Records) -> None:
         if len(steps) > FEW_POINTS:
             loss = running_mean(loss, max(5, len(steps) // 40) | 1)
         every = len(steps) // MANY_POINTS + 1
-        marker = "o" if len(steps) == 1 else ""  # one record is no line
+        marker = "o" if len(steps) == 1 else ""  # a single record draws no line
         ax.plot(steps[::every], loss[::every], color=color_of(place), marker=marker, label=_short(label))
         lowest, highest = min(lowest, loss.min()), max(highest, loss.max())
     if lowest > 0 and highest / lowest > 20:
@@ -237,7 +237,7 @@ def _paint_top1(ax: Axes, records: Records) -> None:
 
 
 def _count_steps(ax: Axes) -> None:
-    """Ticks at whole steps only: of a short run, others would be rounded to the same number."""
+    """Puts ticks at whole steps only: in a short run, others would round to the same number."""
     from matplotlib.ticker import MaxNLocator
 
     ax.set(xlabel="optimizer step")
@@ -246,7 +246,7 @@ def _count_steps(ax: Axes) -> None:
 
 
 def compute_chart(name: str, entries: Sequence[tuple[int, Entry]]) -> Chart | None:
-    """Score of every finished task against the FLOPs of its training, and each sweep's mean over those tasks."""
+    """Score of every finished task against its training FLOPs, and each sweep's mean over these tasks."""
     points: dict[tuple[int, str], list[tuple[float, float]]] = {}
     for place, entry in entries:
         for task in entry.tasks:
@@ -266,7 +266,7 @@ def compute_chart(name: str, entries: Sequence[tuple[int, Entry]]) -> Chart | No
             ax.plot(x.mean(), y.mean(), linestyle="", marker=marker, color=color, markersize=10, label=said)
         flops = [x for found in points.values() for x, _ in found]
         ax.set_xscale("log")
-        if max(flops) / min(flops) < 10:  # less than a decade has no tick of its own
+        if max(flops) / min(flops) < 10:  # a range under a decade may contain no tick
             ax.set_xlim(min(flops) / 4, max(flops) * 4)
         ax.xaxis.set_major_formatter(lambda x, _: _power(x))
         ax.xaxis.set_minor_formatter(lambda x, _: "")
@@ -285,13 +285,13 @@ def _power(x: float) -> str:
 
 
 def _short(label: str, most: int = 44) -> str:
-    """A legend's line: its end is left out, and a leading underscore, which matplotlib takes for a label to hide, moved."""
+    """Shortens a legend's line at its end, and moves a leading underscore, which would make matplotlib hide the label."""
     text = " ".join(label.split())
     text = text if len(text) <= most else text[: most - 1] + "…"
     return f" {text}" if text.startswith("_") else text
 
 
 def _legend(ax: Axes, num: int) -> None:
-    """Under the panel, where it covers no data; none for a single line."""
+    """Puts the legend below the panel, where it covers no data; a single line gets none."""
     if num > 1:
         ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=1)

@@ -1,4 +1,4 @@
-"""A sweep's folder read and checked for its page: which runs there are, which lack, what each task came to.
+"""Reads and checks a sweep's folder for its page: the existing runs, the missing ones, and each task's result.
 
 Scores stay fractions in [0, 1] here. A task counts in means only when every seed of the sweep has a finite score for it.
 """
@@ -30,7 +30,7 @@ Candidate = Mapping[str, Any]
 
 
 class Run(NamedTuple):
-    """A run that is done."""
+    """A finished run."""
 
     folder: Path
     result: Result
@@ -38,14 +38,14 @@ class Run(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TaskRuns:
-    """What there is of one task of a sweep.
+    """The finished runs of one task of a sweep.
 
     Args:
-      task: as `sweep.json` has it.
-      metric: what is compared.
-      seeds: asked for.
+      task: from `sweep.json`.
+      metric: the metric that is compared.
+      seeds: the requested seeds.
       dev: runs scored on the development split, by folder.
-      final: runs scored on the test split, by seed; each seed once.
+      final: runs scored on the test split, by seed; one per seed.
     """
 
     task: SweepTask
@@ -55,14 +55,14 @@ class TaskRuns:
     final: tuple[Run, ...]
 
     def by_seed(self, metric: str = "") -> dict[int, float]:
-        """{seed: score} of the final runs whose score is a number."""
+        """{seed: score} of the final runs whose score is not nan."""
         scores = {run.result.seed: run.result.average_scores or run.result.scores for run in self.final}
         found = {seed: values.get(metric or self.metric, math.nan) for seed, values in scores.items()}
         return {seed: score for seed, score in found.items() if math.isfinite(score)}
 
     @property
     def spread(self) -> Spread:
-        """Over the seeds there are."""
+        """Mean and deviation over the finished seeds."""
         return spread(self.by_seed().values())
 
     @property
@@ -72,12 +72,12 @@ class TaskRuns:
 
     @property
     def diverged(self) -> tuple[int, ...]:
-        """Seeds whose score is no number."""
+        """Seeds whose score is nan."""
         return tuple(run.result.seed for run in self.final if run.result.seed not in self.by_seed())
 
     @property
     def chosen(self) -> Candidate | None:
-        """The candidate of the final runs; before there are any, the best so far on the development split."""
+        """The candidate of the final runs; before there are any, the best one so far on the development split."""
         if self.final:
             return self.final[0].result.candidate
         scored = [(score.mean, candidate) for candidate, score in self.dev_scores() if math.isfinite(score.mean)]
@@ -98,11 +98,11 @@ class Entry:
     """One sweep on the page.
 
     Args:
-      folder: of the sweep.
-      label: its row's name, told apart from the other sweeps'.
-      sweep: what was asked for.
+      folder: the sweep's folder.
+      label: its row's name, distinct from the other sweeps'.
+      sweep: the sweep's description.
       tasks: in the sweep's order.
-      damaged: what is wrong with the result files that cannot be read; their runs are left out.
+      damaged: messages about result files that cannot be read; their runs are left out.
     """
 
     folder: Path
@@ -113,23 +113,23 @@ class Entry:
 
     @property
     def runs(self) -> list[Run]:
-        """Every run that is done, task by task, development before final."""
+        """Every finished run, task by task, development runs before final runs."""
         return [run for task in self.tasks for run in (*task.dev, *task.final)]
 
     @property
     def num_candidates(self) -> int:
-        """Combinations to choose among."""
+        """Number of combinations to choose from."""
         return math.prod(len(values) for values in self.sweep.candidates.values())
 
     @property
     def expected(self) -> int:
-        """Number of runs of the sweep when it is done; a task without data has none."""
+        """Number of runs in the complete sweep; a task without data has none."""
         choices = self.num_candidates if self.num_candidates > 1 else 0
         return sum(choices + len(self.sweep.seeds) for task in self.tasks if not task.task.missing)
 
     @property
     def done(self) -> int:
-        """How many of them are; a candidate tried with several seeds is one."""
+        """Number of finished runs; a candidate tried with several seeds counts once."""
         return sum(
             len({same(run.result.candidate) for run in task.dev} if self.num_candidates > 1 else ()) + len(task.final)
             for task in self.tasks
@@ -138,15 +138,15 @@ class Entry:
 
 
 def same(candidate: Candidate) -> str:
-    """Equal for candidates that are equal after a journey through JSON."""
+    """A text that is equal for candidates which are equal after being written to JSON and read back."""
     return json.dumps(candidate, sort_keys=True)
 
 
 def collect(folders: Sequence[Path]) -> list[Entry]:
-    """Reads sweeps in the order given.
+    """Reads sweeps in the given order.
 
     Raises:
-      UserError: no sweep, the same one twice, or results that are another sweep's: all of them are named.
+      UserError: a folder holds no sweep, a sweep is given twice, or results belong to another sweep; the message lists all.
     """
     twice = [str(folder) for folder, times in Counter(f.resolve() for f in folders).items() if times > 1]
     if twice:
@@ -174,7 +174,7 @@ def collect(folders: Sequence[Path]) -> list[Entry]:
 
 
 def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[tuple[TaskRuns, ...], tuple[str, ...]]:
-    """The runs of every task, and what is wrong with the files that cannot be read; what contradicts goes to `mistakes`."""
+    """The runs of every task, and messages about unreadable files; contradictions are added to `mistakes`."""
     dev: dict[str, list[Run]] = {task.name: [] for task in sweep.tasks}
     final: dict[str, list[Run]] = {task.name: [] for task in sweep.tasks}
     seen: dict[tuple[str, str, str, int], Path] = {}
@@ -188,7 +188,7 @@ def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[tuple[
         if result is None:
             continue
         wrong = _what_is_wrong(result, sweep, file)
-        # A seed's final score counts once, whatever the candidate; a candidate may be tried with several seeds.
+        # Final scores count once per seed, whatever the candidate; a candidate may be tried with several seeds.
         key = (result.task, result.phase, same(result.candidate) if result.phase == "dev" else "", result.seed)
         if not wrong and key in seen:
             wrong = f"it repeats the run of {seen[key]}: task, phase and seed are the same"
@@ -206,7 +206,7 @@ def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[tuple[
         TaskRuns(task, sweep.metric, sweep.seeds, tuple(dev[task.name]), tuple(final[task.name]))
         for task in sweep.tasks
     ]
-    # What was finished before its data went away stands.
+    # Results that were finished before their data disappeared are kept.
     tasks = tuple(
         dataclasses.replace(runs, task=dataclasses.replace(runs.task, missing=""))
         if {run.result.seed for run in runs.final} == set(sweep.seeds)
@@ -217,7 +217,7 @@ def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[tuple[
 
 
 def _what_is_wrong(result: Result, sweep: Sweep, file: Path) -> str:
-    """Why a result is not this sweep's, "" where it is."""
+    """Why a result does not belong to this sweep; "" if it does."""
     names = [task.name for task in sweep.tasks]
     if result.task not in names:
         return f"task {result.task!r} is not in the sweep; {nearest(str(result.task), names)}"

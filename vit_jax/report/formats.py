@@ -1,4 +1,4 @@
-"""Tables as text that other programs read: CSV with every digit, Markdown and LaTeX as the page prints them."""
+"""Tables as text for other programs: CSV with every digit, Markdown and LaTeX rounded as on the page."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TEX = {
     "−": "$-$",  # noqa: RUF001
     "–": "--",  # noqa: RUF001
 }
-MANY_COLUMNS = 8  # from here on LaTeX sets column names upright, as the paper's table 9
+MANY_COLUMNS = 8  # from this many on, LaTeX sets column names upright, as the paper's table 9 does
 
 
 def to_csv(table: Table) -> str:
-    """The table as it stands, numbers unrounded; behind it the same columns again with ` std`, then with ` seeds`.
+    """The table with unrounded numbers, followed by the same columns with ` std`, then with ` seeds`.
 
-    A cell is empty where there is no number, or where seeds lack (the column `unfinished` names those).
+    A cell is empty if it has no number, or if seeds are missing (the column `unfinished` names those cells).
     """
     names = [_full(head) for head in table.columns]
     header = ["group", table.corner, "kind", *names]
@@ -50,7 +50,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A table of GitHub's flavour, the best numbers bold, notes below it."""
+    """The table in GitHub's Markdown, with the best numbers bold and the notes below."""
     lines = [f"**{_md(table.caption)}**", ""]
     lines.append("| " + " | ".join([table.corner, *(_md(_full(head)) for head in table.columns)]) + " |")
     lines.append("|:---|" + "---:|" * len(table.columns))
@@ -65,7 +65,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A `table*` with booktabs' rules (packages: booktabs, graphicx), the best numbers bold, notes as comments."""
+    """A `table*` with booktabs rules (packages: booktabs, graphicx), with the best numbers bold and the notes as comments."""
     upright = len(table.columns) >= MANY_COLUMNS
     head = [rf"\rotatebox{{90}}{{{_tex(c.title)}}}" if upright else _tex(c.title) for c in table.columns]
     # TeX ends a comment at other characters than a newline, too.
@@ -94,12 +94,12 @@ FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
 def _full(head: Head) -> str:
-    """A column's name on one line: a mean says that it is one."""
+    """A column's name on one line; the name of a mean says so."""
     return f"{head.group}: {head.title}" if head.kind == "mean" and head.group else head.title
 
 
 def _plain(text: str) -> str:
-    """A name on one line, which spreadsheets take for a text: what begins like a formula gets an apostrophe before it."""
+    """A name on one line that spreadsheets read as text: an apostrophe precedes a name that begins like a formula."""
     text = " ".join(text.split())
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
@@ -109,7 +109,7 @@ def _digits(value: float | None) -> str:
 
 
 def _md(text: str) -> str:
-    """Text that Markdown prints as it is."""
+    """Escapes text so that Markdown prints it unchanged."""
     for letter in "\\`*_[]<>|#":
         text = text.replace(letter, "\\" + letter)
     return " ".join(text.split()) or NOTHING

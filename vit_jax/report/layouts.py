@@ -1,7 +1,7 @@
-"""Sweeps' scores in the layouts of the paper's tables 9, 2 and 5, of few-shot accuracy, and as a plain list.
+"""Scores of sweeps in the layouts of the paper's tables 9, 2 and 5, of few-shot accuracy, and as a plain list.
 
-Sweeps of one layout share its tables; from the second on, a row says the difference to the first. No mean is printed over
-fewer tasks than the layout has: the note under the table says it then, with what is left out.
+Sweeps with one layout share its tables; from the second on, a row shows the difference to the first. A mean over fewer tasks
+than the layout has is not printed: the note under the table gives it and names the missing tasks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHOTS = re.compile(r"(\d+)shot")
 
 
 def make_tables(entries: Sequence[Entry]) -> list[Table]:
-    """Every table of sweeps that have one layout and metric."""
+    """Every table of sweeps that share a layout and a metric."""
     layout = entries[0].sweep.layout
     if layout == "vtab":
         return [_table_9(entries), _table_2_vtab(entries)]
@@ -80,7 +80,7 @@ def _table_2_vtab(entries: Sequence[Entry]) -> Table:
 
 
 def _by_row(entry: Entry) -> dict[str, TaskRuns]:
-    """{data set of the paper's tables: task}."""
+    """{data set in the paper's tables: task}."""
     rows = ((paper.row_of(task.task.title, task.task.dataset), task) for task in entry.tasks)
     return {row: task for row, task in rows if row}
 
@@ -134,7 +134,7 @@ def _table_5(entries: Sequence[Entry]) -> Table:
 
 
 def _others(entries: Sequence[Entry]) -> list[Table]:
-    """Tasks of a transfer sweep that the paper's tables do not have."""
+    """A table of a transfer sweep's tasks that are not in the paper's tables."""
     titles = dict.fromkeys(
         task.task.title
         for entry in entries
@@ -173,7 +173,7 @@ def _plain(name: str, caption: str, entries: Sequence[Entry], titles: list[str])
 
 
 def _fewshot(entries: Sequence[Entry]) -> Table:
-    """Data sets down, examples per class across."""
+    """A table with a row per data set and a column per number of examples per class."""
     shots = sorted({shot for entry in entries for task in entry.tasks for shot in _shots(task)})
     shots = shots or sorted({int(found[1]) for e in entries if (found := SHOTS.fullmatch(e.sweep.metric))})
     columns = [(str(shot), Head(f"{shot}-shot", "task")) for shot in shots]
@@ -210,7 +210,7 @@ def _shots(task: TaskRuns) -> set[int]:
 
 
 def _draws(task: TaskRuns, shot: int) -> list[float]:
-    """Scores of the single draws of a sweep with one seed."""
+    """Scores of the single draws in a sweep with one seed."""
     if len(task.seeds) != 1 or not task.final:
         return []
     scores = task.final[0].result.average_scores or task.final[0].result.scores

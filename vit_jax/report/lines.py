@@ -1,6 +1,6 @@
-"""A sweep's line in a table: its cells, its means, its difference to another's, and the notes on what it lacks.
+"""A sweep's line in a table: its cells, its means, its difference to another sweep, and notes on its missing tasks.
 
-A task counts in a mean only when all its seeds are done, and a mean is printed only when all its tasks count.
+A task counts in a mean only if all its seeds are done, and a mean is printed only if all its tasks count.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from vit_jax.report.table import Cell, Head, Line, difference, percent
 
 
 def task_cell(task: TaskRuns, decimals: int) -> Cell:
-    """What a task came to."""
+    """The cell with a task's score."""
     scores = task.by_seed()
     lacking = "" if task.complete or not scores else f"{len(scores)} of {len(task.seeds)} seeds"
     return percent(scores.values(), decimals, lacking)
 
 
 def mean_cell(tasks: Sequence[TaskRuns | None], decimals: int) -> Cell:
-    """Mean over tasks, its spread that of the seeds' means; nothing where a task lacks or is unfinished."""
+    """The mean over tasks, with the spread of the seeds' means; empty if a task is missing or unfinished."""
     whole = [task.by_seed() for task in tasks if task is not None and task.complete]
     if not tasks or len(whole) < len(tasks):
         return Cell(decimals=decimals)
@@ -34,12 +34,12 @@ def own_row(entry: Entry) -> Head:
 
 
 def notes_of(entry: Entry, columns: Sequence[str], groups: Iterable[tuple[str, Sequence[str]]] = ()) -> list[str]:
-    """What a sweep lacks among the titles of a table's columns, and the means over what there is.
+    """Notes on a sweep's missing tasks in a table, and the means over its finished ones.
 
     Args:
       entry: the sweep.
-      columns: titles of the tasks that the table has.
-      groups: (name of a mean, titles that it is over).
+      columns: titles of the table's tasks.
+      groups: (name of a mean, titles of its tasks).
     """
     found = {task.task.title: task for task in entry.tasks}
     strange = [title for title in columns if title not in found]
@@ -67,7 +67,7 @@ def notes_of(entry: Entry, columns: Sequence[str], groups: Iterable[tuple[str, S
 
 
 def with_differences(lines: Sequence[Line]) -> list[Line]:
-    """Sweeps' lines, and behind each but the first what it differs from the first by."""
+    """The sweeps' lines, each but the first followed by its difference to the first."""
     found: list[Line] = []
     for number, (head, cells) in enumerate(lines):
         found.append((head, cells))
@@ -80,20 +80,20 @@ def with_differences(lines: Sequence[Line]) -> list[Line]:
 
 
 def spread_note(entries: Sequence[Entry]) -> str:
-    """What the numbers of a table are."""
+    """A note that explains the numbers of a table."""
     several = any(len(entry.sweep.seeds) > 1 for entry in entries)
     what = "mean ± standard deviation over seeds" if several else "one seed each"
     return f"Percent, {what}; the best of those compared is bold."
 
 
 def overall(entry: Entry, titles: Sequence[str]) -> list[TaskRuns | None]:
-    """A sweep's tasks by title, None for one that it has not."""
+    """A sweep's tasks by title; None for a title that the sweep lacks."""
     found = {task.task.title: task for task in entry.tasks}
     return [found.get(title) for title in titles]
 
 
 def strangers(entry: Entry, titles: Sequence[str]) -> list[str]:
-    """Says which tasks have no column among these titles."""
+    """Notes that name the tasks without a column among these titles."""
     other = [task.task.title for task in entry.tasks if task.task.title not in titles]
     return (
         [f"{entry.label}: {', '.join(other)}: no column of the table, in no mean; see the tasks below."]

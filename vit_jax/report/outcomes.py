@@ -1,6 +1,6 @@
-"""What a task's predictions say: accuracy by class, who is taken for whom, and the mistakes kept as images.
+"""The outcomes of a task's predictions: accuracy by class, which classes are confused, and the mistakes kept as images.
 
-Predictions of a task's final runs are counted together. What is missing or does not fit `result.json` becomes a note.
+Predictions of a task's final runs are counted together. Missing files, and files that contradict `result.json`, become notes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vit_jax.files import open_regular, read_json_value
 from vit_jax.report.collect import Run
 from vit_jax.sweeps.results import MISTAKES_DIR, PREDICTIONS_FILE
 
-MATRIX_CLASSES = 30  # up to here the whole matrix is shown
+MATRIX_CLASSES = 30  # up to this many classes, the whole matrix is shown
 NUM_PAIRS = 20
 NUM_MISTAKES = 12
 SMALL_PX = 64  # images up to this width are enlarged without smoothing
@@ -35,7 +35,7 @@ class ClassScore(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A class taken for another."""
+    """A class mistaken for another."""
 
     label: str
     predicted: str
@@ -44,7 +44,7 @@ class Pair(NamedTuple):
 
     @property
     def percent(self) -> float:
-        """Of the class's examples."""
+        """The share of the class's examples, in percent."""
         return 100 * self.num / self.total
 
 
@@ -61,14 +61,14 @@ class Mistake(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
-    """What can be said of one task of one sweep; empty parts are left out of the page.
+    """The outcomes of one task of one sweep; the page omits empty parts.
 
     Args:
-      seeds: of the runs counted.
+      seeds: seeds of the runs counted.
       class_names: in label order.
-      matrix: int (c, c), rows are labels; None where no predictions were found.
-      mistakes: of the first seed that has some.
-      notes: what is missing or contradicts.
+      matrix: int (c, c), rows are labels; None if there are no predictions.
+      mistakes: mistakes of the first seed that kept some.
+      notes: messages about missing and contradicting files.
     """
 
     seeds: tuple[int, ...]
@@ -92,12 +92,12 @@ class Outcomes:
 
     @property
     def small_matrix(self) -> np.ndarray | None:
-        """The matrix where it is small enough to read."""
+        """The matrix if it is small enough to read."""
         return self.matrix if self.matrix is not None and len(self.matrix) <= MATRIX_CLASSES else None
 
     @property
     def pairs(self) -> list[Pair]:
-        """Labels most often taken for another, most frequent first."""
+        """Pairs of classes that are confused, the most frequent first."""
         if self.matrix is None:
             return []
         wrong, totals = self.matrix.copy(), self.matrix.sum(1)
@@ -112,7 +112,7 @@ class Outcomes:
 
 
 def outcomes(runs: Sequence[Run], metric: str) -> Outcomes | None:
-    """Counts the final runs of a task; None where there are none."""
+    """Counts the predictions of a task's final runs; None if there are no such runs."""
     if not runs:
         return None
     names = runs[0].result.class_names
@@ -137,14 +137,14 @@ def outcomes(runs: Sequence[Run], metric: str) -> Outcomes | None:
 
 
 def _count(run: Run, num_classes: int, metric: str) -> np.ndarray | str:
-    """int (c, c), or why there is none."""
+    """A confusion matrix, int (c, c), or why there is none."""
     file = run.folder / PREDICTIONS_FILE
     if not file.exists():
         return f"no {PREDICTIONS_FILE}, so no accuracy by class"
     try:
         with open_regular(file) as opened, np.load(opened, allow_pickle=False) as saved:
             label, predicted = (np.asarray(saved[key]) for key in ("label", "predicted"))
-    except Exception as error:  # of zipfile, zlib and numpy, whatever a damaged file makes them raise
+    except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise many types
         return f"{PREDICTIONS_FILE} cannot be read ({type(error).__name__})"
     if label.ndim != 1 or label.shape != predicted.shape or not {label.dtype.kind, predicted.dtype.kind} <= set("iu"):
         return f"{PREDICTIONS_FILE} holds no pairs of labels"
@@ -161,7 +161,7 @@ def _count(run: Run, num_classes: int, metric: str) -> np.ndarray | str:
 
 
 def _mistakes(run: Run) -> tuple[Mistake, ...] | str:
-    """The kept images that exist, or why they cannot be shown; none where none were kept."""
+    """The kept images that exist, or why they cannot be shown; empty if none were kept."""
     folder = run.folder / MISTAKES_DIR
     file = folder / "mistakes.json"
     if not file.exists():
@@ -192,7 +192,7 @@ def _name(label: int | str, names: Sequence[str]) -> str:
 
 
 def _is_small(file: Path) -> bool:
-    """By the width in a PNG's header."""
+    """Whether the width in a PNG's header is small."""
     with open_regular(file) as opened:
         head = opened.read(24)
     return head[1:4] == b"PNG" and int.from_bytes(head[16:20], "big") <= SMALL_PX

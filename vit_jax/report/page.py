@@ -1,4 +1,4 @@
-"""The page of one or more sweeps and the tables' files beside it, made of what lies on disk: same files, same bytes."""
+"""The page of one or more sweeps and the files of its tables, made from files on disk: same files, same bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = "index.html"
 
 
 class Section(NamedTuple):
-    """Sweeps that stand in one table."""
+    """Sweeps that share a table."""
 
     anchor: str
     title: str
@@ -35,7 +35,7 @@ class Section(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Runs done of those that the sweeps ask for, and what is wrong with files that were left out."""
+    """Number of finished and of requested runs, and messages about files that were left out."""
 
     done: int
     expected: int
@@ -47,18 +47,18 @@ class Progress(NamedTuple):
 
 
 def write_report(folders: Sequence[Path], to: Path, *, refresh_s: int = 0) -> Progress:
-    """Writes the page and its tables; each file is replaced whole, and only where it changes.
+    """Writes the page and its tables; each file is replaced as a whole, and only if it changes.
 
     Args:
-      folders: of the sweeps, in the order of their rows.
-      to: made where missing.
-      refresh_s: an unfinished page loads itself anew this often; 0 never.
+      folders: the sweeps' folders, in the order of their rows.
+      to: the page's folder; created if missing.
+      refresh_s: an unfinished page reloads itself this often; 0 for never.
 
     Returns:
       How far the sweeps are.
 
     Raises:
-      UserError: what `collect` finds wrong; or `to` cannot be written to. Nothing has been changed then.
+      UserError: `collect` found a mistake, or `to` cannot be written to. Nothing has been changed then.
     """
     entries = collect(folders)
     files, progress = render(entries, to, refresh_s=refresh_s)
@@ -72,7 +72,7 @@ def write_report(folders: Sequence[Path], to: Path, *, refresh_s: int = 0) -> Pr
 
 
 def render(entries: Sequence[Entry], to: Path, *, refresh_s: int = 0) -> tuple[dict[str, str], Progress]:
-    """{file name: text} of a page in the folder `to`, the page last; and how far the sweeps are."""
+    """{file name: text} of a page in the folder `to`, the page itself last; and how far the sweeps are."""
     import jinja2
 
     sections = _sections(entries, to)
@@ -106,7 +106,7 @@ def render(entries: Sequence[Entry], to: Path, *, refresh_s: int = 0) -> tuple[d
 
 
 def replace(file: Path, text: str) -> None:
-    """Writes a file so that a reader finds the old one or the new one; leaves it alone where nothing changes."""
+    """Replaces a file atomically: a reader finds the old one or the new one. An unchanged file is left alone."""
     data = text.encode()
     if file.is_file() and file.read_bytes() == data:
         return
@@ -151,11 +151,11 @@ def _sections(entries: Sequence[Entry], to: Path) -> list[Section]:
 
 
 def _told_apart(tables: Iterable[Table], metric: str, taken: Sequence[str]) -> tuple[Table, ...]:
-    """Tables whose files' names are not another section's."""
+    """Renames tables whose file names another section already uses."""
     plain = "".join(letter if letter.isalnum() else "-" for letter in metric)
     return tuple(dataclasses.replace(t, name=f"{t.name}-{plain}") if t.name in taken else t for t in tables)
 
 
 def tint(share: float) -> str:
-    """How much of the colour a cell of a confusion matrix has, in percent."""
+    """The strength of colour in a cell of a confusion matrix, in percent."""
     return f"{100 * share**0.6:.0f}"

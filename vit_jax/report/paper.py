@@ -1,4 +1,4 @@
-"""Figures of arXiv 2010.11929 that a sweep's results stand beside, table by table, in percent as printed."""
+"""Figures of arXiv 2010.11929 for comparison with a sweep's results, table by table, in percent as printed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ TABLE_8 = {
     "ViT-B/16, relative position embedding": 64.032,
 }
 
-# Other names of the data sets of tables 2, 5 and 8: TFDS's, and shorter ones, in lower case without punctuation.
+# Other names of the data sets in tables 2, 5 and 8: TFDS names, and shorter ones, in lower case without punctuation.
 ALIASES = {
     "imagenet2012": "ImageNet",
     "imagenet1k": "ImageNet",
@@ -108,7 +108,7 @@ ALIASES = {
 
 
 def row_of(title: str, dataset: str) -> str | None:
-    """The data set of tables 2, 5 and 8 that a task is, by its title or its data set's name; None for another."""
+    """The data set of tables 2, 5 and 8 that a task uses, by its title or its data set's name; None for another."""
     known = {_plain(name): name for name in TABLE_2} | ALIASES
     return known.get(_plain(title)) or known.get(_plain(dataset.split(":")[0]))
 

@@ -1,4 +1,4 @@
-"""What made the numbers of a sweep: code, versions, devices, preprocessing; and where they differ within one table."""
+"""The origin of a sweep's numbers: code, versions, devices, preprocessing; and where these differ within one table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_SAID = "not said"
 
 
 class Fact(NamedTuple):
-    """One line: a property and its value for each sweep, the different values of its runs joined."""
+    """One line: a property and its value for each sweep; different values within a sweep are joined."""
 
     name: str
     values: tuple[str, ...]
@@ -21,7 +21,7 @@ class Fact(NamedTuple):
 
 
 def facts(entries: Sequence[Entry]) -> list[Fact]:
-    """Lines of the table of what made the numbers; those that matter for a comparison say where they differ."""
+    """Lines of the table of origins; lines that matter for a comparison say where they differ."""
     found = [
         Fact("protocol", tuple(entry.sweep.title for entry in entries), False),
         Fact("made by", tuple(entry.sweep.config for entry in entries), False),
@@ -39,7 +39,7 @@ def facts(entries: Sequence[Entry]) -> list[Fact]:
 
 
 def warnings(entries: Sequence[Entry]) -> list[str]:
-    """What makes the numbers of one table hard to compare: several versions, changed files, different pictures."""
+    """Reasons why the numbers of one table are hard to compare: several versions, changed files, different images."""
     runs = [(entry, run) for entry in entries for run in entry.runs]
     found = [f"Left out: {damaged}" for entry in entries for damaged in entry.damaged]
     for name, read in COMPARED.items():
@@ -98,7 +98,7 @@ def _resolution(run: Run) -> str:
     return " × ".join(map(str, run.result.resolution)) + " px"  # noqa: RUF001
 
 
-# What should be the same for every run of a table.
+# Properties that should be equal for every run of a table.
 COMPARED: dict[str, Callable[[Run], str]] = {
     "git commit": _commit,
     "package versions": _versions,

@@ -1,4 +1,4 @@
-"""A table as numbers: rows, columns, cells, best of each; and how a cell is written, the same in every format."""
+"""A table as numbers: rows, columns, cells and the best of each column; cells are formatted the same in every file format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DAGGER = "†"
 
 
 class Head(NamedTuple):
-    """A row's or a column's name; `detail` is said in small print, `kind` decides how it is set."""
+    """A row's or a column's name; `detail` is printed small, `kind` decides its style."""
 
     title: str
     kind: Kind
@@ -22,16 +22,16 @@ class Head(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A number in percent, or in points where it is a difference.
+    """A number in percent, or a difference in points.
 
     Args:
-      value: None for nothing to say.
-      std: over seeds; None where there are fewer than two.
-      num: seeds; 0 for the paper's numbers.
-      unfinished: how many seeds there are of how many, "" when all are: such a cell is in no mean and is never the best.
-      best: of those it is compared with, at the decimals shown.
+      value: None for an empty cell.
+      std: deviation over seeds; None with fewer than two.
+      num: number of seeds; 0 for the paper's numbers.
+      unfinished: finished and requested seeds; "" if all are done. An unfinished cell is in no mean and never the best.
+      best: whether it is the best of the cells it is compared with, at the decimals shown.
       decimals: as the paper prints the table.
-      signed: a difference.
+      signed: whether it is a difference.
     """
 
     value: float | None = None
@@ -52,12 +52,12 @@ class Cell(NamedTuple):
 
     @property
     def spread(self) -> str:
-        """`± 0.3`, or nothing."""
+        """`± 0.3`, or ""."""
         return "" if self.std is None else f"± {self.std:.{self.decimals}f}"
 
     @property
     def text(self) -> str:
-        """Everything: `85.5 ± 0.3`, with a dagger where seeds lack."""
+        """The whole cell: `85.5 ± 0.3`, with a dagger if seeds are missing."""
         return " ".join(part for part in (self.number, self.spread) if part) + (DAGGER if self.unfinished else "")
 
 
@@ -69,12 +69,12 @@ class Table:
     """One table.
 
     Args:
-      name: of its files.
+      name: name of its files.
       caption: one line.
-      corner: what the rows are.
+      corner: what the rows list.
       columns, rows: their names; equal neighbouring groups share a heading.
-      cells: by row.
-      notes: what must be read with it.
+      cells: rows of cells.
+      notes: notes that readers of the table need.
     """
 
     name: str
@@ -90,13 +90,13 @@ class Table:
         assert all(len(line) == len(self.columns) for line in self.cells)
 
     def turned(self, corner: str) -> Table:
-        """Rows as columns."""
+        """The table with rows and columns exchanged."""
         cells = tuple(zip(*self.cells, strict=True))
         return dataclasses.replace(self, corner=corner, columns=self.rows, rows=self.columns, cells=cells)
 
     @property
     def column_groups(self) -> list[tuple[str, int]]:
-        """(group, how many columns it spans)."""
+        """(group, number of columns that it spans)."""
         groups: list[tuple[str, int]] = []
         for head in self.columns:
             if groups and groups[-1][0] == head.group:
@@ -117,7 +117,7 @@ class Table:
 
 
 def percent(values: Iterable[float], decimals: int, unfinished: str = "") -> Cell:
-    """A cell of fractions, one per seed."""
+    """A cell from fractions, one per seed."""
     found = [100 * value for value in values]
     if not found:
         return Cell(decimals=decimals, unfinished=unfinished)
@@ -127,7 +127,7 @@ def percent(values: Iterable[float], decimals: int, unfinished: str = "") -> Cel
 
 
 def difference(cell: Cell, base: Cell) -> Cell:
-    """Points from one to the other; nothing where either lacks or is unfinished."""
+    """The difference of two cells in points; empty if either is missing or unfinished."""
     if cell.value is None or base.value is None or cell.unfinished or base.unfinished:
         return Cell(decimals=cell.decimals, signed=True)
     return Cell(cell.value - base.value, decimals=cell.decimals, signed=True)
@@ -137,11 +137,11 @@ Line = tuple[Head, Mapping[str, Cell]]
 
 
 def lay_out(lines: Sequence[Line], columns: Sequence[tuple[str, Head]]) -> list[tuple[Cell, ...]]:
-    """Cells by line, the best of each column marked: of the models' own and the paper's, finished ones only.
+    """Cells by line, with the best finished cell of each column marked; differences do not compete.
 
     Args:
       lines: (row, {column's key: cell}).
-      columns: (key, column) in order.
+      columns: (key, column), in order.
     """
     best: dict[str, str] = {}
     for key, _ in columns:

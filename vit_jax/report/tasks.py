@@ -1,4 +1,4 @@
-"""One task's part of the page: how its candidates did, its curves, its classes and mistakes, its runs with their files."""
+"""One task's part of the page: its candidates' scores, its curves, its classes and mistakes, its runs with their files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RunLine(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A mistake's image, as the page shows it."""
+    """A mistake's image, in the form that the page shows."""
 
     href: str
     label: str
@@ -53,7 +53,7 @@ class Picture(NamedTuple):
 
 
 class Side(NamedTuple):
-    """What one sweep has of a task."""
+    """One sweep's part of a task."""
 
     place: int
     label: str
@@ -72,7 +72,7 @@ class Side(NamedTuple):
 
 
 class TaskView(NamedTuple):
-    """One task of a section, of every sweep that has it."""
+    """One task of a section, with the parts of every sweep that has it."""
 
     anchor: str
     title: str
@@ -159,7 +159,7 @@ def _status(task: TaskRuns) -> str:
 
 
 def _second_thoughts(task: TaskRuns) -> str:
-    """Said where the final runs have another candidate than the development split speaks for now."""
+    """A note if the development split now favours another candidate than that of the final runs."""
     scores = {
         same(candidate): (score.mean, candidate) for candidate, score in task.dev_scores() if score.mean == score.mean
     }
@@ -191,5 +191,5 @@ def _run_line(run: Run, metric: str, to: Path) -> RunLine:
 
 
 def _other_weights(scores: dict[str, Any], metric: str) -> str:
-    """The last weights' score, where the averaged ones' is the run's."""
+    """The last weights' score, if the run's score is that of the averaged weights."""
     return percent([scores[metric]], DECIMALS).text if isinstance(scores.get(metric), int | float) else ""

@@ -1,4 +1,4 @@
-"""Rewrites a page while its sweeps run: when their files change, at most once in a given time."""
+"""Rewrites a page while its sweeps run, whenever their files change, at most once in a given time."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def watch(
 ) -> None:
     """Writes the page, and again whenever results change, until every run is done or Ctrl-C ends it.
 
-    A file that cannot be used is said once and leaves the page as it was until it is put right. However it ends, the page
-    that stays behind does not load itself anew any more.
+    An unusable file is reported once and leaves the page as it was until the file is repaired. However the watch ends, the last
+    page does not reload itself.
 
     Args:
-      folders, to: as of `write_report`.
+      folders, to: see `write_report`.
       every_s: seconds between two looks, 1 or more.
-      say: tells the user.
-      sleep: waits; tests hand in their own.
+      say: shows the user a message.
+      sleep: waits; tests pass their own.
 
     Raises:
       UserError: the first page cannot be made.
@@ -50,7 +50,7 @@ def watch(
             now = state_of(folders)
             if now == seen:
                 continue
-            seen = now  # read before the files are: what changes in between is seen next time
+            seen = now  # recorded before the files are read: the next look sees changes in between
             try:
                 progress = write_report(folders, to, refresh_s=max(1, round(every_s)))
                 say(_said(progress))
@@ -66,7 +66,7 @@ def watch(
 
 
 def state_of(folders: Sequence[Path]) -> State:
-    """Name, size and time of every file that a page's numbers come from."""
+    """Name, size and time of every file that the page's numbers come from."""
     found = []
     for folder in folders:
         for pattern in WATCHED:
@@ -74,7 +74,7 @@ def state_of(folders: Sequence[Path]) -> State:
                 try:
                     about = file.stat()
                 except OSError:
-                    continue  # replaced or removed while we look: the next look sees it
+                    continue  # replaced or removed in the meantime: the next look sees it
                 found.append((str(file), about.st_size, about.st_mtime_ns))
     return tuple(sorted(found))
 

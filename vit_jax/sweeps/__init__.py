@@ -1,1 +1,1 @@
-"""Sweeps: many runs that answer one question. `results` says what is on disk, `grid` which runs there are, `drive` runs them."""
+"""Sweeps: many runs that answer one question. `grid` lists the runs, `drive` starts them, `results` defines their files."""

@@ -1,4 +1,4 @@
-"""What a sweep will cost, and what can be known to be wrong with it, before anything is run."""
+"""The cost of a sweep, and every mistake in it that can be found before anything runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vit_jax.types import UserError
 
 
 class Cost(NamedTuple):
-    """Of one run: optimizer steps, training examples (repeats counted), and training FLOPs, evaluation left out."""
+    """The cost of one run: optimizer steps, training examples (repeats counted), and training FLOPs, without evaluation."""
 
     steps: int
     examples: int
@@ -22,13 +22,13 @@ class Cost(NamedTuple):
 
 
 def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
-    """Checks the runs of every task as they will check themselves, and opens their data.
+    """Checks the runs of every task as each run will check itself, and opens their data.
 
     Returns:
-      {task: why its data cannot be read}, for those whose data cannot; and `Sweep.weights`.
+      {task: why its data cannot be read}, only for tasks whose data cannot; and `Sweep.weights`.
 
     Raises:
-      UserError: a mistake in the configs or overrides, or a checkpoint that cannot be read: nothing would run.
+      UserError: a mistake in the configs or overrides, or an unreadable checkpoint, so that nothing would run.
     """
     from vit_jax.convert.load import fingerprint
     from vit_jax.job import MissingData
@@ -48,7 +48,7 @@ def _check_run(run: Run, checked: dict[str, Any]) -> None:
     from vit_jax.job import prepare
 
     draft = configs.load(run.config)
-    # The same checkpoint for every task: read once, and its model taken from the first config that it settled.
+    # All tasks share the checkpoint: read it once, and take its model from the first config that it settled.
     known = checked.get(draft.init.get("path", "")) if draft.init.get("head") != "keep" else None
     config = prepare(draft, list(run.overrides), known).config
     evaluator_of(run, config.evals)
@@ -72,11 +72,11 @@ def _check_probe(run: Run, checked: dict[str, Any]) -> None:
 
 
 def cost_of(run: Run, traced: dict[str, int]) -> Cost:
-    """Costs of a run whose data can be opened; few-shot runs train nothing, and the first one extracts the features.
+    """Costs of a run whose data can be opened. Few-shot runs train nothing, and only the first one extracts features.
 
     Args:
-      run: of the grid.
-      traced: FLOPs of the programs traced so far, filled here: most runs of a sweep share one.
+      run: a run of the grid.
+      traced: FLOPs of the programs traced so far, filled in here: most runs of a sweep share one program.
     """
     if run.kind == "fewshot":
         return _cost_of_probe(run)
@@ -92,7 +92,7 @@ def cost_of(run: Run, traced: dict[str, int]) -> Cost:
 
 
 def _cost_of_probe(run: Run) -> Cost:
-    """Examples whose features the first seed extracts, and the forward FLOPs of it; the others read them."""
+    """The examples whose features the first seed extracts, and their forward FLOPs; the other seeds read the features."""
     from vit_jax.data.open import open_source
     from vit_jax.sweeps.probe import forward_flops
 

@@ -1,7 +1,7 @@
-"""Runs a sweep to its end: starts what is missing, retries what crashed, and counts no run twice.
+"""Runs a sweep to its end: starts missing runs, retries crashed ones, and counts no run twice.
 
-The driver holds no state that matters: what is done, chosen and left to do is read off the files. Killed at any moment and
-started again, it goes on.
+The driver holds no state that matters: the files show which runs are done, chosen and left to do. It may be killed at any moment,
+and resumes when started again.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ POLL_S = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a sweep stands.
+    """The state of a sweep.
 
     Args:
       total: runs of the whole sweep.
-      results: {run.key: result} of those done.
-      running: keys of those that run or wait in a queue.
+      results: {run.key: result} of the runs that are done.
+      running: keys of the runs that work or wait in a queue.
       failed: {run.key: why}.
-      began: results there were when this driver started.
+      began: number of results when this driver started.
     """
 
     total: int
@@ -44,14 +44,14 @@ class Progress:
 
 
 def claim(folder: Path, grid: Grid) -> None:
-    """Makes a folder this sweep's, or checks that it is: seeds and tasks may be added, all else has to be as it was, from the
-    first checkpoint on.
+    """Claims a folder for this sweep, or checks that it holds this sweep. Once a run has saved a checkpoint, only seeds and tasks
+    may be added; everything else must stay the same.
 
     Raises:
-      UserError: it holds another sweep, or something else.
+      UserError: the folder holds another sweep, or other files.
     """
     if not (folder / SWEEP_FILE).exists():
-        locks = (LOCK_FILE, ".driver")  # the second is of older versions
+        locks = (LOCK_FILE, ".driver")  # older versions used the second name
         others = sorted(p.name for p in folder.iterdir() if p.name not in locks) if folder.exists() else []
         if others:
             raise UserError(
@@ -70,12 +70,12 @@ def claim(folder: Path, grid: Grid) -> None:
 
 
 def _is_untrained(folder: Path) -> bool:
-    """Whether none of a sweep's runs has saved or finished anything: then the sweep may be corrected."""
+    """Whether no run of a sweep has saved or finished anything, so that the sweep may still be corrected."""
     return not read_results(folder) and all(is_untrained(place) for place in (folder / "runs").glob("*/*"))
 
 
 def _changes(old: Sweep, new: Sweep) -> list[str]:
-    """What makes two sweeps different ones, as the keys that a user typed, or what came of them where those are the same."""
+    """The differences between two sweeps, as keys that a user typed; if these are equal, as the values that resulted."""
     fields = ("title", "layout", "label", "metric", "candidates")
     changed = [f"{x}: {getattr(old, x)!r} -> {getattr(new, x)!r}" for x in fields if getattr(old, x) != getattr(new, x)]
     if changed:
@@ -89,7 +89,7 @@ def _changes(old: Sweep, new: Sweep) -> list[str]:
 
 
 def _asked(sweep: Sweep) -> dict[str, str]:
-    """The config file's arguments and the overrides that a sweep was asked for with, without those that may grow."""
+    """The config file's arguments and the overrides that define a sweep, without those that may grow."""
     file, _, arguments = sweep.config.partition(":")
     pairs = (item.partition("=") for item in arguments.split(",") if item)
     given = {key: value or "True" for key, _, value in pairs}
@@ -98,16 +98,16 @@ def _asked(sweep: Sweep) -> dict[str, str]:
 
 
 def without_data(sweep: Sweep, missing: dict[str, str]) -> Sweep:
-    """The sweep with those tasks marked whose data cannot be read."""
+    """The sweep with unreadable tasks marked as missing."""
     tasks = tuple(dataclasses.replace(task, missing=missing.get(task.name, "")) for task in sweep.tasks)
     return dataclasses.replace(sweep, tasks=tasks)
 
 
 def collect(grid: Grid, folder: Path, known: dict[str, Result]) -> dict[str, Result]:
-    """Every result there is of this sweep's runs, by key; results in `known` are not read again.
+    """Every existing result of this sweep's runs, by key; results in `known` are not read again.
 
     Raises:
-      UserError: one that is another config's.
+      UserError: a result belongs to another config.
     """
     results = dict(known)
     while True:
@@ -132,18 +132,18 @@ def _read_checked(run: Run, folder: Path) -> Result | None:
 def drive(
     grid: Grid, folder: Path, executor: Executor, *, retries: int, keep: Keep, show: Callable[[Progress], None]
 ) -> Progress:
-    """Runs what is missing until nothing more can be done.
+    """Starts missing runs until nothing more can be done.
 
     Args:
-      grid: the sweep; tasks without data are marked.
-      folder: its workdir, held and claimed.
-      executor: where runs go.
-      retries: how often a run that crashed is started again; one that told the user what to do is not.
-      keep: runs whose checkpoints stay when they are done.
-      show: called with the state of things, at least whenever it changes.
+      grid: the sweep, with unreadable tasks marked.
+      folder: its workdir, locked and claimed.
+      executor: starts the runs.
+      retries: restarts per crashed run. A run that ended with a UserError is not restarted.
+      keep: the runs whose checkpoints are kept when they are done.
+      show: called with the progress, at least whenever it changes.
 
     Returns:
-      The last state: complete, or with the reasons why not.
+      The last progress: complete, or with the reasons why not.
     """
     results = collect(grid, folder, {})
     began, running, failed = len(results), dict[Path, Run](), dict[str, str]()
@@ -154,7 +154,7 @@ def drive(
         for run in todo:
             if run.key not in adopted and executor.adopt(run.folder(folder)):
                 running[run.folder(folder)] = run
-            adopted.add(run.key)  # asked once: what is started later is ours
+            adopted.add(run.key)  # asked once per run: this driver starts all later ones
         fresh = [run for run in todo if run.folder(folder) not in running][: max(0, executor.room())]
         for run in fresh:
             write_job(run.folder(folder), run, keep)
@@ -182,7 +182,7 @@ def _can_start(run: Run, results: dict[str, Result], running: dict[Path, Run], f
 
 
 def _problem(place: Path, crashes: dict[str, int], key: str, retries: int) -> str:
-    """Why a run that ended without a result will not be started again; "" if it will be."""
+    """Why a run that ended without a result will not be restarted; "" if it will be."""
     outcome = read_outcome(place)
     if outcome is not None and outcome[0] == EXIT_USER_ERROR:
         return outcome[1].removeprefix("error: ")

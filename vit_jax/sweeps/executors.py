@@ -1,5 +1,5 @@
-"""Where a sweep's runs are executed: what the driver asks of an executor, and processes of this machine. SLURM is in
-`sweeps.slurm`. Runs share nothing but the file system.
+"""Where a sweep's runs are executed: the interface between driver and executor, and an executor for processes of this machine.
+`sweeps.slurm` has the one for SLURM. Runs share nothing but the file system.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from vit_jax.sweeps.job import LOG_FILE
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-GRACE_S = 120.0  # that a stopped run gets to finish its step and save
+GRACE_S = 120.0  # time for a stopped run to finish its step and save
 
 
 class Executor(Protocol):
-    """Starts runs by their folders and says which have ended."""
+    """Starts runs by their folders and reports which have ended."""
 
     def room(self) -> int:
-        """How many more runs can be started now."""
+        """How many more runs can start now."""
         ...
 
     def start(self, folders: list[Path]) -> None:
-        """Starts `python -m vit_jax.sweeps.job FOLDER` for each."""
+        """Starts `python -m vit_jax.sweeps.job FOLDER` for each folder."""
         ...
 
     def adopt(self, folder: Path) -> bool:
-        """Whether a run that an earlier driver started still waits or runs; it is then this one's to watch."""
+        """Whether a run that an earlier driver started still waits or runs; this executor then watches it."""
         ...
 
     def ended(self) -> list[Path]:
-        """Folders of runs whose process is over since the last call, in the order they ended in."""
+        """Folders of runs whose process has ended since the last call, in the order of their ends."""
         ...
 
     def stop(self) -> str:
-        """Ends what was started, in a way that can go on; returns what to tell the user."""
+        """Stops all started runs so that they can resume; returns a message for the user."""
         ...
 
 
 class LocalExecutor:
-    """Processes on this machine, each with its share of the cores, or of the GPUs where there are some.
+    """Processes on this machine, each with its share of the cores, or of the GPUs if there are any.
 
     Args:
-      parallel: processes at a time.
-      gpus: ids of the GPUs to share out, from `visible_gpus`; none for a CPU.
+      parallel: number of processes at a time.
+      gpus: ids of the GPUs to share, from `visible_gpus`; empty to use the CPU.
     """
 
     def __init__(self, parallel: int, gpus: list[str]):
@@ -67,7 +67,7 @@ class LocalExecutor:
         return len(self._free)
 
     def adopt(self, folder: Path) -> bool:
-        return False  # its processes end with the driver; one that still saves holds the folder's lock
+        return False  # its processes end with the driver; a process that is still saving holds the folder's lock
 
     def start(self, folders: list[Path]) -> None:
         for folder in folders:
@@ -79,7 +79,7 @@ class LocalExecutor:
             if self._gpus[slot]:
                 env["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus[slot])
             with (folder / LOG_FILE).open("ab") as log:
-                # A session of its own: Ctrl-C in the terminal is the driver's to pass on, once.
+                # A session of its own, so that only the driver passes Ctrl-C on to it, once.
                 process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
             self._running[folder] = process, slot
 
@@ -104,7 +104,7 @@ class LocalExecutor:
 
 
 def share_of(items: list[Any], parts: int, part: int) -> list[Any]:
-    """The items of one of several equal parts; where there are fewer items than parts, some share one."""
+    """The items of one of several equal parts; if there are fewer items than parts, several parts share an item."""
     if not items:
         return []
     if len(items) < parts:
@@ -114,7 +114,7 @@ def share_of(items: list[Any], parts: int, part: int) -> list[Any]:
 
 
 def visible_gpus() -> list[str]:
-    """Ids of the GPUs that this process may use, asked of the driver's own tool and not of jax, which would claim them."""
+    """Ids of the GPUs that this process may use, from nvidia-smi instead of jax, which would claim the GPUs."""
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         return []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -123,9 +123,9 @@ def visible_gpus() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return re.findall(r"^GPU (\d+):", found.stdout, re.MULTILINE)  # a GPU's parts (MIG) are listed below it
+    return re.findall(r"^GPU (\d+):", found.stdout, re.MULTILINE)  # the parts of a GPU (MIG) are listed below it
 
 
 def python_path() -> str:
-    """PYTHONPATH of a run: this code base first, as it may not be installed."""
+    """PYTHONPATH for a run: this code base first, because it may not be installed."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))

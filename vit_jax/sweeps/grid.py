@@ -1,7 +1,7 @@
-"""Which runs a sweep consists of: for each task the candidates on its development split, then the final runs of the best.
+"""The runs of a sweep: for each task the candidates on its development split, then the final runs of the best candidate.
 
-A config file that has `get_sweep(arg)` describes a sweep: a dict of `Sweep`'s fields, whose tasks carry besides the two
-configs that are run, `dev` and `final`, as `vit_jax train` takes them. So every run of a sweep is a command of its own.
+A config file with `get_sweep(arg)` describes a sweep. It returns a dict of `Sweep`'s fields, in which each task also has the
+configs of its runs, `dev` and `final`, in the form that `vit_jax train` accepts. So every run is also a command of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OLDER_NONE = {"dtype": "auto", "scan": "auto", "num_classes": 0}
 
 
 class TaskConfigs(NamedTuple):
-    """The two configs of a task, `FILE.py:ARGS`; `dev` is "" where nothing is chosen."""
+    """The two configs of a task, `FILE.py:ARGS`; `dev` is "" if there is nothing to choose."""
 
     dev: str
     final: str
@@ -39,11 +39,11 @@ class Run:
     """One run of a sweep.
 
     Args:
-      task, phase, candidate, seed: as in `results.Result`.
-      kind: trained as its config says, or a few-shot probe of frozen features.
+      task, phase, candidate, seed: see `results.Result`.
+      kind: a training run as its config says, or a few-shot probe of frozen features.
       config: `FILE.py:ARGS`.
-      overrides: (`a.b`, text), the candidate's and the seed's included.
-      after: the run (its name) that has to be done first, "" for none: it leaves features that this one reads.
+      overrides: (`a.b`, text), including the candidate's and the seed's.
+      after: name of the run that must be done first, because it writes features that this run reads; "" for none.
     """
 
     task: str
@@ -57,17 +57,17 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its folder: `final-lr0.01-seed0`. Letters that a folder of checkpoints cannot have are spelt as URLs spell them."""
+        """The folder's name: `final-lr0.01-seed0`. Letters that a checkpoint folder cannot have are encoded as in URLs."""
         parts = [self.phase, *(f"{k.split('.')[-1]}{v}" for k, v in self.candidate.items()), f"seed{self.seed}"]
         return re.sub(r"[*?\[\]\\/\x00-\x1f\x7f]", lambda found: f"%{ord(found[0]):02X}", "-".join(parts))
 
     @property
     def key(self) -> str:
-        """Unique in the sweep, for people: `cifar10/final-lr0.01-seed0`."""
+        """The run's name in the sweep, unique and readable: `cifar10/final-lr0.01-seed0`."""
         return f"{self.task}/{self.name}"
 
     def folder(self, sweep_folder: Path) -> Path:
-        """Its workdir."""
+        """The run's workdir."""
         return run_folder(sweep_folder, self.task, self.name)
 
 
@@ -76,10 +76,10 @@ class Grid:
     """A sweep and the configs of its runs.
 
     Args:
-      sweep: what it is.
+      sweep: the sweep's description.
       configs: {task: its two configs}.
-      overrides: of every run, (`a.b`, text).
-      kind: of the final runs; development runs are always trained.
+      overrides: (`a.b`, text) for every run.
+      kind: kind of the final runs; development runs are always trained.
     """
 
     sweep: Sweep
@@ -98,7 +98,7 @@ class Grid:
         return len(self.candidates()) > 1
 
     def dev_runs(self, task: str) -> list[Run]:
-        """The development runs of a task: each candidate once, with the first seed; none where nothing is chosen."""
+        """The development runs of a task: each candidate once, with the first seed; empty if there is nothing to choose."""
         if not self.chooses:
             return []
         return [self._run(task, "dev", candidate, self.sweep.seeds[0]) for candidate in self.candidates()]
@@ -106,17 +106,17 @@ class Grid:
     def final_runs(self, task: str, chosen: dict[str, Any]) -> list[Run]:
         """The final runs of a task: the chosen candidate with every seed."""
         runs = [self._run(task, "final", chosen, seed) for seed in self.sweep.seeds]
-        if self.kind == "fewshot":  # the first leaves the features
+        if self.kind == "fewshot":  # the first run writes the features
             runs[1:] = [dataclasses.replace(run, after=runs[0].name) for run in runs[1:]]
         return runs
 
     def choose(self, task: str, results: Mapping[str, Result]) -> dict[str, Any] | None:
-        """The candidate with the best development score, the earliest in the grid of equals; None if runs are not done.
-        One whose training diverged (its score is nan) is worse than any other.
+        """The candidate with the best development score, the earliest in the grid if scores are equal; None if runs are missing.
+        A candidate whose training diverged (score nan) is worse than any other.
 
         Args:
-          task: name of it.
-          results: {run.key: result} of what is done.
+          task: the task's name.
+          results: {run.key: result} of the runs that are done.
         """
         if not self.chooses:
             return self.candidates()[0]
@@ -128,7 +128,7 @@ class Grid:
         return runs[best].candidate
 
     def known_runs(self, results: Mapping[str, Result]) -> list[Run]:
-        """Every run that can be named by now: final ones of a task only once its candidate is chosen."""
+        """Every run that is determined by now: a task's final runs only once its candidate is chosen."""
         found = []
         for task in self.sweep.tasks:
             if task.missing:
@@ -141,7 +141,7 @@ class Grid:
 
     @property
     def num_runs(self) -> int:
-        """Runs of the whole sweep, over the tasks whose data is there."""
+        """Number of runs of the whole sweep, over the tasks with data."""
         dev = len(self.candidates()) if self.chooses else 0
         return sum(not task.missing for task in self.sweep.tasks) * (dev + len(self.sweep.seeds))
 
@@ -167,7 +167,7 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
       overrides: (`a.b`, text) for every run.
 
     Raises:
-      UserError: no such file, none that describes a sweep, an empty grid.
+      UserError: the file is missing or describes no sweep, or the grid is empty.
     """
     path, arg = configs.find_file(spec)
     namespace = configs.run_file(path)
@@ -204,10 +204,10 @@ def _check_grid(spec: str, sweep: Sweep, overridden: set[str]) -> None:
 
 
 def identity_of(run: Run) -> str:
-    """A hash of what a run is asked to be: its config file's keys and its overrides, the same on every device; without those
-    that leave its numbers alone (`record.MAY_CHANGE`).
+    """A hash of a run's request: its config file's keys and its overrides, the same on every device; without the keys that do not
+    change its numbers (`record.MAY_CHANGE`).
 
-    A process reads each config once, so a file that changes while a sweep goes on does not change what was asked for.
+    A process reads each config once, so a file that changes during a sweep does not change the request.
 
     Raises:
       UserError: the config cannot be loaded.
@@ -222,7 +222,7 @@ def _described(kind: Kind, config: str) -> dict[str, Any]:
         return configs.to_dict(_load_probe(config))
     described = configs.to_dict(configs.load(config))
     model = described["model"]
-    # As config files spelt "the run settles it" when older sweeps were made, which resume.
+    # Spell "the run settles it" as older versions did, so that their sweeps resume with the same hash.
     model |= {key: old for key, old in OLDER_NONE.items() if key in model and model[key] is None}
     return described
 
@@ -233,10 +233,10 @@ def _load_probe(spec: str) -> ml_collections.ConfigDict:
 
 
 def probe_config(run: Run) -> ml_collections.ConfigDict:
-    """The config of a few-shot run: what its file's `get_probe(arg)` returns, with the run's overrides.
+    """The config of a few-shot run: the result of its file's `get_probe(arg)`, with the run's overrides.
 
     Raises:
-      UserError: an override of a key it does not have.
+      UserError: an override names a missing key.
     """
     config = _load_probe(run.config)
     if errors := override(config, run.overrides):

@@ -1,8 +1,8 @@
 """One run of a sweep, in a process of its own: `python -m vit_jax.sweeps.job FOLDER`.
 
-FOLDER/job.json says what to run; FOLDER/result.json, written last, what it came to; FOLDER/outcome.json how the process
-ended, with the exit codes of `main`: 0 done, 2 something the user can put right, 75 stopped and saved. Only one process
-works in a folder: a second one waits for the first to end, and then has nothing to do, or goes on where it stopped.
+FOLDER/job.json names the run; FOLDER/result.json, written last, is its result; FOLDER/outcome.json says how the process ended,
+with the exit codes of `main`: 0 done, 2 something the user can put right, 75 stopped and saved. Only one process works in a
+folder: a second one waits for the first to end, and then has nothing to do, or resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from vit_jax.sweeps.grid import Run, identity_of, probe_config
 from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_as, read_result, write_result
 from vit_jax.types import KINDS, Metric, UserError
 
-Keep = Literal["final", "all", "none"]  # runs whose checkpoints stay when they are done
+Keep = Literal["final", "all", "none"]  # the runs whose checkpoints are kept when they are done
 JOB_FILE, OUTCOME_FILE, LOG_FILE = "job.json", "outcome.json", "log.txt"
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a process of a sweep is asked for; `job.json`.
+    """The task of one process of a sweep; `job.json`.
 
     Args:
-      run: which run.
-      identity: of what it was asked to be.
-      keep: whether its checkpoints stay when it is done.
+      run: the run.
+      identity: hash of the run's request, from `identity_of`.
+      keep: whether its checkpoints are kept when it is done.
     """
 
     run: Run
@@ -57,15 +57,14 @@ class Job:
 
 
 def write_job(folder: Path, run: Run, keep: Keep) -> None:
-    """Leaves what `python -m vit_jax.sweeps.job FOLDER` needs, and removes what an earlier process said of its end."""
+    """Writes the input of `python -m vit_jax.sweeps.job FOLDER`, and removes the outcome of an earlier process."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / OUTCOME_FILE).unlink(missing_ok=True)
     write_json(folder / JOB_FILE, dataclasses.asdict(Job(run, identity_of(run), keep in ("all", run.phase))))
 
 
 def read_outcome(folder: Path) -> tuple[int, str] | None:
-    """Exit code and message of the last process that came to an end of its own; None where it was killed, or runs, or what it
-    left is damaged."""
+    """Exit code and message of the last process that ended by itself; None if it was killed, runs, or left a damaged file."""
     file = folder / OUTCOME_FILE
     if not file.exists():
         return None
@@ -78,13 +77,13 @@ def read_outcome(folder: Path) -> tuple[int, str] | None:
 
 
 def is_over(folder: Path) -> bool:
-    """Whether a run came to an end of its own: it is done, or has told what the user has to put right."""
+    """Whether a run ended by itself: it is done, or has reported a problem that the user has to solve."""
     outcome = read_outcome(folder)
     return outcome is not None and outcome[0] != EXIT_INTERRUPTED
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the job; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cores", default="", help="numbers of the cores to run on, 0,1,2; default all")
@@ -99,16 +98,16 @@ def main(argv: list[str] | None = None) -> int:
         write_json(flags.folder / OUTCOME_FILE, {"code": code, "message": message})
 
     with hold(flags.folder, wait=True):
-        (flags.folder / OUTCOME_FILE).unlink(missing_ok=True)  # a requeued job's last start left one
+        (flags.folder / OUTCOME_FILE).unlink(missing_ok=True)  # a requeued job's last start may have left one
         with before_end(write_outcome):
             code, message = _work(flags.folder)
-        write_outcome(code, message)  # before another process may work here
+        write_outcome(code, message)  # before another process may work in the folder
     print(message, file=sys.stderr if code == EXIT_USER_ERROR else sys.stdout, flush=True)
     return code
 
 
 def _stop_without(parent: int) -> None:
-    """Stops this process, as SIGTERM does, when the one that started it is gone (a `kill -9` tells no one)."""
+    """Stops this process, as SIGTERM does, when its parent process is gone (`kill -9` sends no signal to children)."""
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -135,14 +134,14 @@ def _work(folder: Path) -> tuple[int, str]:
     except Interrupted as stopped:
         return EXIT_INTERRUPTED, str(stopped)
     except UserError as error:
-        if isinstance(error.__cause__, NonFinite):  # a result: this candidate is worse than any other
+        if isinstance(error.__cause__, NonFinite):  # this is a result: the candidate is worse than any other
             write_result(folder, _diverged(folder, run, identity))
             return 0, f"diverged: {error}"
         return EXIT_USER_ERROR, f"error: {error}"
 
 
 def _train(folder: Path, run: Run, identity: str) -> Result:
-    """Trains, or goes on, and describes what came of it."""
+    """Trains, or resumes, and returns the result."""
     from vit_jax.data.image.recipes import describe_transform, make_transform
     from vit_jax.run import run as train
     from vit_jax.sweeps.mistakes import write_mistakes
@@ -181,10 +180,10 @@ def _train(folder: Path, run: Run, identity: str) -> Result:
 
 
 def evaluator_of(run: Run, evaluators: Iterable[str]) -> str:
-    """The evaluator whose scores are the run's: `dev` or `test` after its phase, or the only one.
+    """The evaluator whose scores count for the run: `dev` or `test`, after its phase, or the only one.
 
     Raises:
-      UserError: several, and none of that name.
+      UserError: there are several, and none has that name.
     """
     name, names = {"dev": "dev", "final": "test"}[run.phase], sorted(evaluators)
     if name not in names and len(names) != 1:
@@ -193,7 +192,7 @@ def evaluator_of(run: Run, evaluators: Iterable[str]) -> str:
 
 
 def _diverged(folder: Path, run: Run, identity: str) -> Result:
-    """The result of a run whose loss did not stay finite: scores that are no numbers."""
+    """The result of a run whose loss did not stay finite: all scores are nan."""
     resolved = read_json(folder / "config.json")
     scored = resolved["evals"][evaluator_of(run, resolved["evals"])]
     return _result(
@@ -249,7 +248,7 @@ def _probe(folder: Path, run: Run, identity: str) -> Result:
 
 
 def _result(run: Run, identity: str, around: dict[str, Any], **found: Any) -> Result:
-    """What a run came to: what it was asked to be, where it ran, and what was found."""
+    """Builds the result of a run from its request, its surroundings, and its figures."""
     kinds = around["devices"]
     return Result(
         task=run.task,
@@ -270,7 +269,7 @@ def _scores_of(scores: dict[str, float], kind: str, name: str) -> dict[str, floa
 
 
 def _command(run: Run) -> str:
-    """What a person would type to do this run alone."""
+    """The command that does this run alone."""
     if run.kind == "fewshot":
         config = run.config.replace(",dataset=", ",sets=") + f",seeds={run.seed + 1}"
         words = ["vit_jax", "sweep", f"--config={config}", "--workdir=DIR"]

@@ -1,4 +1,4 @@
-"""The wrong predictions a model was surest of, as small images: what a person looks at first."""
+"""The wrong predictions with the highest confidence, as small images for a person to look at."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from vit_jax.record import write_json
 from vit_jax.sweeps.results import MISTAKES_DIR, PREDICTIONS_FILE
 
 NUM_MISTAKES = 12
-SIDE = 192  # pixels, the longer one
+SIDE = 192  # pixels of the longer side
 
 
 def worst_mistakes(predictions: dict[str, np.ndarray], num: int = NUM_MISTAKES) -> np.ndarray:
-    """Rows of the wrong predictions with the highest confidence, the surest first; of equals the earlier example.
+    """Rows of the wrong predictions with the highest confidence, highest first; the earlier example if confidences are equal.
 
     Args:
       predictions: label, predicted and confidence, each (n,).
-      num: how many.
+      num: number of rows.
     """
     wrong = np.flatnonzero(predictions["predicted"] != predictions["label"])
     return wrong[np.argsort(-predictions["confidence"][wrong], kind="stable")][:num]
 
 
 def write_mistakes(folder: Path, scored: dict[str, Any]) -> None:
-    """Writes the worst mistakes of a run as PNG, with a list of them, if its predictions were kept.
+    """Writes a run's worst mistakes as PNG files with a list of them, if the run kept its predictions.
 
     Args:
-      folder: of the run.
+      folder: the run's folder.
       scored: the evaluator's config section: dataset, split, data_dir.
     """
     file, to = folder / PREDICTIONS_FILE, folder / MISTAKES_DIR

@@ -1,4 +1,4 @@
-"""A sweep from its config file to its exit code: checks the grid, shows or drives its runs, and prints how it ended."""
+"""Performs a sweep from its config file to its exit code: checks the grid, shows or drives its runs, and prints how it ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXIT_FAILED = 1
 
 
 def dry_run(grid: Grid, folder: Path) -> None:
-    """Prints the runs, what they cost and which are done."""
+    """Prints the runs with their costs and states."""
     results = collect(grid, folder, {})
     traced: dict[str, int] = {}
     total = left = 0
@@ -46,13 +46,13 @@ def dry_run(grid: Grid, folder: Path) -> None:
 
 
 def show_flops(flops: int) -> str:
-    """`1,234.5 TFLOP`; the unit suits the size."""
+    """`1,234.5 TFLOP`, in a unit that suits the size."""
     size, unit = next((x for x in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if flops >= x[0]), (1e9, "G"))
     return f"{flops / size:,.1f} {unit}FLOP"
 
 
 class Once(logging.Filter):
-    """Lets a warning through the first time: a task's splits are opened one by one, and each says the same."""
+    """Lets each warning pass once: a task's splits are opened one by one, and each gives the same warning."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Once(logging.Filter):
 
 
 def interrupt(_: int) -> NoReturn:
-    """What a signal does while runs are driven: they are told to stop, too."""
+    """Handles a signal while runs are driven: raises, so that the runs are stopped too."""
     raise KeyboardInterrupt
 
 
@@ -85,14 +85,14 @@ def perform(
       spec: a config file that describes a sweep, and its arguments.
       workdir: the sweep's folder.
       overrides: (`a.b`, text) for every run.
-      make_executor: the sweep's folder -> where its runs go.
-      retries: as of `drive`.
-      keep: as of `drive`.
-      only_show: print the runs and what they cost.
+      make_executor: the sweep's folder -> the executor of its runs.
+      retries: see `drive`.
+      keep: see `drive`.
+      only_show: print the runs and their costs, and run nothing.
     """
     import jax
 
-    # The driver only checks and counts: it must not claim the accelerator that its runs need. Nothing of this is inherited.
+    # The driver only checks and counts, so it must not claim the accelerator that its runs need. Runs do not inherit this.
     jax.config.update("jax_platforms", "cpu")
     folder = Path(os.path.expanduser(workdir))
     check_folder(folder)
@@ -125,7 +125,7 @@ def perform(
 
 
 def conclude(grid: Grid, folder: Path, progress: Progress) -> int:
-    """Prints how it ended; returns the exit code."""
+    """Prints how the sweep ended; returns the exit code."""
     done = len(progress.results)
     print(f"{done} of {progress.total} runs are done; the page: vit_jax report {folder}")
     for key, reason in progress.failed.items():

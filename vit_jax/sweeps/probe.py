@@ -16,15 +16,15 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
     """Scores one draw of examples.
 
     Args:
-      config: of `configs/fewshot.py`'s get_probe.
-      features_folder: where features are kept between runs.
+      config: from `get_probe` of `configs/fewshot.py`.
+      features_folder: folder where features are kept between runs.
 
     Returns:
-      scores `{"5shot": fraction, ...}`, `short` {shots: classes that have fewer examples and give those they have},
-      num_examples, num_params, resolution, class_names, and the forward FLOPs of what was computed.
+      scores `{"5shot": fraction, ...}`, `short` {shots: number of classes with fewer examples, which use all of them},
+      num_examples, num_params, resolution, class_names, and the forward FLOPs computed.
 
     Raises:
-      UserError: no such checkpoint or data.
+      UserError: the checkpoint or the data is missing.
     """
     from vit_jax.data.open import open_source
     from vit_jax.evals.fewshot import choose_examples, drawing_order, ridge_predict
@@ -51,7 +51,7 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
 
 
 def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Path) -> dict[str, np.ndarray]:
-    """Features and labels of both splits, from the folder or computed and left there."""
+    """Features and labels of both splits, read from the folder, or computed and written to it."""
     from vit_jax.convert.load import fingerprint
 
     stat = fingerprint(config.init)
@@ -63,7 +63,7 @@ def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Pat
             return dict(stored)
     computed = _compute(config, sources)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{file.stem}.{os.getpid()}.npz"  # whole or not at all; two that compute it write the same
+    partial = folder / f".{file.stem}.{os.getpid()}.npz"  # renamed when complete; two processes would write the same
     np.savez(partial, **computed)
     partial.replace(file)
     return computed

@@ -1,10 +1,10 @@
-"""What a sweep leaves on disk, and how it is read: the contract between the runs, the driver and the report.
+"""The files of a sweep, and how to read them: the contract between the runs, the driver and the report.
 
-SWEEP/sweep.json                  what the sweep is: tasks, candidates, seeds (`Sweep`)
+SWEEP/sweep.json                  the sweep's description: tasks, candidates, seeds (`Sweep`)
 SWEEP/runs/TASK/NAME/             the workdir of one run, as `vit_jax train` leaves it, and besides:
-    result.json                   what it came to (`Result`); written last, so a run that has one is done
-    predictions.npz               of the scored split: index, label, predicted, confidence, each (n,)
-    mistakes/mistakes.json, *.png the wrong predictions the model was surest of
+    result.json                   its result (`Result`); written last, so a run that has one is done
+    predictions.npz               for the scored split: index, label, predicted, confidence, each (n,)
+    mistakes/mistakes.json, *.png the wrong predictions with the highest confidence
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class SweepTask:
     """One task of a sweep: a column of its table.
 
     Args:
-      name: in file names, `vtab-cifar100` or `cifar10`.
-      title: as the paper's table prints it.
-      group: the mean that it counts in besides that over all; "" for none.
-      dataset: as the data section names it.
-      missing: why its data cannot be read, "" if it can: such a task is not run and in no mean.
+      name: used in file names, `vtab-cifar100` or `cifar10`.
+      title: its name in the paper's table.
+      group: the mean that it counts in besides the overall mean; "" for none.
+      dataset: name, as in the data section.
+      missing: why its data cannot be read, "" if it can. Such a task is not run and counts in no mean.
     """
 
     name: str
@@ -48,20 +48,20 @@ class SweepTask:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a sweep is; `sweep.json`.
+    """A sweep's description; `sweep.json`.
 
     Args:
-      title: one line, the protocol included.
-      layout: which of the paper's tables its results stand in: `vtab` (table 9 and VTAB's row of table 2), `transfer`
+      title: one line, which names the protocol.
+      layout: the paper's tables that show its results: `vtab` (table 9 and VTAB's row of table 2), `transfer`
         (tables 2 and 5), `fewshot`, or `list` for none.
-      label: name of the row: what was fine-tuned.
+      label: name of the row: the fine-tuned model.
       config: the config file and its arguments that made the sweep.
-      metric: what is compared: `top1`, or `5shot`.
+      metric: the metric that is compared: `top1`, or `5shot`.
       tasks: in the table's order.
-      candidates: {config key: values tried}; chosen on the development split where there is more than one combination.
-      seeds: of the final runs.
-      weights: hash of the sizes and times of the checkpoint's files, "" where a run starts from none.
-      complete: number of tasks that the layout's overall mean is over (19), 0 where there is none.
+      candidates: {config key: values to try}; chosen on the development split if there are several combinations.
+      seeds: seeds of the final runs.
+      weights: hash of the sizes and times of the checkpoint's files; "" if the runs start from none.
+      complete: number of tasks in the layout's overall mean (19); 0 if it has no such mean.
       overrides: {`a.b`: text} of the command line, those that change a number.
     """
 
@@ -80,27 +80,27 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run of a sweep came to; `result.json`.
+    """The result of one run of a sweep; `result.json`.
 
     Args:
       task: name of the sweep's task.
       phase: `dev` runs are scored on the development split, `final` ones on the test split.
       candidate: {config key: value} of this run.
-      seed: of parameters, data order and augmentation.
-      identity: hash of what the sweep asked for (config file's keys and overrides); another's result is refused.
+      seed: seed of parameters, data order and augmentation.
+      identity: hash of the run's request (config file's keys and overrides); a result with another hash is refused.
       config_hash: hash of the resolved config, `config.json`.
-      command: what runs it alone.
+      command: the command that does this run alone.
       dataset, splits: `{"train": ..., "scored": ...}`, in TFDS's syntax.
       resolution: (h, w) pixels.
       preprocessing: of the scored images: recipe, kernel, value range.
-      num_examples: scored, corrupt ones left out.
-      num_train_examples: seen in training, repeats counted.
-      num_params: of the model.
-      train_flops: of the whole training.
+      num_examples: scored examples, without corrupt ones.
+      num_train_examples: examples seen in training, repeats counted.
+      num_params: parameters of the model.
+      train_flops: FLOPs of the whole training.
       scores: {metric: value} of the last weights.
-      average_scores: the same of the Polyak average, empty where there is none.
+      average_scores: the same for the Polyak average; empty if there is none.
       seconds: wall-clock time of the last start.
-      device: kind of the devices, and how many.
+      device: kind and number of the devices.
       surroundings: versions, git commit, command line, start.
       class_names: in label order.
     """
@@ -128,7 +128,7 @@ class Result:
     class_names: tuple[str, ...]
 
     def score(self, metric: str) -> float:
-        """The metric of the averaged weights where there are some, else of the last ones."""
+        """The metric of the averaged weights if there are any, else of the last ones."""
         return (self.average_scores or self.scores)[metric]
 
 
@@ -148,12 +148,12 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def run_folder(sweep_folder: Path, task: str, name: str) -> Path:
-    """Where a run's files are."""
+    """The folder of a run's files."""
     return sweep_folder / "runs" / task / name
 
 
 def hash_of(value: Any) -> str:
-    """A short hash of JSON data, the same for the same values whatever their order."""
+    """A short hash of JSON data, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -166,7 +166,7 @@ def read_sweep(folder: Path) -> Sweep:
     """Reads `sweep.json`.
 
     Raises:
-      UserError: no sweep there, or a damaged file.
+      UserError: there is no sweep, or the file is damaged.
     """
     file = folder / SWEEP_FILE
     if not file.exists():
@@ -182,17 +182,17 @@ def write_result(folder: Path, result: Result) -> None:
 
 
 def read_result(folder: Path) -> Result | None:
-    """A run's result, None where it is not done.
+    """A run's result; None if it is not done.
 
     Raises:
-      UserError: a damaged file.
+      UserError: the file is damaged.
     """
     file = folder / RESULT_FILE
     return read_as(Result, file, "remove it, and the run is done again") if file.exists() else None
 
 
 def read_results(folder: Path) -> dict[Path, Result]:
-    """Every result of a sweep by the run's folder, in the order of folders' names."""
+    """Every result of a sweep, by the run's folder, sorted by folder name."""
     folders = sorted(file.parent for file in (folder / "runs").glob(f"*/*/{RESULT_FILE}"))
     return {place: result for place in folders if (result := read_result(place)) is not None}
 
@@ -202,11 +202,11 @@ def read_as(cls: type[_T], file: Path, advice: str) -> _T:
 
     Args:
       cls: the dataclass.
-      file: exists.
+      file: an existing file.
       advice: what the user should do about a damaged file.
 
     Raises:
-      UserError: it is damaged, or has other fields or types.
+      UserError: the file is damaged, or has other fields or types.
     """
     try:
         return _build(cls, read_json(file, advice=advice))
@@ -223,11 +223,11 @@ def _build(cls: type[_T], found: dict[str, Any]) -> _T:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value can be that of a field."""
+    """Whether a JSON value suits a field's type."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint in (int, float):
         if type(value) is int:
-            return abs(value) < 10**40  # so that it can be a float
+            return abs(value) < 10**40  # a larger int may not fit a float
         return hint is float and type(value) is float
     if origin is Literal:
         return value in inner
@@ -240,7 +240,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _typed(value: Any, hint: Any) -> Any:
-    """A JSON value as its field holds it: tuples for lists, dataclasses for objects."""
+    """Converts a JSON value to its field's type: lists to tuples, objects to dataclasses."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         return tuple(_typed(item, inner[0]) for item in value)

@@ -1,7 +1,7 @@
 """A sweep's runs as SLURM jobs, through submitit: job arrays, requeued when they are preempted or run out of time.
 
-A submission's jobs have a name of their own, which the runs' folders hold before sbatch is called. Which runs still wait or
-work is read off the queue by that name, so a driver killed at any moment, or an sbatch that timed out, loses no job.
+The jobs of a submission share a name, which is written into the runs' folders before sbatch is called. The queue shows by that
+name which runs still wait or work, so a driver killed at any moment, or an sbatch that timed out, loses no job.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from vit_jax.sweeps.slurm_job import SlurmJob
 from vit_jax.types import UserError
 
 SLURM_FILE = "slurm.json"
-LOOK_EVERY_S = 1.0  # at what runs left on disk
-ASK_EVERY_S = 10.0  # squeue, which costs the cluster's controller
-ASK_AGAIN_S = 5.0  # when it failed
-PATIENCE_S = 900.0  # with a squeue that does not answer; a controller's restart takes minutes
-# Options of sbatch that are the executor's own, and what sets them instead.
+LOOK_EVERY_S = 1.0  # between looks at the runs' files
+ASK_EVERY_S = 10.0  # between calls of squeue, which cost the cluster's controller
+ASK_AGAIN_S = 5.0  # after a failed call
+PATIENCE_S = 900.0  # with an squeue that does not answer; a controller's restart takes minutes
+# Options of sbatch that the executor sets itself, and the flags that set them.
 OURS = {
     "array": "--parallel",
     "cpus_per_task": "--cores",
@@ -50,11 +50,11 @@ OURS = {
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Which job is a run's.
+    """The place of a run's job in the queue.
 
     Args:
-      name: of the submission's jobs.
-      index: of the run's in their array, 0 where there is one alone.
+      name: name of the submission's jobs.
+      index: the job's index in their array; 0 if it is the only job.
     """
 
     name: str
@@ -67,13 +67,13 @@ class SlurmExecutor:
     Args:
       logs: folder for submitit's files.
       parallel: jobs in the queue or running at a time.
-      minutes: time limit of a job; it is requeued, and goes on, when that is over.
-      cores: CPUs of a job.
-      gpus: GPUs of a job.
+      minutes: time limit of a job; after it, the job is requeued and its run resumes.
+      cores: CPUs per job.
+      gpus: GPUs per job.
       options: further options of sbatch, from `parse_options`.
 
     Raises:
-      UserError: no submitit, no sbatch, or a number that cannot be.
+      UserError: submitit or sbatch is missing, or a number is impossible.
     """
 
     def __init__(
@@ -102,8 +102,8 @@ class SlurmExecutor:
         )
         self._parallel = parallel
         self._running: dict[Path, Place] = {}
-        self._jobs: dict[Place, str] = {}  # ids, for the user
-        self._asked: set[str] = set()  # names of earlier drivers' submissions
+        self._jobs: dict[Place, str] = {}  # job ids, shown to the user
+        self._asked: set[str] = set()  # names of submissions of earlier drivers
         self._missing: set[Path] = set()
         self._look = self._ask = 0.0
 
@@ -118,7 +118,7 @@ class SlurmExecutor:
         for folder, place in places.items():
             write_json(folder / SLURM_FILE, dataclasses.asdict(place))
         self._executor.update_parameters(job_name=name)
-        self._running |= places  # first: Ctrl-C may come while sbatch takes them
+        self._running |= places  # before submitting: Ctrl-C may come while sbatch accepts the jobs
         try:
             with outside_job(), contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises, too
                 jobs = self._executor.map_array(SlurmJob(), [str(folder.resolve()) for folder in folders])
@@ -154,7 +154,7 @@ class SlurmExecutor:
         if now >= self._ask:
             alive = queued(place.name for place in self._running.values())
             missing = {folder for folder, place in self._running.items() if place not in alive}
-            # Twice in a row: a shared file system may show a run's last words some seconds after its job is gone.
+            # Missing twice in a row: a shared file system may show a run's last files seconds after its job is gone.
             over += [folder for folder in self._running if folder in missing & self._missing and folder not in over]
             self._missing = missing
             self._ask = time.monotonic() + ASK_EVERY_S
@@ -172,10 +172,10 @@ class SlurmExecutor:
 
 
 def parse_options(texts: list[str]) -> dict[str, str | bool]:
-    """Options of sbatch as submitit takes them: `["partition=gpu", "exclusive"]` is `{"partition": "gpu", "exclusive": True}`.
+    """Parses options of sbatch for submitit: `["partition=gpu", "exclusive"]` -> `{"partition": "gpu", "exclusive": True}`.
 
     Raises:
-      UserError: no option of sbatch's, or one that is the executor's own.
+      UserError: sbatch has no such option, or the executor sets it itself.
     """
     found: dict[str, str | bool] = {}
     for text in texts:
@@ -192,12 +192,12 @@ def parse_options(texts: list[str]) -> dict[str, str | bool]:
 
 
 def queued(names: Iterable[str]) -> dict[Place, str]:
-    """The jobs of some names that wait, run, or will run again, and their ids.
+    """Jobs with one of some names that wait, run, or will run again: {place: job id}.
 
     Raises:
-      UserError: the queue cannot be asked, for a quarter of an hour.
+      UserError: squeue has failed for a quarter of an hour.
     """
-    # --array: without it, the waiting jobs of an array are one line. Jobs that are over are not listed.
+    # Without --array, the waiting jobs of an array are one line. Finished jobs are not listed.
     command = ["squeue", "--noheader", "--array", "--format=%i|%j", f"--name={','.join(sorted(set(names)))}"]
     until = time.monotonic() + PATIENCE_S
     told = False
@@ -224,7 +224,7 @@ def queued(names: Iterable[str]) -> dict[Place, str]:
 
 @contextlib.contextmanager
 def outside_job() -> Iterator[None]:
-    """Hides the job that the driver itself may run in: sbatch would take its cores and memory for ours."""
+    """Hides the SLURM job that the driver itself may run in: sbatch would apply its cores and memory to the new jobs."""
     inside = "SLURM_JOB_ID" in os.environ
     names = [name for name in os.environ if re.match(r"SLURMD?_|SRUN_", name) and not name.startswith("SLURM_CONF")]
     hidden = {name: os.environ.pop(name) for name in names if inside}
@@ -235,7 +235,7 @@ def outside_job() -> Iterator[None]:
 
 
 def _note_cancelled(folder: Path, job: str) -> None:
-    """Makes a crash of a run that was stopped and whose job will not start it again: it is retried, but not for ever."""
+    """Records a stopped run whose job will not start again as crashed: it is retried, but not for ever."""
     if read_outcome(folder) is None or is_over(folder):
         return
     with (folder / LOG_FILE).open("a") as log:

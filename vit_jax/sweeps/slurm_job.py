@@ -1,7 +1,7 @@
-"""What a SLURM job of a sweep does: it holds one run in a process of its own, and answers SLURM's signals for it.
+"""The body of a sweep's SLURM job: it runs one run in a process of its own, and handles SLURM's signals for it.
 
-SIGUSR2, of `scancel --signal=USR2`, of a time limit that nears and, where a cluster is set up so, of preemption: the run saves,
-and the job goes back into the queue. SIGTERM, of preemption, `scontrol requeue` and `scancel`: the run saves, and SLURM decides.
+SIGUSR2 (from `scancel --signal=USR2`, a time limit that nears and, on some clusters, preemption): the run saves, and the job goes
+back into the queue. SIGTERM (from preemption, `scontrol requeue` and `scancel`): the run saves, and SLURM decides.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from vit_jax.sweeps.job import LOG_FILE, is_over
 
 
 class SlurmJob:
-    """What a job of the array calls; pickled by submitit.
+    """The callable of a job in the array; submitit pickles it.
 
-    The run is a process of its own, so that a signal of SLURM's can be answered: it is told to stop, saves, and the job is
-    put back into the queue.
+    The run is a process of its own, so that this one can handle a signal from SLURM: it stops the run, which saves, and
+    puts the job back into the queue.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class SlurmJob:
 
     def __call__(self, folder: str) -> None:
         command = [sys.executable, "-m", "vit_jax.sweeps.job", folder]
-        # SLURM sends its warning to every process of the job. The run, which inherits the mask, hears of it from here, once.
+        # SLURM signals every process of the job. The run inherits this mask, and learns of the signal from here, once.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         with (Path(folder) / LOG_FILE).open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -43,13 +43,13 @@ class SlurmJob:
         _wait_for(self._process.pid)
         code = self._process.wait()
         if code in (EXIT_INTERRUPTED, -signal.SIGTERM):
-            # SIGTERM of SLURM's, which SIGKILL follows. Ending first would make a completed job of one that is preempted, and
-            # that one would not be put back into the queue.
+            # After SLURM's SIGTERM comes SIGKILL. Ending before it would turn a preempted job into a completed one, which SLURM
+            # does not put back into the queue.
             time.sleep(GRACE_S)
-        sys.exit(code % 256)  # for sacct, and for people: a run that failed is a job that failed
+        sys.exit(code % 256)  # for sacct and for people: a failed run is a failed job
 
     def checkpoint(self, folder: str) -> Any:
-        """Called by submitit on the warning: stops the run and says what to do when the job starts again."""
+        """Called by submitit on the warning: stops the run and returns the call that resumes it when the job starts again."""
         import submitit
 
         if self._process is not None:
@@ -59,7 +59,7 @@ class SlurmJob:
 
 
 def _wait_for(pid: int) -> None:
-    """Waits for a child's end and leaves its exit code to be read. `Popen.wait` holds a lock that a signal's handler, which
-    waits too, would wait for in vain."""
-    with contextlib.suppress(ChildProcessError):  # it was read
+    """Waits for a child's end without collecting its exit code. `Popen.wait` holds a lock for which a waiting signal handler
+    would wait for ever."""
+    with contextlib.suppress(ChildProcessError):  # the exit code was already collected
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

@@ -1,4 +1,4 @@
-"""What the console shows of a sweep: live on a terminal, a plain line per finished run in a log."""
+"""The console's view of a sweep: live on a terminal, a plain line per finished run in a log."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any, TextIO
 from vit_jax.sweeps.drive import Progress
 from vit_jax.sweeps.results import Result, Sweep
 
-RECENT = 6  # failed runs that the live view lists
+RECENT = 6  # failed runs shown in the live view
 
 
 class View:
-    """Call it with every `Progress`; as a context manager, it leaves the terminal as it was.
+    """Shows every `Progress` that it is called with; as a context manager, it leaves the terminal as it was.
 
     Args:
-      sweep: what is run.
+      sweep: the sweep being run.
       parallel: runs at a time.
-      clock: seconds, for the time left.
+      clock: returns seconds, to estimate the time left.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class View:
             self._live.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Shows where the sweep stands."""
-        if not self._started:  # what earlier starts did is counted, and not told again
+        """Shows the sweep's progress."""
+        if not self._started:  # results of earlier starts are counted, and not shown again
             self._told |= set(progress.results)
             self._started = True
         if self._live:
@@ -77,7 +77,7 @@ class View:
         return f"{done}, {len(progress.failed)} failed{when}"
 
     def seconds_left(self, progress: Progress) -> float | None:
-        """Estimated from the runs that this driver saw finish; None before the first."""
+        """Seconds left, estimated from the runs that finished under this driver; None before the first."""
         done = len(progress.results) - progress.began
         remaining = progress.total - len(progress.results) - len(progress.failed)
         if done <= 0:
@@ -85,7 +85,7 @@ class View:
         return (self._clock() - self._began) / done * remaining
 
     def best(self, progress: Progress) -> dict[str, str]:
-        """{task title: the best development score so far, or the mean test score once it is final}."""
+        """{task title: the best development score so far, or the mean test score once final runs are done}."""
         found = {}
         for task in self._sweep.tasks:
             of_task = [r for r in progress.results.values() if r.task == task.name]

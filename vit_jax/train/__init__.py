@@ -1,1 +1,1 @@
-"""Training: objectives, the optimizer, one page of step, checkpoints, the loop."""
+"""Training: objectives, the optimizer, the step on one page, checkpoints, the loop."""

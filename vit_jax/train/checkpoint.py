@@ -1,9 +1,9 @@
-"""Checkpoints: the only file that calls Orbax. A checkpoint is arrays plus one JSON that says what they are.
+"""Checkpoints: the only file that calls Orbax. A checkpoint is arrays plus one JSON that describes them.
 
 Items `params`, `opt_state`, `average` and `scalars` (step, rng) are saved apart, so that parameters can be read alone;
 `meta` holds what a later reader needs: step, position in the data, resolved config, class names, preprocessing, grid.
-A step that was being written when the process died is never taken for a checkpoint: Orbax writes to a temporary folder
-and commits by renaming it.
+A step that was being written when the process died never counts as a checkpoint: Orbax writes to a temporary folder and
+commits by renaming it.
 """
 
 from __future__ import annotations
@@ -65,20 +65,20 @@ class Checkpointer:
                 self._best = max([self._best, *self._scores().values()])
             except PermissionError:
                 raise
-            except Exception as error:  # of Orbax, which reads what every checkpoint scored
+            except Exception as error:  # from Orbax, which reads the scores of every checkpoint
                 what = f"the checkpoints in {self._folder} cannot be listed: {_first_line(error)}"
                 raise UserError(what + how_to_go_on(self._folder)) from error
         return self._lazy_manager
 
     def _scores(self) -> dict[int, float]:
-        """{step: what it scored} of the checkpoints that have `best_metric`."""
+        """{step: score} of the checkpoints that have `best_metric`."""
         if not self.best_metric:
             return {}
         found = {step: dict(self._lazy_manager.metrics(step) or {}) for step in self._lazy_manager.all_steps()}
         return {step: float(scores[self.best_metric]) for step, scores in found.items() if self.best_metric in scores}
 
     def due(self, step: int) -> bool:
-        """Whether `step` is one to save at."""
+        """Whether the run saves at `step`."""
         return step % self.every == 0
 
     def latest_step(self) -> int | None:
@@ -98,26 +98,26 @@ class Checkpointer:
                 known = ", ".join(siblings)
                 raise UserError(f"checkpoint.best_metric={self.best_metric} is not evaluated; choose one of {known}")
             return False
-        _ = self._manager  # knows what earlier parts of the run reached
+        _ = self._manager  # reads the best score of the run's earlier parts
         return scores[self.best_metric] > self._best
 
     def save(self, state: TrainState, meta: dict[str, Any], scores: dict[str, float] | None = None) -> None:
-        """Starts saving; returns when the arrays have left the device, and writes them in the background.
+        """Starts saving; returns once the arrays have left the device. The files are written in the background.
 
         Args:
           state: the state to save.
-          meta: JSON types; see the module's paragraph. `checksums` are those of `loop.examine_state`.
+          meta: JSON types; see the module's docstring. `checksums` come from `loop.examine_state`.
           scores: evaluation results of this step, for `keep_best`.
 
         Raises:
-          UserError: this save or the one before it failed; says which checkpoint is the last good one.
+          UserError: this save or the one before it failed; the message names the last good checkpoint.
         """
         import orbax.checkpoint as ocp
 
         items = {name: ocp.args.StandardSave(tree) for name, tree in items_of(state).items()}
         metrics = {self.best_metric: scores[self.best_metric]} if scores and self.best_metric in scores else None
         manager = self._manager
-        # Remembered here: Orbax reads what a checkpoint scored from disk, where one that is being written is not yet.
+        # Remembered here: Orbax reads scores from disk, where those of a checkpoint being written are still missing.
         self._best = max([self._best, *(metrics or {}).values()])
         try:
             manager.save(
@@ -125,14 +125,14 @@ class Checkpointer:
                 args=ocp.args.Composite(**items, meta=ocp.args.JsonSave(seal({"format": FORMAT, **meta}))),
                 metrics=metrics,
             )
-        except Exception as error:  # any failure to write must name the checkpoint that is left
+        except Exception as error:  # any failure to write must name the checkpoint that remains
             raise self.failure(f"a checkpoint in {self._folder}", error) from error
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
-        """Reads a checkpoint into the shapes and shardings of `abstract`, whatever devices wrote it.
+        """Reads a checkpoint into the shapes and shardings of `abstract`, whichever devices wrote it.
 
         Raises:
-          UserError: the checkpoint does not hold such a state, or not the one that was saved.
+          UserError: the checkpoint does not hold such a state, or holds other values than were saved.
         """
         import orbax.checkpoint as ocp
 
@@ -150,7 +150,7 @@ class Checkpointer:
             mesh = jax.tree.leaves(abstract.params)[0].sharding.mesh
             same_step(folder=step, scalars=int(state.step), meta=meta.get("step"))
             compare(items_of(state), meta, {name: examine(x, mesh)[1] for name, x in items_of(state).items()})
-        except Exception as error:  # whatever Orbax makes of a damaged folder: the remedy is the same
+        except Exception as error:  # a damaged folder raises many types; the remedy is the same
             what = (
                 f"checkpoint {self._folder / str(step)} cannot be restored into this run's state: {_first_line(error)}"
             )
@@ -158,7 +158,7 @@ class Checkpointer:
         return state, meta
 
     def tidy(self) -> None:
-        """Removes what should not have been kept: a kill between a save and its clean-up leaves a checkpoint too many."""
+        """Removes surplus checkpoints: a kill between a save and its clean-up leaves one too many."""
         manager, steps, (last, best) = self._manager, committed_steps(self._folder), self._keep
         scores = self._scores()
         kept = (
@@ -168,7 +168,7 @@ class Checkpointer:
             manager.delete(step)
 
     def wait(self) -> None:
-        """Waits until all that was saved is on disk.
+        """Waits until everything saved is on disk.
 
         Raises:
           UserError: a background write failed.
@@ -181,7 +181,7 @@ class Checkpointer:
             raise self.failure(f"a checkpoint in {self._folder}", error) from error
 
     def close(self) -> None:
-        """Waits and lets go of the folder, without raising for what `wait` reports, or repeating what it reported."""
+        """Waits and releases the folder, without raising the errors that `wait` reports."""
         if self._lazy_manager is None:
             return
         try:
@@ -192,33 +192,33 @@ class Checkpointer:
         self._lazy_manager = None
 
     def last_good(self) -> str:
-        """Waits for what is being written and says which checkpoint there is to go on from."""
+        """Waits for pending writes and says from which checkpoint the run can resume."""
         if self._lazy_manager is not None:
-            with contextlib.suppress(Exception):  # whatever it is: that checkpoint is not among the good ones
+            with contextlib.suppress(Exception):  # whichever it is, that checkpoint does not count as good
                 self._lazy_manager.wait_until_finished()
         good = committed_steps(self._folder)
         newest = f"the last good checkpoint is {self._folder / str(good[-1])}" if good else ""
         return newest or "no checkpoint was saved before"
 
     def failure(self, what: str, error: Exception) -> UserError:
-        """What to tell the user when something of the run could not be written."""
+        """The error for a part of the run that could not be written."""
         self._failed = True
         again = "free disk space (or fix the cause) and start the same command again: it resumes from there"
         return UserError(f"{what} could not be written: {_first_line(error)}\n{self.last_good()}; {again}")
 
 
 def read_params(folder: epath.Path, *, average: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads only the parameters of one of our checkpoints, on any machine.
+    """Reads only the parameters of a vit_jax checkpoint, on any machine.
 
     Args:
       folder: from `run_folder`.
-      average: the Polyak average instead of the raw weights.
+      average: read the Polyak average instead of the raw weights.
 
     Returns:
       ({"a/b/kernel": array}, meta).
 
     Raises:
-      UserError: it has no average, or holds other values than were saved.
+      UserError: the checkpoint has no average, or holds other values than were saved.
     """
     import orbax.checkpoint as ocp
 
@@ -242,7 +242,7 @@ def write_params(workdir: epath.Path, params: Any, meta: dict[str, Any]) -> epat
     """Writes parameters alone as a checkpoint that `init` and `read_params` read; returns its folder.
 
     Args:
-      workdir: new, and one that `check_folder` accepts; the checkpoint is its step 0.
+      workdir: a new folder that `check_folder` accepts; the checkpoint becomes its step 0.
       params: tree of arrays.
       meta: JSON types; `grid` and `config.model` at least.
     """
@@ -267,7 +267,7 @@ def _first_line(error: Exception) -> str:
 
 
 def items_of(state: TrainState) -> dict[str, Any]:
-    """A state as the items of its checkpoint."""
+    """Splits a state into the items of its checkpoint."""
     items = {
         "params": state.params,
         "opt_state": state.opt_state,

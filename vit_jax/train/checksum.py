@@ -1,9 +1,9 @@
-"""A number for every array of a state, by which what is read back is known to be what was saved.
+"""Checksums of a state's arrays, which show that a checkpoint is read as it was saved.
 
-Orbax's chunks carry no checksum: a bit that flips on a disk, or an item of another step, would train on without a word. The
-number is the sum modulo 2**32 of an array's words, each multiplied by an odd number that its place in the array gives. So it
-is the same to the bit however the array is split over devices, any one word that changes changes it, as does any exchange,
-and it costs one pass over the array where it lies.
+Orbax's chunks carry no checksum: a bit that flips on a disk, or an item of another step, would train on silently. The checksum is
+the sum modulo 2**32 of an array's words, each multiplied by an odd number derived from its position. So it is the same to the bit
+however the array is split over devices, any changed word or exchange of words changes it, and it costs one pass over the array
+where it lies.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from jax.sharding import Mesh
 
 from vit_jax import partition
 
-TOGETHER = 2**22  # words that the host sums at once
+TOGETHER = 2**22  # words that the host sums at a time
 
 
 def examine(tree: Any, mesh: Mesh) -> tuple[list[bool], list[int]]:
-    """Looks at every array of a tree once, on the devices (a sync point).
+    """Examines every array of a tree once, on the devices (a sync point).
 
     Args:
       tree: arrays and random keys, on the mesh's devices.
-      mesh: of the devices.
+      mesh: the mesh of these devices.
 
     Returns:
-      (whether all of its numbers are finite, checksum) of each array, in the order of `jax.tree.leaves`.
+      (whether all values are finite, checksum) for each array, in the order of `jax.tree.leaves`.
     """
     look = _examiner(mesh)
     found = jax.device_get([look(x) for x in jax.tree.leaves(tree)])
     return [bool(finite) for finite, _ in found], [int(total) for _, total in found]
 
 
-@functools.cache  # compiled once for every shape, and not at every save
+@functools.cache  # so that each shape compiles once, not at every save
 def _examiner(mesh: Mesh) -> Any:
     def look(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
@@ -54,7 +54,7 @@ def _examiner(mesh: Mesh) -> Any:
 
 
 def checksum(x: Any) -> int:
-    """The checksum of one array on the host, equal to that of `examine`."""
+    """The checksum of one array on the host, equal to the one that `examine` computes."""
     words = np.ascontiguousarray(x).reshape(-1)
     words = words.view({1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint32}[words.dtype.itemsize])
     total = 0
@@ -66,7 +66,7 @@ def checksum(x: Any) -> int:
 
 
 def seal(meta: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's meta with a checksum of its own."""
+    """Adds to a checkpoint's meta a checksum of the meta itself."""
     return meta | {"crc": _crc(meta)}
 
 
@@ -75,10 +75,10 @@ def _crc(meta: dict[str, Any]) -> int:
 
 
 def unseal(meta: Any) -> dict[str, Any]:
-    """Checks a meta that `seal` returned; one of a version before checksums passes.
+    """Checks a meta that `seal` returned; a meta older than checksums passes.
 
     Raises:
-      ValueError: it is another than was saved.
+      ValueError: the meta differs from the one that was saved.
     """
     if not isinstance(meta, dict) or meta.get("crc", _crc(meta)) != _crc(meta):
         raise ValueError("its meta is damaged")
@@ -94,7 +94,7 @@ def compare(items: dict[str, Any], meta: dict[str, Any], found: dict[str, list[i
       found: {name of the item: checksum of each array}.
 
     Raises:
-      ValueError: some differ; names the first array.
+      ValueError: some checksums differ; the message names the first such array.
     """
     saved = meta.get("checksums", found)  # versions before checksums had none
     for item, tree in items.items():

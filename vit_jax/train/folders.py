@@ -1,4 +1,4 @@
-"""Where a run's checkpoints lie, found by looking at folders alone, and where they cannot lie."""
+"""Where a run's checkpoints are, found from folders alone, and where they cannot be."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ FOLDER = "checkpoints"
 def check_folder(path: str | os.PathLike[str], what: str = "workdir") -> None:
     """Refuses a folder in which a checkpoint could be written but not read back.
 
-    Orbax finds the parts of what it has just written by a glob over the whole path: with brackets in it the merged index is
-    never written, and no error says so. A path that is not UTF-8 fails in TensorStore, at the first save.
+    Orbax finds the parts that it has just written by a glob over the whole path: if the path has brackets, the merged index is
+    never written, and no error is raised. A path that is not UTF-8 fails in TensorStore, at the first save.
 
     Args:
-      path: need not exist; the folders above it count too.
-      what: how to name it in the message.
+      path: may be missing; the folders above it are checked too.
+      what: the folder's name in the message.
 
     Raises:
-      UserError: its absolute path has one of * ? [ ] \\ or a control character, or is not UTF-8; or it is a file.
+      UserError: its absolute path has one of * ? [ ] \\ or a control character, or is not UTF-8; or the path is a file.
     """
     name = str(epath.Path(path).expanduser().absolute())
     wrong = sorted({letter for letter in name if letter in "*?[]\\" or not 32 <= ord(letter) != 127})
@@ -52,8 +52,8 @@ def committed_steps(folder: epath.Path | Path) -> list[int]:
 
 
 def named_steps(workdir: epath.Path | Path) -> dict[str, int]:
-    """{"last": step, "best": step} of a run, read from disk: `best` by the score that each checkpoint was kept for, the later of
-    equals; without it where the run kept none (`checkpoint.keep_best`)."""
+    """A run's steps on disk: {"last": step, "best": step}. `best` has the highest saved score (of equal ones the later);
+    it is missing if the run kept none (`checkpoint.keep_best`)."""
     steps, scores = committed_steps(workdir / FOLDER), {}
     for step in steps:
         file = workdir / FOLDER / str(step) / "metrics" / "metrics"
@@ -64,11 +64,11 @@ def named_steps(workdir: epath.Path | Path) -> dict[str, int]:
 
 
 def run_folder(path: str) -> epath.Path | None:
-    """The checkpoint folder that a path names: a workdir (its newest step), `WORKDIR@best`, `@last` or `@STEP`, or a step's own
-    folder; None for anything else.
+    """Finds the checkpoint folder that a path names: a workdir (its newest step), `WORKDIR@best`, `@last` or `@STEP`, or a step's
+    own folder; None for anything else.
 
     Raises:
-      UserError: what follows the @ of a workdir is none of its steps.
+      UserError: the text after a workdir's @ names none of its steps.
     """
     place = epath.Path(path).expanduser().absolute()  # Orbax reads no relative paths
     if (place / "meta").exists() and (place / "params").exists():
@@ -88,8 +88,8 @@ def run_folder(path: str) -> epath.Path | None:
 
 
 def stored_model(folder: epath.Path | Path) -> dict[str, Any]:
-    """The model section of the run that wrote a checkpoint, from its folder; {} where it does not say or cannot be read, which
-    whoever restores it reports."""
+    """The model section of the run that wrote a checkpoint, read from its folder; {} if it is missing or unreadable, which the
+    restoring code reports."""
     try:
         model = read_json(folder / "meta" / "metadata")["config"]["model"]
     except (UserError, OSError, KeyError, TypeError):
@@ -98,11 +98,11 @@ def stored_model(folder: epath.Path | Path) -> dict[str, Any]:
 
 
 def how_to_go_on(folder: epath.Path, damaged: int | None = None) -> str:
-    """What to tell the user about a checkpoint that cannot be read.
+    """Advice to the user about a checkpoint that cannot be read.
 
     Args:
-      folder: of the checkpoints.
-      damaged: its step; None where it is one of those whose scores cannot be read.
+      folder: the checkpoints' folder.
+      damaged: the damaged step; None if only some checkpoint's scores cannot be read.
     """
     steps = committed_steps(folder)
     if damaged is None:
@@ -115,7 +115,7 @@ def how_to_go_on(folder: epath.Path, damaged: int | None = None) -> str:
 
 
 def _has_readable_scores(folder: epath.Path) -> bool:
-    """Whether what a checkpoint scored can be read, or it has no scores."""
+    """Whether a checkpoint has no scores, or scores that can be read."""
     file = folder / "metrics" / "metrics"
     try:
         return not file.exists() or all(isinstance(score, float) for score in read_json(file).values())

@@ -1,4 +1,4 @@
-"""The training loop: draw a batch, step, write, evaluate, save, stop when told to."""
+"""The training loop: draw a batch, step, write metrics, evaluate, save, stop on a signal."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class TrainSettings:
 
     Args:
       duration: length of the run.
-      log_every: how often training metrics are written; they are means over the steps since the last time.
+      log_every: how often training metrics are written; they are means over the steps since the last record.
       accumulation: micro-batches per step (the global batch is unchanged: 4096 = 8 devices x 128 x 4).
       average_decay: factor of the Polyak average per step, 0.9999 in table 2; 0 keeps none.
       mixup: alpha of mixup's Beta distribution, 0.2 to 0.8 in AugReg; 0 for none.
-      cutmix: alpha of CutMix's; with both, each step takes one of them.
+      cutmix: alpha of CutMix's Beta distribution; with mixup too, each step uses one of the two.
       fsdp: devices over which parameters and optimizer state are split.
     """
 
@@ -57,16 +57,15 @@ class NonFinite(UserError):  # noqa: N818  (reads better without Error)
     """A loss, a gradient or the state is NaN or infinite."""
 
 
-class Interrupted(Exception):  # noqa: N818  (not an error: the run is saved and can go on)
-    """The run was told to stop (SIGTERM, SIGINT), finished its step and saved."""
+class Interrupted(Exception):  # noqa: N818  (not an error: the run is saved and can resume)
+    """The run was asked to stop (SIGTERM, SIGINT), finished its step and saved."""
 
 
 class StopSignal:
-    """Turns SIGTERM and SIGINT into a flag that the loop reads after each step; at a second SIGINT whoever had it before
-    decides.
+    """Turns SIGTERM and SIGINT into a flag that the loop reads after each step; a second SIGINT goes to the previous handler.
 
-    In a run of several processes every process must stop at the same step: JAX's preemption service agrees on one. It
-    takes SIGTERM, and SIGINT is passed on as one.
+    In a run of several processes every process must stop at the same step: JAX's preemption service agrees on one. The service
+    listens to SIGTERM, so SIGINT is passed on as SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -104,7 +103,7 @@ class Window:
     """Training metrics since they were last written: device scalars, fetched only when they are needed.
 
     Args:
-      pending: {name: one float per step}, from the checkpoint that the run resumes.
+      pending: {name: one float per step}, from the checkpoint being resumed.
     """
 
     def __init__(self, pending: dict[str, list[float]] | None = None):
@@ -113,17 +112,17 @@ class Window:
         self._in_flight: deque[jax.Array] = deque(maxlen=2)
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Adds a step's metrics. Waits for the step before the last: the host runs at most two steps ahead."""
+        """Adds a step's metrics, and waits for the step before the last: the host runs at most two steps ahead."""
         if len(self._in_flight) == 2:
             self._in_flight[0].block_until_ready()
         self._in_flight.append(metrics["loss"])
         self._on_device.append((step, metrics))
 
     def pending(self) -> dict[str, list[float]]:
-        """Fetches what is on the device (a sync point) and checks it.
+        """Fetches metrics that are still on the device (a sync point) and checks them.
 
         Raises:
-          NonFinite: a loss or gradient is not finite; names the first such step.
+          NonFinite: a loss or gradient is not finite; the message names the first such step.
         """
         for step, metrics in self._on_device:
             values = {name: float(value) for name, value in metrics.items()}
@@ -133,11 +132,11 @@ class Window:
             for name, value in values.items():
                 self._fetched.setdefault(name, []).append(value)
         self._on_device = []
-        # Copies: a checkpoint's meta is put into words in the background, while steps go on.
+        # Copies: a checkpoint's meta is serialised in the background, while training adds steps.
         return {name: list(values) for name, values in self._fetched.items()}
 
     def flush(self) -> dict[str, float]:
-        """Means over the steps since the last flush; the learning rate is the last step's."""
+        """Returns means over the steps since the last flush; the learning rate is the last step's."""
         values = self.pending()
         self._fetched = {}
         means = {f"train/{name}": math.fsum(v) / len(v) for name, v in values.items() if name != "lr"}
@@ -146,14 +145,14 @@ class Window:
 
 @dataclasses.dataclass
 class Clock:
-    """Where the wall-clock time since the last log record went, seconds."""
+    """How the wall-clock time since the last log record was spent, in seconds."""
 
     waiting_s: float = 0.0
     stepping_s: float = 0.0
     steps: int = 0
 
     def rates(self, batch_size: int, steps_left: int) -> dict[str, float]:
-        """Throughput since the last call, and estimated time left; starts anew."""
+        """Returns throughput since the last call and estimated time left, and restarts the clock."""
         elapsed = self.waiting_s + self.stepping_s
         rates = {
             "time/images_per_s": batch_size * self.steps / elapsed,
@@ -167,7 +166,7 @@ class Clock:
 
 def examine_state(state: TrainState, mesh: Mesh) -> dict[str, list[int]]:
     """Checks every number of a state, on the devices (a sync point), and returns the checksums of each item of its checkpoint.
-    The loss of a step does not see what the step wrote.
+    A step's loss shows nothing about the parameters that the step wrote.
 
     Raises:
       NonFinite: a parameter, its average or the optimizer state is not finite.
@@ -183,12 +182,12 @@ def examine_state(state: TrainState, mesh: Mesh) -> dict[str, list[int]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Length:
-    """How far a run goes and in what units it is logged.
+    """How long a run is, and the units of its log.
 
     Args:
       start_step, total_steps: optimizer steps.
-      steps_per_epoch: to log the epoch.
-      batch_size: global, to log images per second.
+      steps_per_epoch: used to log the epoch.
+      batch_size: global, used to log images per second.
       log_every: steps between records of training metrics.
     """
 
@@ -201,17 +200,17 @@ class Length:
 
 @runtime_checkable
 class Hooks(Protocol):
-    """A run's work beside training."""
+    """A run's work besides training."""
 
     def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
-        """Results of the evaluators that are due at a step, {} if none."""
+        """Results of the evaluators that are due at a step; {} if none is."""
 
     def describe(self, step: int) -> dict[str, Any]:
         """The meta of a checkpoint at a step."""
 
 
 def announce_first(loss: jax.Array, began: float, writers: MetricWriters) -> None:
-    """Waits for a first step (a sync point, once) and shows that it is done, long before the first record."""
+    """Waits for the first step (a sync point, once) and reports it, long before the first record."""
     loss.block_until_ready()
     writers.notice(f"first step done in {time.perf_counter() - began:.1f} s")
 
@@ -231,23 +230,23 @@ def fit(
     """Trains from `length.start_step` to `length.total_steps`.
 
     Args:
-      state: at the start step; its memory is reused.
-      train_step: jitted.
+      state: the state at the start step; its memory is reused.
+      train_step: the jitted step.
       batches: this process's share of each global batch, from the start step on.
       mesh: the mesh.
-      length: how far.
+      length: the run's first and last step, and the units of its log.
       hooks: evaluation, and the description of a checkpoint.
-      window: training metrics that the checkpoint resumed from had not written yet.
+      window: training metrics that were still unwritten in the checkpoint being resumed.
       checkpointer: where and when to save.
-      writers: where metrics go.
+      writers: the destinations of metrics.
 
     Returns:
-      The final state, saved.
+      The final state, which has been saved.
 
     Raises:
       Interrupted: after saving, on SIGTERM or SIGINT.
       NonFinite: the loss, a gradient or the state is not finite.
-      UserError: failed save, too many corrupt images.
+      UserError: a save failed, or too many images are corrupt.
     """
     clock, saved_step, total_steps = Clock(), length.start_step, length.total_steps
 
@@ -263,7 +262,7 @@ def fit(
             began = time.perf_counter()
             try:
                 batch = partition.put_batch(next(batches), mesh)
-            except UserError:  # nothing is computed twice once the files are repaired or the limit is raised
+            except UserError:  # save: once files are repaired or the limit is raised, no step is repeated
                 if saved_step < step - 1 and jax.process_count() == 1:
                     save(step - 1, {})
                 raise
@@ -282,7 +281,7 @@ def fit(
                 writers.write(step, scalars | epoch | clock.rates(length.batch_size, total_steps - step))
             scores = hooks.evaluate(step, state)
             if scores:
-                window.pending()  # scores of broken weights are not worth a record
+                window.pending()  # raises first: scores of broken weights are not worth a record
                 writers.write(step, scores)
             asked = stop.asked(step)
             if last or asked or checkpointer.due(step) or checkpointer.is_best(scores):

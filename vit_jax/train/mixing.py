@@ -1,4 +1,4 @@
-"""Mixup and CutMix, on the device: a batch is mixed with itself rolled by one, and so are its losses.
+"""Mixup and CutMix, on the device: a batch and its losses are mixed with the same batch rolled by one.
 
 Where a loss is linear in the target (`Objective.linear`), the loss of a mixed target is the mixture of the losses: no soft
 labels are needed. `assemble` refuses mixing for any other loss.
@@ -21,7 +21,7 @@ class Mixed(NamedTuple):
 
     Args:
       image: float32 (b, h, w, c) in the range of the stored pixels.
-      share: of the batch's own labels in the loss; 1 - share is the rolled batch's.
+      share: weight of the batch's own labels in the loss; the rolled batch's labels have 1 - share.
     """
 
     image: Float[Array, "b h w c"]
@@ -29,31 +29,31 @@ class Mixed(NamedTuple):
 
 
 def mixup(image: Float[Array, "b h w c"], rng: jax.Array, alpha: float) -> Mixed:
-    """a x + (1 - a) roll(x), a = max(Beta(alpha, alpha), 1 - it), one for the whole batch (arXiv 1710.09412)."""
+    """a x + (1 - a) roll(x), with a = max(B, 1 - B), B ~ Beta(alpha, alpha), one for the whole batch (arXiv 1710.09412)."""
     a = jax.random.beta(rng, alpha, alpha)
     a = jnp.maximum(a, 1 - a)
     return Mixed(image * a + jnp.roll(image, 1, axis=0) * (1 - a), a)
 
 
 def cutmix(image: Float[Array, "b h w c"], rng: jax.Array, alpha: float) -> Mixed:
-    """A box of the rolled batch in each image; its share of the area is 1 - Beta(alpha, alpha) (arXiv 1905.04899)."""
+    """Pastes a box of the rolled batch into each image; its share of the area is 1 - Beta(alpha, alpha) (arXiv 1905.04899)."""
     h, w = image.shape[1:3]
     beta_key, y_key, x_key = jax.random.split(rng, 3)
     side = jnp.sqrt(1 - jax.random.beta(beta_key, alpha, alpha))
 
     def inside(key: jax.Array, size: int) -> jax.Array:
-        """Which of `size` rows or columns are in the box, whose centre is anywhere."""
+        """Marks the rows or columns, of `size`, that are in the box, whose centre may be anywhere."""
         centre, at = jax.random.uniform(key) * size, jnp.arange(size, dtype=jnp.float32)
         half = side * size / 2
         return (at >= jnp.round(centre - half)) & (at < jnp.round(centre + half))
 
     box = inside(y_key, h)[:, None] & inside(x_key, w)[None]
-    # What of the box lies in the image is what counts.
+    # Only the part of the box inside the image counts.
     return Mixed(jnp.where(box[None, :, :, None], jnp.roll(image, 1, axis=0), image), 1 - box.mean(dtype=jnp.float32))
 
 
 def make_mix(mixup_alpha: float, cutmix_alpha: float) -> Callable[[Batch, jax.Array], Mixed] | None:
-    """The mixing of a run: one of the two, or either with equal chance step by step; None for neither.
+    """Builds the mixing of a run: mixup, CutMix, or at each step either with equal chance; None for neither.
 
     Raises:
       UserError: a negative alpha.
@@ -80,7 +80,7 @@ def make_mix(mixup_alpha: float, cutmix_alpha: float) -> Callable[[Batch, jax.Ar
 
 
 def mixed_values(values: Callable[..., dict[str, Any]], outputs: Any, batch: Batch, share: jax.Array) -> dict:
-    """`Objective.values` of both targets of each example, mixed; right only for a loss that is linear in the target."""
+    """Mixes `Objective.values` of both targets of each example; correct only for a loss that is linear in the target."""
     own = values(outputs, batch)
     other = values(outputs, batch._replace(target=jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch.target)))
     return {name: share * own[name] + (1 - share) * other[name] for name in own}

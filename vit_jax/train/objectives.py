@@ -1,4 +1,4 @@
-"""Objectives: from a model's outputs and a batch to the loss of each example, and to what is logged beside it.
+"""Objectives: functions from a model's outputs and a batch to each example's loss and to further logged values.
 
 A new task is a new entry in `OBJECTIVES`: `make(**options) -> Objective`. The options are the keys of the config's section.
 """
@@ -22,12 +22,12 @@ def _count_examples(batch: Batch) -> Float[Array, " b"]:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A loss and what the training step has to know of it.
+    """A loss and the facts about it that the training step needs.
 
     Args:
-      values: (outputs, batch) -> {name: (b,)}; "loss" is minimised, the others are logged as they are named.
+      values: (outputs, batch) -> {name: (b,)}; "loss" is minimised, the others are logged under their names.
       weight: batch -> (b,), the weight of each example in the mean; 0 for padding. By default the mask.
-      linear: whether the loss is linear in the target, as mixup and CutMix need it.
+      linear: whether the loss is linear in the target, which mixup and CutMix require.
       reads: fields of `Outputs`, or keys of its `extra`, that `values` reads; `check_reads` compares them with the model.
     """
 
@@ -37,14 +37,14 @@ class Objective:
     reads: frozenset[str] = frozenset({"logits"})
 
     def check_reads(self, outputs: Outputs, *, objective: str, model: str) -> None:
-        """Refuses a model that does not return what the loss reads.
+        """Refuses a model that does not return the outputs which the loss reads.
 
         Args:
-          outputs: of the model, arrays or their shapes.
+          outputs: the model's outputs, as arrays or shapes.
           objective, model: their names, for the message.
 
         Raises:
-          UserError: names the objective, the model, every missing output and those that there are.
+          UserError: names the objective, the model, every missing output and the existing ones.
         """
         there = {name for name, x in outputs._asdict().items() if name != "extra" and x is not None} | set(
             outputs.extra
@@ -77,8 +77,8 @@ def sigmoid_cross_entropy(*, label_smoothing: float = 0.0, target_margin: float 
 
     Args:
       label_smoothing: share of the target spread evenly over all classes, in [0, 1).
-      target_margin: how far each class's own target, 0 or 1, lies inside [0, 1]: 1e-4 in the paper's ImageNet runs. Each class
-        is a question of its own here, so that unlike smoothing this does not depend on their number.
+      target_margin: distance of each class's own target, 0 or 1, from the ends of [0, 1]: 1e-4 in the paper's ImageNet runs. Each
+        class is a separate decision here, so unlike smoothing this does not depend on the number of classes.
 
     Source: the loss of the released ImageNet-21k models (arXiv 2010.11929), as their authors describe it.
     """

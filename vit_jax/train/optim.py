@@ -18,16 +18,16 @@ def make_schedule(*, lr: float, total_steps: int, decay: Decay, warmup: int, end
     """Learning rate at optimizer step t: linear warm-up times a decay that starts where the warm-up ends.
 
     With p = clip((t - warmup) / (total_steps - warmup), 0, 1), the decay is lr (1 + cos(pi p)) / 2 for cosine and
-    end_lr + (lr - end_lr)(1 - p) for linear; a staircase divides lr by ten after each of STAIRS, so that of 1,000 steps
+    end_lr + (lr - end_lr)(1 - p) for linear; a staircase divides lr by ten after each of STAIRS, so in a run of 1,000 steps
     t = 300 is the last at the full rate. The warm-up factor is min(1, t / warmup). Steps count from 0, so the first update
-    of a warmed-up run has rate 0, as in the release.
+    of a run with warm-up has rate 0, as in the release.
 
     Args:
       lr: peak rate.
-      total_steps: optimizer steps of the run, whatever the accumulation.
-      decay: its shape.
-      warmup: steps; 0 for none.
-      end_lr: where linear decay ends.
+      total_steps: optimizer steps of the run, independent of accumulation.
+      decay: shape of the decay.
+      warmup: steps of warm-up; 0 for none.
+      end_lr: rate at the end of a linear decay.
 
     Raises:
       UserError: the warm-up is longer than the run.
@@ -85,12 +85,12 @@ def make_optimizer(
       decay: shape of the schedule after warm-up.
       warmup: length of the linear warm-up.
       end_lr: rate at the end of a linear decay.
-      weight_decay: as above; 0 for none.
+      weight_decay: factor of the decoupled decay, multiplied by the learning rate; 0 for none.
       clip_norm: largest global norm of the gradient, over the mean gradient of the whole global batch; 0 for no clipping.
       b1, b2: Adam's decay rates.
-      eps: added to the root of Adam's second moment. Well below a gradient's size it does nothing but keep 0/0 away; near it,
-        elements whose gradient is mostly rounding stop moving as fast as the others.
-      momentum: SGD's, not Nesterov.
+      eps: added to the root of Adam's second moment. If it is far below a gradient's size, it only prevents 0/0; near that size,
+        elements whose gradient is mostly rounding move more slowly than the others.
+      momentum: SGD's momentum, not Nesterov.
       state_dtype: dtype of Adam's first moment or of the momentum; Adam's second moment stays float32.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Silence around checkpoints: whoever saves or reads one gets an error and makes a message of it, once.
+"""Silences Orbax around checkpoints: the caller gets an error and makes one message of it.
 
-Orbax logs a dozen lines a save, and with a traceback what it raises as well. Where one file of many fails, by a full disk or a
-damaged folder, TensorStore's threads still report on the others, to a loop of asyncio that is gone by then.
+Orbax logs a dozen lines per save, and also logs its errors with a traceback. If one file of many fails, because of a full disk or
+a damaged folder, TensorStore's threads still report on the others, to an asyncio loop that no longer exists.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 @functools.cache
 def quiet() -> None:
-    """Leaves what Orbax and its threads say to the errors that they raise; all that is done here, it does once."""
+    """Silences Orbax and its threads, whose errors say the same; only the first call has an effect."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)

@@ -35,8 +35,8 @@ def make_train_step(
       forward: `forward(params, images, train=True, rng=key) -> Outputs`.
       objective: the loss of each example, and its weight.
       optimizer, schedule: from `make_optimizer`.
-      mesh: where it runs.
-      accumulation: micro-batches a global batch is cut into, one after another; same numbers, less memory.
+      mesh: the mesh that it runs on.
+      accumulation: micro-batches that a global batch is cut into, run in sequence; same numbers, less memory.
       average_decay: factor d of the Polyak average, a <- d a + (1 - d) w after each step (section 4.1: 0.9999); 0 is off.
       mix: mixup or CutMix, from `mixing.make_mix`; examples are mixed within a micro-batch.
     """
@@ -78,14 +78,14 @@ def _accumulate(
     accumulation: int,
     mesh: Mesh,
 ) -> Any:
-    """Sums `gradient(params, part, key, total)` over `accumulation` equal parts of the batch, one part in memory at a time; each
-    part has a key of its own."""
+    """Sums `gradient(params, part, key, total)` over `accumulation` equal parts of the batch, one part in memory at a time, each
+    with a key of its own."""
     if accumulation == 1:
         return gradient(params, batch, jax.random.fold_in(rng, 0), total)
     split = NamedSharding(mesh, PartitionSpec(None, partition.BATCH_AXES))
 
     def cut(x: jax.Array) -> jax.Array:
-        # Row r goes to part r % accumulation: every device then cuts its own rows, and none moves.
+        # Row r goes to part r % accumulation: every device then slices its own rows, and no row moves between devices.
         x = x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1)  # accumulation b/accumulation ...
         return jax.lax.with_sharding_constraint(x, split)
 
@@ -107,7 +107,7 @@ def init_state(
     """Places parameters on the mesh and creates the state of step 0; the average starts as the parameters.
 
     Args:
-      params: tree of arrays; given up, since on one device the state may share their memory, which steps reuse.
+      params: tree of arrays; the caller must not use them again: on one device the state may share memory that steps reuse.
       optimizer: from `make_optimizer`.
       rng: the run's key for dropout.
       mesh: the mesh.
@@ -129,7 +129,7 @@ def init_state(
 def abstract_state(
     params: Any, optimizer: optax.GradientTransformation, rng: jax.Array, mesh: Mesh, *, average: bool
 ) -> TrainState:
-    """The shapes, dtypes and shardings of `init_state`'s result, allocating nothing."""
+    """The shapes, dtypes and shardings of `init_state`'s result; allocates nothing."""
 
     def place(tree: Any) -> Any:
         shardings = partition.param_sharding(tree, mesh)
@@ -142,7 +142,7 @@ def abstract_state(
 
 
 def jit_train_step(train_step: TrainStep, state: TrainState, mesh: Mesh) -> Any:
-    """Jits a step for a state's shardings; the old state's memory becomes the new one's."""
+    """Jits a step for a state's shardings; the new state reuses the old state's memory."""
     shardings = jax.tree.map(lambda x: x.sharding, state)
     everywhere = partition.replicated(mesh)
     return jax.jit(
