@@ -29,7 +29,7 @@ PEAK_FLOPS = {
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,
     "TPU v4": 275e12,
-    "TPU v3": 61.5e12,  # per core, which is what JAX counts as a device
+    "TPU v3": 61.5e12,  # per core, because JAX counts a core as a device
     "TPU v2": 22.5e12,
 }
 
