@@ -80,7 +80,7 @@ def read_images(folder: str) -> tuple[list[Image], np.ndarray]:
 
 
 def measure(images: list[Image], owners: np.ndarray, radius: int, least: float) -> tuple[dict[str, float], int, int]:
-    """(share found of each kind of copy, pairs of different photographs wrongly reported, number of such pairs)."""
+    """(share found of each kind of copy, pairs of different photographs taken for copies, all pairs of different photographs)."""
     hashes = np.array([hash_image(image) for image in images], HASHES)
     small = [thumbnail(image) for image in images]
     found = {}
