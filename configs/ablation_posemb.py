@@ -8,8 +8,8 @@
     vit_jax train --config=configs/ablation_posemb.py:positions=learned_2d,at=stem,smoke --workdir=/tmp/smoke
 
 Arguments: `positions` none, learned_1d, learned_2d, relative or sincos_2d; `at` stem (once, before the first block),
-every_layer (a table each) or shared (every layer, one table), by default the first that the positions can act at; `dataset`
-what to pre-train on, by the row of table 3 that B/16 has there (jft as in the paper, imagenet21k, imagenet2012); `smoke` a
+every_layer (one table per layer) or shared (every layer, one table), by default the first that the positions support; `dataset`
+the pre-training data, which selects B/16's row of table 3 (jft as in the paper, imagenet21k, imagenet2012); `smoke` a
 minute on any CPU, on digits.
 
 Expected, 5-shot linear accuracy on ImageNet:
@@ -21,7 +21,7 @@ Expected, 5-shot linear accuracy on ImageNet:
     relative               0.64032
 
 sincos_2d (fixed; arXiv 2205.01580) is not in the table. Relative positions act inside attention, so in every layer and not at
-the stem; each layer has embeddings of its own.
+the stem; each layer has its own embeddings.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from vit_jax.config import load, nearest, parse_arg
 from vit_jax.types import UserError
 
-# Table 3, a row of which this changes: loaded as the command line loads it, so that there is one copy of it.
+# Table 3, one row of which this changes. The file is loaded as the command line loads it, so that there is one copy of the table.
 PRETRAIN = Path(__file__).with_name("pretrain.py")
 
 # Where positions can act; the first is the default.
@@ -45,7 +45,7 @@ PLACES = {
 
 
 def get_config(text: str | None = None) -> ConfigDict:
-    """One cell of table 8; see the module."""
+    """One cell of table 8; see the module's docstring."""
     arg = parse_arg(text, positions="learned_1d", at="", dataset="jft", smoke=False)
     if arg.positions not in PLACES:
         raise UserError(f"positions={arg.positions} is unknown; {nearest(arg.positions, PLACES)}")

@@ -7,17 +7,17 @@
     vit_jax train --config=configs/ablation_shape.py:dimension=all,value=2 --workdir=runs/shape_all2
     vit_jax train --config=configs/ablation_shape.py:dimension=depth,value=64,smoke --workdir=/tmp/smoke
 
-Arguments: `dimension` which of 8 layers, D 1024, MLP 2048 and patch 32, the base point (all=1, the default), `value` replaces:
+Arguments: `value` replaces the `dimension` of the base point (8 layers, D 1024, MLP 2048, patch 32; all=1, the default):
 depth 2 4 8 16 32 64; width 256 512 1024 2048 4096; mlp 512 1024 2048 4096 8192; patch 56 32 28 16 14 8;
 all 0.5 1 2, which multiplies depth, width and MLP and divides the patch (56 for 64, which does not divide 224 pixels);
-`dataset` what to pre-train on, by table 3's row of B/32 there (jft, imagenet21k, imagenet2012); `smoke` the same shape with a
-quarter of the depth and a thirty-second of the widths, on digits, in a minute on any CPU.
+`dataset` the pre-training data, which selects B/32's row of table 3 (jft, imagenet21k, imagenet2012); `smoke` the same shape with
+a quarter of the depth and a thirty-second of the widths, on digits, in a minute on any CPU.
 
-The base point is the paper's. The values around it, heads of 64 channels each and the row of B/32 are ours: the paper has a
-plot.
+The base point is the paper's. The values around it, heads of 64 channels each and the choice of B/32's row are not: the paper has
+only a plot.
 
-Expected (D.2): 5-shot linear accuracy on ImageNet gains most from depth, up to 64 layers and less from 16 on; least from
-width; smaller patches help without a parameter more; all together help steadily.
+Expected (D.2): 5-shot linear accuracy on ImageNet gains most from depth, up to 64 layers but less from 16 on, and least from
+width; smaller patches help without adding a parameter; scaling all together helps steadily.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 from vit_jax.config import load, nearest, parse_arg
 from vit_jax.types import UserError
 
-# Table 3, a row of which this changes: loaded as the command line loads it, so that there is one copy of it.
+# Table 3, one row of which this changes. The file is loaded as the command line loads it, so that there is one copy of the table.
 PRETRAIN = Path(__file__).with_name("pretrain.py")
 
 BASE = {"depth": 8, "width": 1024, "mlp": 2048, "patch": 32}
@@ -46,7 +46,7 @@ ALL = {
 
 
 def get_config(text: str | None = None) -> ConfigDict:
-    """One point of figure 8; see the module."""
+    """One point of figure 8; see the module's docstring."""
     arg = parse_arg(text, dimension="all", value=1.0, dataset="jft", smoke=False)
     if arg.dimension not in VALUES:
         raise UserError(f"dimension={arg.dimension} is unknown; {nearest(arg.dimension, VALUES)}")

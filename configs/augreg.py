@@ -8,12 +8,12 @@
     vit_jax train --config=configs/augreg.py:variant=B/16,dataset=imagenet21k,smoke --workdir=/tmp/smoke
 
 Arguments: `variant` a ViT or hybrid; `dataset` imagenet21k or imagenet2012; `aug` none, light1, light2, medium1, medium2,
-strong1 or strong2 (RandAugment and mixup); `wd` weight decay, 0.1 or 0.03; `drop` dropout and stochastic depth, 0 or 0.1. Left
-out, these three are those of the released checkpoint of that size (on ImageNet-21k), or big_vision's choice (on ImageNet).
+strong1 or strong2 (RandAugment and mixup); `wd` weight decay, 0.1 or 0.03; `drop` dropout and stochastic depth, 0 or 0.1. By
+default these three are those of the released checkpoint of that size (on ImageNet-21k), or big_vision's choice (on ImageNet).
 `epochs` 300 or 30; `fewshot`, `real` and `smoke` as in configs/pretrain.py.
 
-All: Adam at 1e-3, batch 4096, 10,000 steps of warm-up, cosine to 0, clipping at global norm 1, Inception crop to 224 and flip.
-ImageNet-21k: a sigmoid per class, no representation layer, as the released files have none. ImageNet: softmax and the tanh
+Always: Adam at 1e-3, batch 4096, 10,000 steps of warm-up, cosine to 0, clipping at global norm 1, Inception crop to 224 and flip.
+ImageNet-21k: a sigmoid per class, no representation layer, as in the released files. ImageNet: softmax and the tanh
 representation layer, as big_vision trains it.
 
 Expected from the released ImageNet-21k weights, fine-tuned on ImageNet at 384 pixels: Ti/16 78.22, S/32 79.58, S/16 83.73,
@@ -27,10 +27,10 @@ from ml_collections import ConfigDict
 from vit_jax.config import load, parse_arg
 from vit_jax.types import UserError, nearest
 
-# Table 3's row, whose data, model and evaluation this takes: loaded as the command line loads it.
+# Table 3, whose data, model and evaluation this uses. The file is loaded as the command line loads it.
 PRETRAIN = Path(__file__).with_name("pretrain.py")
 
-# Variant: (augmentation, weight decay, dropout and stochastic depth) of the recommended ImageNet-21k checkpoints, by their names.
+# {variant: (augmentation, weight decay, dropout and stochastic depth)}, from the recommended ImageNet-21k checkpoints' names.
 IMAGENET21K = {
     "Ti/16": ("none", 0.03, 0.0),
     "S/32": ("none", 0.1, 0.0),
@@ -43,13 +43,13 @@ IMAGENET21K = {
     "R26+S/32": ("light1", 0.1, 0.0),
     "R50+L/32": ("medium1", 0.1, 0.1),
 }
-# big_vision's choice for ImageNet, a good average of the paper's figure 4.
+# big_vision's choice for ImageNet, a good average over the paper's figure 4.
 IMAGENET = {"Ti/16": ("light1", 0.1, 0.0), "S/32": ("light2", 0.1, 0.0)}
 OTHERS = ("medium2", 0.1, 0.0)
 
 
 def get_config(text: str | None = None) -> ConfigDict:
-    """One model; see the module."""
+    """One model; see the module's docstring."""
     arg = parse_arg(
         text,
         variant="B/16",

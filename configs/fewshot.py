@@ -3,11 +3,11 @@
     vit_jax sweep --config=configs/fewshot.py:init=ViT-B_16.npz --workdir=runs/b16_fewshot
     vit_jax sweep --config=configs/fewshot.py:init=runs/mine,sets=caltech101+dtd,shots=5+10 --workdir=runs/few
 
-Arguments: `init` any checkpoint (required); `sets` those to probe, `+` between them: rows of SETS, `all` for every one, or
-your own folder or TFDS name with splits train and test; `shots` examples per class, `+` between; `seeds` draws of the
+Arguments: `init` any checkpoint (required); `sets` the sets to probe, with `+` between: rows of SETS, `all` for every row, or
+your own folder or TFDS name with splits train and test; `shots` examples per class, with `+` between; `seeds` draws of the
 examples. Images are squashed to 8/7 of the checkpoint's resolution and the centre is cropped (256 -> 224;
-`--config.resolution=384` is another). A class that has fewer
-examples than asked gives those it has. Features are computed once per checkpoint and set, and kept in
+`--config.resolution=384` sets another). A class with fewer
+examples than requested uses all of them. Features are computed once per checkpoint and set, and kept in
 WORKDIR/features. Source: big_vision's few-shot evaluator, its sets and splits; ImageNet 5-shot is the paper's running metric.
 """
 
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from vit_jax.config import parse_arg, parse_seeds
 from vit_jax.types import UserError, nearest
 
-# Name: (title, TFDS name, support split, scored split).
+# {name: (title, TFDS name, support split, scored split)}.
 SETS = {
     "imagenet2012": ("ImageNet", "imagenet2012", "train[:65000]", "validation"),  # at least 30 of each class
     "caltech101": ("Caltech101", "caltech101", "train", "test"),
@@ -30,11 +30,11 @@ SETS = {
     "oxford_iiit_pet": ("Pets", "oxford_iiit_pet", "train", "test"),
     "uc_merced": ("UC-Merced", "uc_merced", "train[:1000]", "train[1000:]"),
 }
-DEFAULT = tuple(name for name in SETS if name != "imagenet2012")  # as published: ImageNet by name only
+DEFAULT = tuple(name for name in SETS if name != "imagenet2012")  # as published: ImageNet only on request
 
 
 def choose_sets(text: str) -> list[str]:
-    """Names of the sets asked for."""
+    """Names of the requested sets."""
     if text == "all":
         return list(SETS)
     names = text.split("+") if text else list(DEFAULT)
@@ -48,7 +48,7 @@ def choose_sets(text: str) -> list[str]:
 
 
 def get_probe(text: str | None = None) -> ConfigDict:
-    """What one run probes: a checkpoint, a set, a number of shots."""
+    """The probe of one run: a checkpoint, a set, a number of shots."""
     arg = parse_arg(text, init="", dataset="caltech101", shots="1+5+10+25")
     _, dataset, train, test = SETS.get(arg.dataset, ("", arg.dataset, "train", "test"))
     return ConfigDict(

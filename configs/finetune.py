@@ -9,27 +9,27 @@
     vit_jax train --config=configs/finetune.py:variant=B/16,dataset=cifar10,smoke --workdir=/tmp/smoke
     vit_jax sweep --config=configs/finetune.py:dataset=cifar10+cifar100,init=ViT-B_16.npz --workdir=runs/table4
 
-Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; left out, the model is the one that
-`init` holds (B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
-`train/CLASS/*.jpg`, a list of `path,label`, tar shards (`shards/train-{000..123}.tar`, or their folder), or what
+Arguments: `variant` SIZE/PATCH, a hybrid (`R50+B/16`), a ResNet (`R50x1`) or `Mixer-B/16`; by default the model in `init`
+(B/16 without `init`); `dataset` a row of table 4, `vtab/TASK`, your own TFDS name, a folder that holds
+`train/CLASS/*.jpg`, a list of `path,label`, tar shards (`shards/train-{000..123}.tar`, or their folder), or the folder that
 vit_jax prepare packed from any of them; `init` where the weights come from; `lr` one of the row's sweep (default its
 third value, 0.01 for CIFAR, 0.03 for ImageNet); `crop` how training images are cropped, see below; `dev` trains on the
 training set less the row's development split and scores that (to choose the LR), without it the whole training set is used and
 the test split is scored; `trainval` trains on Flowers' 1,020 validation images as well; `table2` ImageNet at 512 (518 for
 patch 14) pixels with Polyak averaging 0.9999; `real` scores ImageNet ReaL too, with calibration and intervals; `smoke` a minute
-on any CPU, on digits (or your images). Images of your own train for 20 epochs of batches of 64 at 224 pixels; any of it can be
-set, `--config.data.resolution=384 --config.data.batch_size=512`.
+on any CPU, on digits (or your images). Your own images train for 20 epochs of batches of 64 at 224 pixels; set any of these with
+`--config.data.resolution=384 --config.data.batch_size=512`.
 
-`crop=inception` (the default) cuts out 5 to 100% of the area and resizes that to 384: so were the published numbers made, as the
-authors say, though the text of section 4.1 points to BiT's pre-processing. That is `crop=resize`: squashed to 448, and a random
-384 of it. `crop=resize_small` resizes the shorter side to 448 and cuts out 384; big_vision's best for CIFAR. All flip, and all
-are evaluated on the whole image, squashed to 384. VTAB's tasks have crops of their own.
+`crop=inception` (the default) cuts out 5 to 100% of the area and resizes it to 384: the published numbers were made so, as the
+authors say, although section 4.1 points to BiT's pre-processing. That is `crop=resize`: squash to 448, then cut out a random
+384. `crop=resize_small` resizes the shorter side to 448 and cuts out 384; big_vision's best for CIFAR. All three flip, and all
+are evaluated on the whole image, squashed to 384. VTAB's tasks have their own crops.
 
 Dropout is 0.1 for L/16, H/14, R50+B/16 and R50+L/32 (and /16), 0 for other sizes, for AugReg's checkpoints and for VTAB, as the
-released models were fine-tuned. The size is `variant`, or what the checkpoint's name says (`imagenet21k:L/16`, ViT-L_16.npz);
-a checkpoint whose name says nothing has none: `--config.model.dropout=0.1` sets it.
+released models were fine-tuned. The size is `variant`, or the one in the checkpoint's name (`imagenet21k:L/16`, ViT-L_16.npz);
+a checkpoint whose name gives no size gets no dropout: `--config.model.dropout=0.1` sets it.
 
-As a sweep, `dataset` and `lr` take several values with `+` between; the default `lr` is the row's whole sweep, each trained as
+In a sweep, `dataset` and `lr` take several values with `+` between; the default `lr` is the row's whole sweep, each trained as
 `dev`; the best is trained again on the whole training set with every seed (`seeds`, default 3) and scored on the test split.
 
 Expected from ImageNet-21k weights (table 5): B/16 CIFAR-10 98.95, CIFAR-100 91.67, ImageNet 83.97, Flowers 99.38, Pets
@@ -55,8 +55,8 @@ TITLES = {
     "oxford_iiit_pet": "Pets",
     "oxford_flowers102": "Flowers-102",
 }
-# Table 4: (steps, LRs swept, dev split as a share of train, warm-up, test split). All: SGD momentum 0.9, batch 512, cosine,
-# no weight decay, clip at global norm 1, 384 pixels. The warm-up is the reference transfers': 500, 100 for 500 steps.
+# Table 4: (steps, LRs swept, dev split as a share of train, warm-up, test split). Always: SGD momentum 0.9, batch 512, cosine,
+# no weight decay, clip at global norm 1, 384 pixels. The warm-up follows the reference transfers: 500, and 100 for 500 steps.
 ROWS = {
     "imagenet2012": (20_000, (0.003, 0.01, 0.03, 0.06), 1, 500, "validation"),
     "cifar100": (10_000, (0.001, 0.003, 0.01, 0.03), 2, 500, "test"),
@@ -64,13 +64,13 @@ ROWS = {
     "oxford_iiit_pet": (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test"),
     "oxford_flowers102": (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test"),
 }
-OWN = (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test")  # any other TFDS name: the row of the small data sets
+OWN = (500, (0.001, 0.003, 0.01, 0.03), 10, 100, "test")  # any other TFDS name uses the row of the small data sets
 VTAB = (2_500, (0.01,), 0, 200, "")  # 2,500 steps at 0.01; 200 development examples
 
-# How training images are cropped: recipe of vit_jax.data.image.recipes.
+# How training images are cropped: {crop: recipe of vit_jax.data.image.recipes}.
 CROPS = {"inception": "pretrain", "resize": "finetune", "resize_small": "finetune_small"}
 
-# Of the sizes that the release fine-tunes with dropout; R50+L/16 was not released and is taken with them.
+# The sizes that the release fine-tunes with dropout; R50+L/16 was not released and is treated like them.
 DROPOUT = {"L/16": 0.1, "H/14": 0.1, "R50+B/16": 0.1, "R50+L/32": 0.1, "R50+L/16": 0.1}
 
 # Reassessed labels of the validation images (arXiv 2006.07159), in tables 2 and 5.
@@ -82,7 +82,7 @@ REAL: dict = {
     "batch_size": 512,
 }
 
-# What a VTAB task's training may do to an image: (recipe, flip).
+# How a VTAB task's training may change an image: (recipe, flip).
 VTAB_RECIPES = {
     "crop_flip": ("finetune", True),
     "crop": ("finetune", False),
@@ -92,7 +92,7 @@ VTAB_RECIPES = {
 
 
 def parse(text: str | None) -> SimpleNamespace:
-    """The arguments of get_config."""
+    """Parses the arguments of get_config."""
     arg = parse_arg(
         text,
         variant="",
@@ -126,7 +126,7 @@ def parse(text: str | None) -> SimpleNamespace:
 
 
 def get_config(text: str | None = None) -> ConfigDict:
-    """One row of table 4; see the module."""
+    """One row of table 4; see the module's docstring."""
     arg = parse(text)
     dataset, row, (train, test) = choose_data(arg.dataset, arg.dev)
     train = f"{train}+validation" if arg.trainval else train
@@ -146,7 +146,7 @@ def get_config(text: str | None = None) -> ConfigDict:
         "dataset": dataset,
         "split": train,
         "recipe": CROPS[arg.crop],
-        # The nearest multiple of the patch: 384 for 16 and 32; for 14, 378, and 518 where the paper has it.
+        # The nearest multiple of the patch: 384 for 16 and 32; for 14, 378, or 518 with table2, as in the paper.
         "resolution": tuple(518 if arg.table2 and p == 14 else pixels // p * p for p in patch),
         "batch_size": 512,
     }
@@ -195,7 +195,7 @@ def get_sweep(text: str | None = None) -> dict:
     flags = "".join(f",{flag}" for flag in ("table2", "smoke") if getattr(arg, flag))
     tasks = []
     for name in names:
-        # The numbers of a config's arguments are read by get_config: what is wrong with them is said before anything runs.
+        # get_config parses the arguments of each config now, so that mistakes in them are reported before anything runs.
         spec = f"{__file__}:dataset={name},init={arg.init},variant={arg.variant},crop={arg.crop}{flags}"
         title = TITLES.get(name, Path(name).name)
         task = Path(name).name if is_own(name) else name.replace("/", "-")
@@ -213,14 +213,14 @@ def get_sweep(text: str | None = None) -> dict:
 
 
 def is_own(dataset: str) -> bool:
-    """Whether a data set is a folder, a list, tar shards or a packed folder of the user's, and not a name."""
+    """Whether a data set is a path (the user's folder, list, tar shards or packed folder) and not a name."""
     place = Path(dataset).expanduser()
-    # What TFDS has prepared lies in a folder of its name, which the command may run beside: cifar10/3.0.2.
+    # A folder such as cifar10/3.0.2 was prepared by TFDS; the command may run beside it.
     return dataset.endswith(".tar") or (place.exists() and not any(place.glob("*.*.*/dataset_info.json")))
 
 
 def own_splits(dataset: str) -> set[str]:
-    """Names of the splits that the user's images have."""
+    """Names of the splits in the user's images."""
     place = Path(dataset).expanduser()
     packed = place / "dataset_info.json"
     if packed.exists():
@@ -232,19 +232,19 @@ def own_splits(dataset: str) -> set[str]:
         )
     pattern = place.parent.glob(re.sub(r"\{.*\}", "*", place.name)) if dataset.endswith(".tar") else place.glob("*.tar")
     shards = [] if (place / "train").is_dir() else [path.stem for path in pattern]
-    if shards:  # named after their splits, `train-000.tar`: the words of vit_jax.data.formats.folders
+    if shards:  # named after their splits, `train-000.tar`: the same words as in vit_jax.data.formats.folders
         return {word for name in shards for word in re.findall("[a-z]+", name)}
     if place.is_dir():
         return {p.name for p in place.iterdir() if p.is_dir()}
     try:
         lines = read_regular(place).decode(errors="replace").splitlines()
     except OSError:
-        return set()  # opening the list says why
+        return set()  # opening the list reports the error
     return {fields[2].strip() for fields in (re.split("[,\t]", line) for line in lines) if len(fields) == 3}
 
 
 def own_images(config: ConfigDict, patch: tuple[int, int]) -> None:
-    """Table 4 for images of anyone's: fewer pixels and a smaller batch, so that it starts on a laptop too."""
+    """Table 4 for the user's own images: fewer pixels and a smaller batch, so that a laptop can run it too."""
     config.data.update({"resolution": tuple(224 // p * p for p in patch), "batch_size": 64})
     config.optim.warmup = "10%"
     config.train.update({"duration": "20 epochs", "log_every": "10 steps"})
@@ -270,16 +270,16 @@ def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:
 
 
 def choose_dropout(variant: str, init: str) -> float:
-    """The release's dropout for a size, or for the size that a checkpoint's name says."""
+    """The release's dropout for a size, or for the size in a checkpoint's name."""
     name = Path(init).name
-    if init.startswith("augreg:") or "-aug_" in name:  # arXiv 2106.10270 fine-tunes without
+    if init.startswith("augreg:") or "-aug_" in name:  # arXiv 2106.10270 fine-tunes without dropout
         return 0.0
     released = re.fullmatch(r"((?:R\d+\+)?)ViT-(\w)_(\d+)(?:-\d+)?(?:\.npz)?", name)
     said = f"{released[1]}{released[2]}/{released[3]}" if released else init.partition(":")[2]
     return DROPOUT.get(variant or said.removesuffix("-224"), 0.0)
 
 
-# Of each family: what makes it small.
+# The values that make each family small.
 TINY: dict[str, dict] = {
     "vit": {"width": 64, "depth": 2, "mlp_dim": 128, "num_heads": 2, "scan": False},
     "mixer": {"width": 64, "depth": 2, "tokens_mlp_dim": 32, "channels_mlp_dim": 128},
@@ -294,7 +294,7 @@ def smoke(config: ConfigDict, patch: tuple[int, int]) -> ConfigDict:
     if config.model.get("stem") == "resnet":
         config.model.stem_depths, side = (1,) * len(config.model.stem_depths), (64, 64)
     config.data.update({"resolution": side, "batch_size": 64})
-    if not is_own(config.data.dataset):  # the user's images are at hand; other data may not be
+    if not is_own(config.data.dataset):  # the user's own images exist; other data may be missing
         name = next(iter(config.evals))
         train, test = ("train[:90%]", "train[90%:]") if name == "dev" else ("train", "test")
         config.data.update({"dataset": "digits", "split": train})

@@ -19,15 +19,16 @@ arXiv 2106.10270; `fewshot` scores 5-shot linear ImageNet accuracy as well, the 
 `real` scores ImageNet ReaL as well, with calibration and intervals, for imagenet2012; `smoke` the row's loss, head, optimizer
 and model family in a minute on any CPU, on digits.
 
-While pre-training, images are evaluated as published: the shorter side resized to 256, the middle 224 cut out. On ImageNet each
-class's sigmoid target is 1e-4 inside [0, 1], as the authors trained.
+During pre-training, images are evaluated as published: the shorter side resized to 256, the middle 224 cut out. On ImageNet each
+class's sigmoid target lies 1e-4 inside [0, 1], as the authors trained.
 
-`augreg` takes AugReg's augmentation alone. Everything else stays the row's: its learning rate, epochs, weight decay, dropout,
-and on ImageNet-21k and JFT its linear decay without clipping. With AugReg's other settings (cosine, 300 epochs, clip 1, weight
-decay 0.1 or 0.03, no dropout, no representation layer) it is configs/augreg.py.
+`augreg` adds only AugReg's augmentation. Everything else stays the row's: its learning rate, epochs, weight decay, dropout,
+and on ImageNet-21k and JFT its linear decay without clipping. configs/augreg.py has AugReg's other settings (cosine, 300 epochs,
+clip 1, weight decay 0.1 or 0.03, no dropout, no representation layer).
 
-Table 3 has ViTs on every data set, hybrids and ResNets on JFT only. Elsewhere a hybrid takes the row of the ViT of its
-size; so does a Mixer, which is another paper's (arXiv 2105.01601) and has no dropout here; a ResNet takes L's (ours).
+Table 3 has ViTs on every data set, but hybrids and ResNets on JFT only. On other data a hybrid uses the row of the ViT of its
+size, and so does a Mixer, which comes from another paper (arXiv 2105.01601) and has no dropout here; a ResNet uses L's row, which
+is not from the paper.
 
 Expected, as published (table 5, fine-tuned ImageNet top-1): ImageNet 300 epochs B/16 77.91, B/32 73.38, L/16 76.53;
 ImageNet-21k 90 epochs B/16 83.97, L/16 85.15. Hardware there: TPUv3, 0.23k core-days for L/16 on ImageNet-21k (table 2).
@@ -41,7 +42,7 @@ from vit_jax.config import nearest, parse_arg
 from vit_jax.models.variants import any_variant
 from vit_jax.types import UserError
 
-# Table 3: (epochs, base LR, decay, weight decay, dropout, clip norm). All: Adam, batch 4096, warm-up 10k steps, 224 pixels.
+# Table 3: (epochs, base LR, decay, weight decay, dropout, clip norm). Always: Adam, batch 4096, warm-up 10k steps, 224 pixels.
 JFT = {
     "B/16": ((7,), 8e-4, "linear", 0.1, 0.0, 0.0),
     "B/32": ((7,), 8e-4, "linear", 0.1, 0.0, 0.0),
@@ -67,7 +68,7 @@ IMAGENET21K = {
 }
 IMAGENET = ((300,), 3e-3, "cosine", 0.3, 0.1, 1.0)  # "ViT-*": every variant
 
-# Variants outside table 3 take the row of the nearest one that is in it.
+# Variants outside table 3 use the row of the nearest variant in it.
 NEAREST_ROW = {
     "Nano": "B/16",
     "Ti": "B/16",
@@ -84,14 +85,14 @@ NEAREST_ROW = {
     "R200": "R200x3",
 }
 
-# dataset: (TFDS name, classes, (training split, held-out split), loss).
+# {dataset: (TFDS name, classes, (training split, held-out split), loss)}.
 DATASETS = {
     "jft": ("jft_300m", 18291, ("train", "validation"), "sigmoid"),
     "imagenet21k": ("imagenet21k", 21843, ("full[51200:]", "full[25600:51200]"), "sigmoid"),
     "imagenet2012": ("imagenet2012", 1000, ("train[:99%]", "train[99%:]"), "sigmoid"),
 }
 
-# 65,000 images hold at least 30 of every class, as the reference evaluator draws from.
+# 65,000 images hold at least 30 of every class; the reference evaluator draws from as many.
 FEWSHOT = {
     "name": "fewshot",
     "dataset": "imagenet2012",
@@ -112,7 +113,7 @@ REAL: dict = {
     "batch_size": 4096,
 }
 
-# What smoke makes of a family.
+# The values that `smoke` sets for each family.
 TINY: dict[str, dict] = {
     "vit": {"width": 64, "depth": 2, "mlp_dim": 128, "num_heads": 2, "scan": False},
     "mixer": {"width": 64, "depth": 2, "tokens_mlp_dim": 32, "channels_mlp_dim": 128},
@@ -133,7 +134,7 @@ AUGREG = {
 
 
 def get_config(text: str | None = None) -> ConfigDict:
-    """One row of table 3; see the module."""
+    """One row of table 3; see the module's docstring."""
     arg = parse_arg(
         text, variant="B/16", dataset="imagenet21k", epochs=0, augreg="none", fewshot=False, real=False, smoke=False
     )
@@ -151,7 +152,7 @@ def get_config(text: str | None = None) -> ConfigDict:
 
 
 def paper_row(variant: str, dataset: str) -> tuple:
-    """The row of table 3 that a variant trains by on a data set."""
+    """The row of table 3 that a variant uses on a data set."""
     rows = {"jft": JFT, "imagenet21k": IMAGENET21K}.get(dataset)
     if rows is None:
         return IMAGENET
@@ -163,7 +164,7 @@ def paper_row(variant: str, dataset: str) -> tuple:
 
 
 def paper_config(arg) -> ConfigDict:
-    """Table 3."""
+    """The config of a row of table 3."""
     model = any_variant(arg.variant)
     epochs, lr, decay, weight_decay, dropout, clip_norm = paper_row(arg.variant, arg.dataset)
     if arg.epochs and arg.epochs not in epochs:
@@ -176,7 +177,7 @@ def paper_config(arg) -> ConfigDict:
     config = ConfigDict()
     config.model = {
         **model,
-        "num_classes": classes,  # None: the data's
+        "num_classes": classes,  # None: the data's number
         "head_bias": -10.0 if loss == "sigmoid" else 0.0,
         "dtype": None,
     }
@@ -208,8 +209,8 @@ def paper_config(arg) -> ConfigDict:
     return config
 
 
-# Rows of ours, for real data that fits on a laptop; see the README for what they reach.
-# dataset: (resolution, batch, epochs, base LR, weight decay, smallest crop, flip, splits)
+# Rows that are not from the paper, for real data that fits on a laptop; the README gives their results.
+# {dataset: (resolution, batch, epochs, base LR, weight decay, smallest crop, flip, splits)}
 SMALL = {
     "fashion_mnist": (28, 64, 13, 2e-3, 0.05, 0.9, True, ("train", "test")),
     "digits": (16, 128, 70, 1e-3, 0.05, 0.75, False, ("train", "test")),
@@ -217,7 +218,7 @@ SMALL = {
 
 
 def small_config(arg) -> ConfigDict:
-    """Small data: softmax, no representation layer, gentle crops."""
+    """The config for small data: softmax, no representation layer, gentle crops."""
     resolution, batch, epochs, lr, weight_decay, crop, flip, (train, test) = SMALL[arg.dataset]
     config = ConfigDict()
     config.model = {**any_variant(arg.variant), "num_classes": None, "dtype": "float32"}
@@ -248,14 +249,14 @@ def small_config(arg) -> ConfigDict:
 
 
 def smoke(config: ConfigDict) -> ConfigDict:
-    """Shrinks model, data and length, and keeps what makes the row itself: loss, head, optimizer, schedule, recipe."""
+    """Shrinks model, data and length, but keeps the row's loss, head, optimizer, schedule and recipe."""
     model = config.model
     model.update({**TINY[model.name], "dtype": "float32"})
     model.num_classes = None
     if model.get("representation_size"):
         model.representation_size = 64
     ph, pw = model.get("patch_size", (16, 16))
-    if "stem" in model:  # patches are cut from its features, the size of 1/4 to 1/32 of the image
+    if "stem" in model:  # patches are cut from the stem's features, which have 1/4 to 1/32 of the image's size
         model.update({"stem_width": 16, "stem_depths": (1,) * len(model.stem_depths)})
         ph, pw = 32, 32
     config.data.update({"dataset": "digits", "split": "train", "resolution": (2 * ph, 2 * pw), "batch_size": 64})

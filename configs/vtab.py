@@ -6,17 +6,17 @@
     vit_jax sweep --config=configs/vtab.py:init=ViT-B_16.npz,protocol=light --workdir=runs/vtab_light
     vit_jax train --config=configs/vtab.py:init=ViT-B_16.npz,task=cifar100 --workdir=runs/one_task
 
-Arguments: `init` and `variant` as in configs/finetune.py; `tasks` (default: all 19) and `lr` (default: 0.01) several with `+`
-between; `seeds` how many (default: 3); `protocol` `paper` or `light`; `task` the one of a single run, with `dev` trained on
-train800 and scored on val200.
+Arguments: `init` and `variant` as in configs/finetune.py; `tasks` (default: all 19) and `lr` (default: 0.01) take several values
+with `+` between; `seeds` their number (default: 3); `protocol` `paper` or `light`; `task` the task of a single run, which with
+`dev` is trained on train800 and scored on val200.
 
 `paper`: SGD, 2,500 steps of batch 512, warm-up 200, cosine, clip 1, 384 pixels, each task's augmentation. Several learning
 rates are compared on val200; the best is trained again on train800val200 with every seed, and scored on the test split.
 `light`: the lighter protocol of the benchmark's own script: 1,000 steps of batch 64 at 224 pixels, warm-up 80, the rate
 divided by ten after 30, 60 and 90% of the run, no augmentation, no clipping, no dropout. It trains on the first 1,000 images
-of train and validation in the order in which TFDS reads its files (16 at a time, 16 examples of each in turn: of sNORB 504
-images are train's and 496 validation's), which are not those of `paper`. Differs from that script in the value range, which
-stays the model's [-1, 1], and in scoring every test image.
+of train and validation in the order in which TFDS reads its files (16 at a time, 16 examples of each in turn: in sNORB, 504
+images come from train and 496 from validation). `paper` trains on other images. Differences from that script: the value range
+stays the model's [-1, 1], and every test image is scored.
 
 Expected, mean over 19 (table 2): ViT-L/16 from ImageNet-21k 72.72, H/14 from JFT 77.63.
 """
@@ -37,7 +37,7 @@ PROTOCOLS = {
 
 
 def get_config(text: str | None = None) -> ConfigDict:
-    """One task; see the module."""
+    """One task; see the module's docstring."""
     arg = parse_arg(text, init="", variant="", task="cifar100", dev=False, protocol="paper")
     if arg.protocol not in PROTOCOLS:
         raise UserError(f"protocol={arg.protocol}: expected one of {', '.join(PROTOCOLS)}")

@@ -164,7 +164,7 @@ def steps(duration: int | str, *, steps_per_epoch: float, total: int = 0, path: 
     scale = {"s": 1.0, "e": steps_per_epoch, "%": total / 100}[unit[0]]
     if not scale:
         raise UserError(f"{path} is {duration!r}, which cannot be converted here; give it in steps")
-    # Round percentages up: the last "20%" then starts after the exact share, not one step before it.
+    # Round percentages up: the fifth interval of every "20%" then reaches the last step, instead of ending one step before.
     return math.ceil(round(number * scale, 6)) if unit == "%" else round(number * scale)
 
 

@@ -71,7 +71,7 @@ def keep_head(config: Config, source: Checkpoint | None, spec: DatasetSpec) -> N
     Args:
       config: resolved, with the model's number of classes.
       source: the checkpoint, whose head is changed in place; None when a run resumes, because its head has that order already.
-      spec: of the training data.
+      spec: the DatasetSpec of the training data.
 
     Raises:
       UserError: the head has other classes.

@@ -138,7 +138,7 @@ def _parse_jsonl(data: bytes, path: Path) -> list[tuple[int, bytes, dict[str, An
         record = _record(line)
         if record is not None:
             found.append((record["step"], line, record))
-        elif number < len(lines):  # the last piece is empty, or a line that a killed process wrote in part
+        elif number < len(lines):  # the last piece may be empty, or torn by a kill
             what = f"expected a record with a step in line {number} of {path}, found {line[:60]!r}"
             raise UserError(f"{what}; remove the line, or move the file away")
     return found

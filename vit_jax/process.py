@@ -36,7 +36,7 @@ _heard: dict[int, float] = {}  # when the main thread last noticed each signal
 _acknowledgement: list[str] = []  # the line that acknowledges the next signal at once, if there is one
 _before_end: list[Callable[[int, str], object]] = []
 _ending = threading.Lock()
-_last: list[Any] = []  # code and text of the end, from the thread that holds it
+_last: list[Any] = []  # code and text of the end, set by the thread that holds `_ending`
 
 
 def begin(stopped: str = STOPPED) -> None:

@@ -28,7 +28,7 @@ class Target(Protocol):
         ...
 
     def put(self, arrays: Any, row: int, label: Any) -> str:
-        """Writes the label of one example into row `row`; returns what is wrong with the label, or "". A wrong label leaves the
+        """Writes the label of one example into row `row`; returns the problem with the label, or "". A wrong label leaves the
         row as it was."""
         ...
 

@@ -51,12 +51,12 @@ class Batch(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a model returns for a batch of images.
+    """The outputs of a model for a batch of images.
 
     Args:
       tokens: (b, n, d), the encoder's output after its final LayerNorm, class token first where there is one.
       pooled: (b, d), the class token, the mean over tokens, or the attention-pooled vector; (b, n, d) if unpooled.
-      pre_logits: (b, r), the pooled vector after the optional tanh representation layer; what few-shot probes read.
+      pre_logits: (b, r), the pooled vector after the optional tanh representation layer; few-shot probes read it.
       logits: float32 (b, c), or None for a model without a head.
       layers: (b, n, d) after each block, if `capture` requested them; else None.
       attention: (b, heads, n, n) weights of each block, query before key, if `capture` requested them; else None. In both, n

@@ -1,1 +1,1 @@
-"""Times a step or an input pipeline, counts what a model costs, and compares with other libraries; runs nothing else."""
+"""Times a step or an input pipeline, computes the cost of a model, and compares with other libraries."""

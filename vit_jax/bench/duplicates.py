@@ -1,9 +1,9 @@
-"""Measures, on photographs of yours, how well `vit_jax dedup` finds altered copies, and how often it errs.
+"""Measures, on your own photographs, how well `vit_jax dedup` finds altered copies, and how often it errs.
 
     python -m vit_jax.bench.duplicates --images=FOLDER
 
-FOLDER holds photographs that are all of different things. Each is used whole and as 3 x 3 tiles: every altered copy of an
-image is a pair to find, every two tiles or wholes of different photographs are a pair to leave alone.
+FOLDER holds photographs that all show different things. Each is used whole and as 3 x 3 tiles: every altered copy of an image is
+a pair to find; every pair of tiles or wholes from different photographs is a pair to leave alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _reencode(image: Image, quality: int) -> Image:
 
 
 def _crop(image: Image, area: float) -> Image:
-    """The top left corner of that share of the area: the worst place for a copy."""
+    """The top left corner with this share of the area, which is the hardest crop to find."""
     h, w = (round(side * area**0.5) for side in image.shape[:2])
     return image[:h, :w]
 
@@ -58,7 +58,7 @@ ALTERED: dict[str, Callable[[Image], Image]] = {
 
 
 def read_images(folder: str) -> tuple[list[Image], np.ndarray]:
-    """Photographs and their tiles, and the number of the photograph that each is of."""
+    """Reads photographs and cuts their tiles; also returns the number of each image's photograph."""
     photographs = []
     for file in sorted(Path(folder).expanduser().rglob("*")):
         if file.suffix.lower() in (".jpg", ".jpeg", ".png"):
@@ -80,7 +80,7 @@ def read_images(folder: str) -> tuple[list[Image], np.ndarray]:
 
 
 def measure(images: list[Image], owners: np.ndarray, radius: int, least: float) -> tuple[dict[str, float], int, int]:
-    """(share found of each kind of copy, pairs of different photographs taken for copies, and how many there are)."""
+    """(share found of each kind of copy, pairs of different photographs taken for copies, all pairs of different photographs)."""
     hashes = np.array([hash_image(image) for image in images], HASHES)
     small = [thumbnail(image) for image in images]
     found = {}
@@ -99,7 +99,7 @@ def measure(images: list[Image], owners: np.ndarray, radius: int, least: float) 
 
 @reports_user_errors
 def main() -> int:
-    """Runs; returns the exit code."""
+    """Runs the measurement; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", required=True, help="folder of photographs")
     parser.add_argument(

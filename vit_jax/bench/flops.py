@@ -1,7 +1,7 @@
-"""Floating-point operations of a traced program, counted from its jaxpr: what the maths needs, on any backend.
+"""Floating-point operations of a traced program, counted from its jaxpr: the operations that the maths needs, on any backend.
 
-Matrix products and convolutions count, a multiply and an add as two; elementwise work does not (under 1% of a ViT's).
-Loops count as often as they run, and recomputation (remat) counts, since it runs.
+Matrix products and convolutions count, with a multiply and an add as two; elementwise work does not (under 1% of a ViT's).
+Loop bodies count once per turn, and recomputation (remat) counts, because it runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def count_flops(jaxpr: Any) -> int:
     """FLOPs of a jaxpr (open or closed), sub-programs included.
 
     Raises:
-      NotImplementedError: a while loop whose number of turns the program does not say, with matrix products inside.
+      NotImplementedError: a while loop contains matrix products, and the program does not give its number of turns.
     """
     total = 0
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
@@ -43,6 +43,6 @@ def _dot_general(eqn: Any) -> int:
 def _convolution(eqn: Any) -> int:
     kernel, out = eqn.invars[1].aval, eqn.outvars[0].aval
     outputs = eqn.params["dimension_numbers"].rhs_spec[0]  # the kernel's axis of output features
-    # The gradient of a strided convolution spreads its input with zeros, which no one need multiply.
+    # The gradient of a strided convolution pads its input with zeros, and multiplying by these is not needed.
     spread = math.prod(eqn.params["lhs_dilation"])
     return 2 * math.prod(out.shape) * (math.prod(kernel.shape) // kernel.shape[outputs]) // spread

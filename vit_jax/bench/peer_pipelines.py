@@ -1,12 +1,12 @@
-"""The input pipelines that `vit_jax bench --mode=data --compare` measures ours against: tf.data and a PyTorch DataLoader with
-Pillow. It runs in an environment of its own (requirements-benchmark.txt) and imports only the stopwatch of vit_jax.
+"""The input pipelines that `vit_jax bench --mode=data --compare` compares with vit_jax's: tf.data and a PyTorch DataLoader with
+Pillow. This file runs in an environment of its own (requirements-benchmark.txt) and imports only the stopwatch of vit_jax.
 
     peers/bin/python vit_jax/bench/peer_pipelines.py --pipeline=tf.data --folder=DIR --batch=64 --steps=40 --threads=2
     peers/bin/python vit_jax/bench/peer_pipelines.py --pipeline=tf.data --records=FILE --batch=64 --steps=40 --threads=2
     peers/bin/python vit_jax/bench/peer_pipelines.py --pipeline=pytorch --folder=DIR --batch=64 --steps=40 --threads=2
 
-Each does what our recipe `pretrain` does: read a JPEG, cut out an Inception crop (area 5 to 100%, aspect 3/4 to 4/3, TensorFlow's
-distribution), resize it bilinearly, mirror half of them, and hand over uint8 batches with labels, in shuffled order, for ever.
+Each does the work of vit_jax's recipe `pretrain`: read a JPEG, cut out an Inception crop (area 5 to 100%, aspect 3/4 to 4/3,
+TensorFlow's distribution), resize it bilinearly, mirror half of them, and yield uint8 batches with labels, shuffled, for ever.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-# Appended: where vit_jax is installed, its folder holds other packages too, which must not hide those of this environment.
+# Appended: the folder of an installed vit_jax holds other packages too, which must not hide those of this environment.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from vit_jax.bench.throughput import measure_batches
@@ -54,8 +54,8 @@ def write_records(folder: str, file: str) -> None:
 def tf_batches(flags: argparse.Namespace) -> Iterator[Any]:
     """tf.data: `decode_and_crop_jpeg` of the box alone, then `tf.image.resize` without antialias.
 
-    A fixed number of threads in a pool of their own is the fastest of what was tried; `--autotune` is what its guide
-    recommends. The order among threads is left free, which ours is not.
+    A fixed number of threads in a private pool was the fastest of the variants tried; `--autotune` is the variant that tf.data's
+    guide recommends. Its threads may reorder examples, which vit_jax's pipeline never does.
     """
     import tensorflow as tf
 
@@ -101,8 +101,8 @@ def tf_batches(flags: argparse.Namespace) -> Iterator[Any]:
 
 
 def inception_box(height: int, width: int) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) as `tf.image.sample_distorted_bounding_box` draws them; torchvision's own favours larger
-    ones, which would cost it more."""
+    """(left, top, right, bottom), drawn like `tf.image.sample_distorted_bounding_box`. torchvision's crop favours larger boxes,
+    which would cost it more."""
     for _ in range(100):
         ratio = random.uniform(*ASPECT)
         low, high = (math.sqrt(share * height * width / ratio) for share in AREA)
@@ -144,7 +144,7 @@ def torch_batches(flags: argparse.Namespace) -> Iterator[Any]:
 
     torch.set_num_threads(1)
     photographs: Any = Photographs(flags.folder, flags.size)
-    # One endless epoch: workers that start anew with each would be idle meanwhile.
+    # One endless epoch, because workers that restart every epoch would be idle meanwhile.
     sampler = torch.utils.data.RandomSampler(photographs, replacement=True, num_samples=2**40)
     loader: Any = torch.utils.data.DataLoader(
         photographs, sampler=sampler, batch_size=flags.batch, num_workers=flags.threads, drop_last=True
@@ -157,7 +157,7 @@ PIPELINES = {"tf.data": tf_batches, "pytorch": torch_batches}
 
 
 def main() -> int:
-    """Runs; returns the exit code."""
+    """Runs one pipeline; returns the exit code."""
     began = time.perf_counter()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--pipeline", choices=PIPELINES, required=True)

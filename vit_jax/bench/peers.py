@@ -1,4 +1,4 @@
-"""Our input pipeline beside tf.data's and PyTorch's: each in a process of its own, in turns, on the same photographs."""
+"""Compares the input pipeline with tf.data's and PyTorch's: each in a process of its own, in turns, on the same photographs."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def check_python(python: str) -> None:
 
 
 def measure_in_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, dict[str, float]]:
-    """Runs each command `rounds` times, ABCABC, so that what disturbs the machine disturbs all.
+    """Runs each command `rounds` times in the order ABCABC, so that a disturbance of the machine affects all.
 
     Args:
-      commands: by name; each prints one line of JSON as `throughput.measure_batches` gives it.
-      rounds: of all commands.
+      commands: {name: command}; each prints one line of JSON in the form of `throughput.measure_batches`.
+      rounds: runs of each command.
 
     Returns:
-      By name, the median of each number.
+      {name: the median of each number}.
     """
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
     for _ in range(rounds):
@@ -63,7 +63,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def to_markdown(medians: Mapping[str, Mapping[str, float]]) -> str:
-    """A table, a row for each pipeline; the last column compares the images per CPU-second with the first row's."""
+    """A table with a row per pipeline; the last column compares images per CPU-second with the first row's."""
     lines = [
         "| pipeline | images/s | images per CPU-second | CPU-ms per image | memory, MB | to first batch, s | ours is |",
         "|---|---|---|---|---|---|---|",

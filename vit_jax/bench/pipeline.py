@@ -24,10 +24,10 @@ from vit_jax.types import UserError
 def measure_data(
     spec: str, overrides: list[tuple[str, str]], *, batch_size: int, steps: int, warmup: int = 3, jpegs: int = 0
 ) -> dict[str, Any]:
-    """Runs the input pipeline of a config, and nothing else, on its data set or on so many photographs made for it."""
+    """Runs only the input pipeline of a config, on its data set or on `jpegs` photographs made for the measurement."""
     with tempfile.TemporaryDirectory(prefix="vit_jax_jpegs_") as folder:
         found = _measure_data(spec, overrides, batch_size, steps, warmup, jpegs, folder)
-        # Readers are a few batches ahead and will find the folder gone.
+        # Readers work a few batches ahead and will find the folder gone.
         logging.getLogger("vit_jax.data.formats.folders").setLevel(logging.CRITICAL)
     return found
 
@@ -72,7 +72,7 @@ def compare(
     peer_python: str,
     rounds: int = 5,
 ) -> dict[str, dict[str, float]]:
-    """Our input pipeline, tf.data's and PyTorch's on the same photographs, in turns, with equally many threads or workers."""
+    """Measures vit_jax, tf.data and PyTorch on the same photographs, in turns, with equally many threads or workers."""
     with tempfile.TemporaryDirectory(prefix="vit_jax_compare_") as folder:
         commands = compared(spec, overrides, batch_size, steps, jpegs, peer_python, folder)
         return peers.measure_in_turns(commands, rounds)
@@ -87,7 +87,7 @@ def compared(
     peer_python: str,
     folder: str,
 ) -> dict[str, list[str]]:
-    """The command of each pipeline; writes the photographs that all of them read into `folder`."""
+    """{pipeline: its command}; writes the photographs that all of them read into `folder`."""
     data = resolve(configs.load(spec), SCHEMA, overrides).data
     if data.recipe != "pretrain" or data.resolution[0] != data.resolution[1]:
         raise UserError("--compare: the peers know the recipe `pretrain` at a square resolution only")

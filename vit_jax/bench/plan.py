@@ -1,4 +1,4 @@
-"""What a config's model is and costs: parameters, tokens and FLOPs, of shapes alone. No image is read, no parameter allocated."""
+"""A config's model and its cost: parameters, tokens and FLOPs, from shapes alone. No image is read, no parameter allocated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASSUMED_CLASSES = 1000
 
 
 def count_classes(draft: Any, overrides: list[tuple[str, str]]) -> tuple[int, str]:
-    """Number of classes of a config's model, and where that comes from."""
+    """Number of classes of a config's model, and the source of that number."""
     from vit_jax.data.open import open_source
     from vit_jax.schema import SCHEMA
 

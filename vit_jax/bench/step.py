@@ -1,4 +1,4 @@
-"""Times a step of training or inference of a config on random images of its real shape, without its data set."""
+"""Times a training or inference step of a config on random images of its real shape, without its data set."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def random_batches(config: Config) -> list[Batch]:
 
 
 def build_step(mode: str, config: Config, parts: Parts) -> tuple[Callable[[int], Any], int]:
-    """Compiles while the parameters are drawn; returns `step(i)`, which dispatches one step, and FLOPs per image."""
+    """Compiles while the parameters are drawn; returns `step(i)`, which dispatches one step, and the FLOPs per image."""
     size, resolution, batches = config.data.batch_size, config.data.resolution, random_batches(config)
 
     def compile_infer() -> tuple[Any, int]:

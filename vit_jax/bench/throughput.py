@@ -1,4 +1,4 @@
-"""Throughput of an input pipeline: images a second, and a second of all cores' work, of this process and its workers."""
+"""Throughput of an input pipeline: images per second and per CPU-second, over this process and its workers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-SIZE = (375, 500)  # of a photograph, (h, w): ImageNet's most common
+SIZE = (375, 500)  # (h, w) of a photograph, the most common in ImageNet
 
 
 def process_age_s() -> float:
-    """Seconds since this process was started, interpreter start-up and imports included (Linux; else since Python's)."""
+    """Seconds since this process started, including interpreter start-up and imports (on Linux; elsewhere since Python began)."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
@@ -25,12 +25,12 @@ def process_age_s() -> float:
 
 
 class Usage(NamedTuple):
-    """What this process and all its descendants have used.
+    """The resources that this process and all its descendants have used.
 
     Args:
       cpu_s: CPU time of all threads.
-      memory_bytes: now resident; a page that processes share counts once.
-      peak_bytes: sum of the processes' largest resident sizes, each with what it shares.
+      memory_bytes: resident memory now; a page that several processes share counts once.
+      peak_bytes: sum of the processes' largest resident sizes, each including shared pages.
     """
 
     cpu_s: float
@@ -39,7 +39,7 @@ class Usage(NamedTuple):
 
 
 def measure_usage() -> Usage:
-    """Reads Linux's /proc. Elsewhere this process alone counts, and its peak stands for the memory."""
+    """Reads Linux's /proc. On other systems only this process counts, and its peak stands for the memory."""
     try:
         family = _list_family()
     except OSError:
@@ -53,7 +53,7 @@ def measure_usage() -> Usage:
                 cpu_s += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             memory += _read_kilobytes(pid, "smaps_rollup", "Pss:")
             peak += _read_kilobytes(pid, "status", "VmHWM:")
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        except (FileNotFoundError, ProcessLookupError):  # the process has just ended
             continue
     return Usage(cpu_s, memory, peak)
 
@@ -65,13 +65,13 @@ def _list_family() -> list[int]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
     family = [os.getpid()]
-    for member in family:  # grows while it is walked
+    for member in family:  # the list grows during the loop
         family += [pid for pid, parent in parents.items() if parent == member]
     return family
 
 
 def _read_kilobytes(pid: int, file: str, key: str) -> int:
-    """The value of a line such as `VmHWM:   1234 kB`, in bytes; 0 where it is missing (a process about to end)."""
+    """The value of a line such as `VmHWM:   1234 kB`, in bytes; 0 if it is missing (the process is about to end)."""
     for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
         if line.startswith(key):
             return int(line.split()[1]) * 1024
@@ -84,15 +84,15 @@ def measure_batches(
     """Draws batches as fast as they come.
 
     Args:
-      loader: yields batches; closed by the caller.
-      batch_size: examples in each.
-      batches: how many are timed; at least 10.
-      began: `time.perf_counter()` when the pipeline began to be built.
-      warmup: batches drawn after the first, before those that are timed.
+      loader: yields batches; the caller closes it.
+      batch_size: examples per batch.
+      batches: number of timed batches; at least 10.
+      began: `time.perf_counter()` at the start of building the pipeline.
+      warmup: batches drawn after the first one and before the timed ones.
 
     Returns:
-      images_per_s, images_per_cpu_s, cpu_ms_per_image, time_to_first_batch_s, images; and of memory, that of the processes
-      after a tenth of the batches and after the last, and the peak. See `Usage`.
+      images_per_s, images_per_cpu_s, cpu_ms_per_image, time_to_first_batch_s, images; and the memory of the processes after a
+      tenth of the batches and after the last, and its peak. See `Usage`.
     """
     next(loader)
     first, age = time.perf_counter() - began, process_age_s()

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
-# Dense bf16 peak of one device, FLOP/s, by what `device_kind` contains (vendors' data sheets, without sparsity). The
-# first match counts, so longer names stand before their prefixes.
+# Dense bf16 peak of one device, FLOP/s, by a part of `device_kind` (vendors' data sheets, without sparsity). The
+# first match counts, so longer names precede their prefixes.
 PEAK_FLOPS = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -29,7 +29,7 @@ PEAK_FLOPS = {
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,
     "TPU v4": 275e12,
-    "TPU v3": 61.5e12,  # per core, which is what JAX counts as a device
+    "TPU v3": 61.5e12,  # per core, because JAX counts a core as a device
     "TPU v2": 22.5e12,
 }
 
@@ -38,9 +38,9 @@ def time_steps(step: Callable[[int], Any], *, warmup: int, steps: int) -> list[f
     """Times a step in a running pipeline: one step is always in flight, as in training.
 
     Args:
-      step: `step(i)` dispatches step i and returns an array that is ready when it is done.
-      warmup: steps before the first that counts.
-      steps: steps that count.
+      step: `step(i)` dispatches step i and returns an array that is ready once the step is done.
+      warmup: untimed steps before the first timed one.
+      steps: timed steps.
 
     Returns:
       Seconds between the completions of successive steps.
@@ -61,9 +61,9 @@ def time_steps(step: Callable[[int], Any], *, warmup: int, steps: int) -> list[f
 def summarize(
     times: list[float], *, batch_size: int, flops_per_image: int, devices: list[Any], dtype: str
 ) -> dict[str, Any]:
-    """Median and quartiles of step times, throughput, memory and peak share.
+    """Median and quartiles of step times, throughput, memory and share of peak.
 
-    `peak_share` is matrix FLOPs done per second over the devices' bf16 peak; None for float32, whose peak differs, and
+    `peak_share` is matrix FLOPs per second over the devices' bf16 peak; None for float32, whose peak differs, and
     for devices that `PEAK_FLOPS` does not list.
     """
     lower, median, upper = statistics.quantiles(times, n=4)
@@ -83,7 +83,7 @@ def summarize(
 
 
 def peak_memory_bytes(devices: list[Any]) -> int:
-    """Largest memory in use so far: of the fullest device where the backend says, else of this process."""
+    """Largest memory in use so far: on the fullest device if the backend reports it, else of this process."""
     stats = [device.memory_stats() or {} for device in devices]
     peak = max(s.get("peak_bytes_in_use", 0) for s in stats)
     return peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,1 +1,1 @@
-"""The command line: `vit_jax VERB`, a module a verb. Each turns flags into one call of a room and prints what it returns."""
+"""The command line: `vit_jax VERB`, one module per verb. Each turns flags into one call of a room and prints the result."""

@@ -2,11 +2,11 @@
 
 `--mode=data` reads, decodes, augments and batches the config's training split (or `--jpegs` photographs of 500x375, cut from
 two that scikit-learn ships) and prints images/s, images per CPU-second, time to the first batch and memory. `--compare`
-measures ours, tf.data (`decode_and_crop_jpeg`, bilinear without antialias) and a PyTorch DataLoader with Pillow in turns, and
-prints a Markdown table of medians; the two live in an environment of their own (requirements-benchmark.txt).
+measures vit_jax, tf.data (`decode_and_crop_jpeg`, bilinear without antialias) and a PyTorch DataLoader with Pillow in turns, and
+prints a Markdown table of medians; the other two need an environment of their own (requirements-benchmark.txt).
 
 The other modes print median and quartile step time, images/s, time to the first step (from the config; and from the start of the
-process), peak memory, FLOPs per image, and on a known accelerator in bf16 the share of its peak. Config overrides as of
+process), peak memory, FLOPs per image, and on a known accelerator in bf16 the share of its peak. Config overrides work as in
 `vit_jax train`: `--config.model.dtype=float32`, `--config.data.resolution=224`.
 """
 
@@ -50,7 +50,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
     if flags.steps < 10:
         raise UserError(f"--steps={flags.steps}: quartiles need at least 10 timed steps")
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict[str, Any]:
-    """The call that the flags ask for."""
+    """Makes the call that the flags select."""
     shape = {"batch_size": flags.batch, "steps": flags.steps}
     if flags.mode == "data":
         from vit_jax.bench import pipeline

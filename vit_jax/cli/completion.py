@@ -1,6 +1,6 @@
 """Completion of verbs, flags, their values and config keys in bash: `eval "$(vit_jax completion)"`, in ~/.bashrc to keep it.
 
-Keys of --config.SECTION.KEY are those of the --config on the line, defaults included; that takes the two seconds of a start.
+Keys of --config.SECTION.KEY come from the --config on the line, defaults included; loading it takes about two seconds.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def make_parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the shell's function, or candidates; returns the exit code."""
+    """Prints the shell function, or candidates; returns the exit code."""
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
     if flags.line is None:
         print(SCRIPT, end="")
         return 0
     word = flags.line.rpartition(" ")[2]
-    # bash ends words at = and : too, and puts a candidate in place of the last of them.
+    # bash also ends words at = and :, and replaces only the last piece by a candidate.
     done = max(word.rfind("="), word.rfind(":")) + 1
     for candidate in candidates(flags.line.split(" ")):
         if candidate.startswith(word):
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def candidates(words: list[str]) -> Iterator[str]:
-    """All that may stand in place of the last word of a command line."""
+    """Yields every candidate for the last word of a command line."""
     from vit_jax.cli.main import VERBS
 
     if len(words) == 2:
@@ -69,7 +69,7 @@ def candidates(words: list[str]) -> Iterator[str]:
 
 
 def keys(spec: str) -> list[str]:
-    """`optim.lr` and all others of a config, those with defaults included; none of a config that cannot be loaded."""
+    """All keys of a config, such as `optim.lr`, with those that have defaults; empty if the config cannot be loaded."""
     from vit_jax.resolve import resolve
     from vit_jax.schema import SCHEMA
 

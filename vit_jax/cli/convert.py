@@ -1,6 +1,6 @@
 """Converts a checkpoint of any format to another. Every tensor is accounted for.
 
---model is an npz or safetensors file, a Hugging Face or timm folder, a workdir of ours, or a released model (`augreg:B/16`).
+--model is an npz or safetensors file, a Hugging Face or timm folder, a workdir of vit_jax, or a released model (`augreg:B/16`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
     from vit_jax.convert.adapt import format_report
     from vit_jax.convert.load import load, parse_overrides

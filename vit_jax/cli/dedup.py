@@ -1,14 +1,14 @@
-"""Finds images of a training set that are copies of test images, and writes the list of what to leave out of training.
+"""Finds images of a training set that are copies of test images, and writes the list of images to leave out of training.
 
 A data set is DATASET or DATASET@SPLIT: the text after the last @ is the split, in TFDS's syntax (`cifar10:3.0.2@train[:90%]`,
-`photos@train+val`), unless a slash comes after it. Without one it is `train` for --train and `test` for --against.
+`photos@train+val`), unless a slash comes after it. The default split is `train` for --train and `test` for --against.
 
-Candidates are images whose perceptual hashes are near, as they are or mirrored. Without a --model their pixels confirm them:
-copies that were encoded again, resized, mirrored, made brighter or cropped a little are found. With one, its representations
-do, and --neighbours also searches all images for copies that hashes miss. Hashing reads each image once, and what was hashed
-or embedded stays in the folder for the next run, also an interrupted one.
+Candidates are images whose perceptual hashes are near each other, as they are or mirrored. Without --model, their pixels confirm
+them: this finds copies that were re-encoded, resized, mirrored, brightened or cropped a little. With --model, its representations
+confirm them, and --neighbours also searches all images for copies that hashes miss. Each image is hashed once; hashes and
+embeddings stay in the folder for the next run, even after an interrupted one.
 
-The folder gets exclude.txt (for data.exclude), pairs.csv and pairs.html, a page of the most doubtful pairs to look at.
+The folder gets exclude.txt (for data.exclude), pairs.csv and pairs.html, a page of the most doubtful pairs for you to check.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
     from vit_jax.data.dedup.search import Search, deduplicate
 

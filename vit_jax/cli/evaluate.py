@@ -1,14 +1,14 @@
 """Scores a checkpoint of any format: top-1, top-5, likelihood and calibration, every example counted once.
 
 Images are squashed to the resolution that the model's positions were trained at, as the release evaluates; --resolution
-resizes the positions to another. nll is the mean negative log-likelihood of the softmax (--likelihood=sigmoid for a model
-pre-trained with that loss), ece the expected calibration error over 15 bins, and each figure has a 95% interval, of 1,000
-bootstrap resamples of the images. Classes are compared by name where the checkpoint has names: the same ones in another order
-are scored by name, other ones are refused.
+resizes the positions to another. nll is the mean negative log-likelihood of the softmax (use --likelihood=sigmoid for a model
+pre-trained with that loss), ece is the expected calibration error over 15 bins, and each figure has a 95% interval from 1,000
+bootstrap resamples of the images. If the checkpoint has class names, classes are compared by name: the same classes in another
+order are matched by name, other classes are refused.
 
 --pack=imagenet scores ImageNet's validation set, ReaL, V2, A, R, Sketch and ObjectNet, each by its own protocol: several right
-labels an image (ReaL, ObjectNet), predictions among the set's 200 classes only (A, R), ObjectNet's border cut and its shorter
-side resized to 16/15 of the resolution, of which the centre is cropped. A set that is missing is named with the command that
+labels per image (ReaL, ObjectNet), predictions among the set's 200 classes only (A, R); for ObjectNet, the border is cut, the
+shorter side is resized to 16/15 of the resolution, and the centre is cropped. A missing set is named with the command that
 supplies it, and does not stop the others; the exit code is then 2.
 """
 
@@ -30,7 +30,7 @@ FIGURES = ("top1", "top5", "nll", "ece")
 
 
 def describe(figure: str, scores: dict[str, float], interval: str = "95% interval ") -> str:
-    """`77.91% (95% interval 77.55 to 78.27)`: a figure and its interval, called as the caller says."""
+    """`77.91% (95% interval 77.55 to 78.27)`: a figure and its interval, introduced by the text `interval`."""
     scale, digits = (1.0, 3) if figure == "nll" else (100.0, 2)
     unit = "" if figure == "nll" else "%"
     text = f"{scale * scores[figure]:.{digits}f}{unit}"
@@ -41,7 +41,7 @@ def describe(figure: str, scores: dict[str, float], interval: str = "95% interva
 
 
 def print_pack(result: dict[str, Any]) -> None:
-    """The table of a pack, in its order, missing sets included."""
+    """Prints the table of a pack, in its order, with missing sets."""
     from vit_jax.evals.imagenet import PACKS
 
     rows: list[tuple[str, ...]] = [("set", *FIGURES, "images")]
@@ -87,7 +87,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     parser = make_parser()
     flags = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if bool(flags.pack) == bool(flags.dataset) or bool(flags.dataset) != bool(flags.split):

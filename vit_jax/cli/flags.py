@@ -1,6 +1,6 @@
-"""What the verbs share: how a command line is read, and flags that several of them have, worded once.
+"""The shared part of all verbs: parsing a command line, and flags that several verbs have.
 
-Flags are written with dashes; the same with underscores is accepted, and so are the names of older versions. Imports nothing
+Flags are written with dashes; underscores and the names of older versions are accepted too. This module imports nothing
 heavy: `--help` answers at once.
 """
 
@@ -26,10 +26,10 @@ class Parser(argparse.ArgumentParser):
     """A verb's parser, whose help begins with examples.
 
     Args:
-      verb: its name.
+      verb: the verb's name.
       examples: command lines.
       about: the verb's docstring; None under `python -OO`.
-      old: flags of older versions and what they are called now.
+      old: {flag of older versions: its name now}.
     """
 
     def __init__(self, verb: str, examples: str, about: str | None, *, old: Mapping[str, str] | None = None):
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args([self._today(word) for word in words], namespace)
 
     def _today(self, word: str) -> str:
-        """A word of the command line as it is spelt today: `--data_dir=x` is `--data-dir=x`."""
+        """Converts a word of the command line to the current spelling: `--data_dir=x` becomes `--data-dir=x`."""
         flag, equals, value = word.partition("=")
         if not flag.startswith("--") or flag.startswith("--config."):
             return word
@@ -63,11 +63,11 @@ def parse_command_line(
     """Splits a command line into a parser's flags and the `--config.a.b=value` overrides.
 
     Raises:
-      UserError: a flag that is neither, with the nearest right one.
+      UserError: a flag is neither; the message names the nearest valid one.
     """
     required = [action for action in parser._actions if action.required]
     for action in required:
-        action.required = False  # a misspelt flag is reported before the one that it leaves missing
+        action.required = False  # report a misspelt flag before the required flag that it should have been
     flags, rest = parser.parse_known_args(argv)
     overrides = []
     for item in rest:
@@ -87,7 +87,7 @@ def parse_command_line(
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds `--model` and what belongs to it: `--weights`, and `--set`, which `convert.load.parse_overrides` reads."""
+    """Adds `--model` and the flags that go with it: `--weights`, and `--set`, which `convert.load.parse_overrides` reads."""
     parser.add_argument("--model", required=True, help=MODEL_HELP)
     parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
     add_set(parser)

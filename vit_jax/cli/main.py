@@ -1,8 +1,8 @@
 """`vit_jax VERB`, or `python -m vit_jax VERB`: the table of verbs. Only the module of the verb that runs is imported.
 
 Exit codes: 0 done, 1 some runs of a sweep failed, 2 something the user can put right (one message, no traceback), 75 stopped
-by SIGTERM or Ctrl-C (while training, after finishing the step and saving): the same command resumes. What is imported here
-is imported before signals are heard: nothing heavy.
+by SIGTERM or Ctrl-C (while training, after finishing the step and saving): the same command resumes. Signal handling starts only
+after this module's imports, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class Verb(NamedTuple):
     """One line of the table.
 
     Args:
-      about: for `vit_jax --help`.
-      stopped: the message when a signal ends it at once; "" for a verb that Python's own handlers may end.
+      about: text for `vit_jax --help`.
+      stopped: the message when a signal ends the verb at once; "" for a verb that Python's own handlers may end.
     """
 
     about: str
     stopped: str = ""
 
 
-VERBS = {  # each is the module of its name in vit_jax.cli
+VERBS = {  # each name is also its module's name in vit_jax.cli
     "train": Verb("trains or fine-tunes one run; started again on its --workdir, it resumes", STOPPED),
     "sweep": Verb(
         "runs a grid of runs; started again, only those that are missing", "stopped; the same command resumes"
@@ -48,7 +48,7 @@ EXAMPLE = "vit_jax train --config=finetune:variant=Ti/16,dataset=FOLDER --workdi
 
 
 def describe() -> str:
-    """`vit_jax --help`."""
+    """The text of `vit_jax --help`."""
     lines = "\n".join(f"  {name:<11} {verb.about}" for name, verb in VERBS.items())
     return f"  {EXAMPLE}\n\nusage: vit_jax VERB [flags]\n\n{lines}\n\n`vit_jax VERB --help` has the flags of a verb."
 
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def program() -> None:
-    """The console script."""
+    """The entry point of the console script."""
     stopped = VERBS[sys.argv[1]].stopped if len(sys.argv) > 1 and sys.argv[1] in VERBS else ""
     if stopped:
         begin(stopped)

@@ -1,8 +1,8 @@
-"""What a config's model is and costs, before anything is rented: no image is read, no parameter allocated.
+"""Shows a config's model and its cost, before anything is rented: no image is read, no parameter allocated.
 
-Prints parameters, tokens an image, and FLOPs an image, forward and for training (forward, backward, and what remat
-recomputes): matrix products and convolutions of the traced program, a multiply and an add counted as two. Overrides as of
-`vit_jax train`. The number of classes is the config's, else the data's, else (where the data is missing) 1,000; the line
+Prints parameters, tokens per image, and FLOPs per image, forward and for training (forward, backward, and the recomputation of
+remat): matrix products and convolutions of the traced program, with a multiply and an add counted as two. Overrides work as in
+`vit_jax train`. The number of classes is the config's, else the data's, else (if the data is missing) 1,000; the line
 classes_from says which.
 """
 
@@ -30,7 +30,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
     from vit_jax.bench.plan import plan
 

@@ -1,8 +1,8 @@
 """Classifies images with a checkpoint of any format: the five likeliest classes of each, with their probabilities.
 
-Of a folder, all images in it and below are classified. Images are prepared as the run of the checkpoint prepared those that it
-was scored on; where the checkpoint does not tell, they are squashed to the resolution that its positions were trained at (224
-for a ResNet). Files that cannot be read are named at the end; the exit code is 2 if none can be read.
+In a folder, it classifies all images in and below it. Images are prepared as the checkpoint's run prepared the images that it
+scored; if the checkpoint does not record that, they are squashed to the resolution that its positions were trained at (224 for a
+ResNet). Files that cannot be read are named at the end; the exit code is 2 if none can be read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
     prepare_process()
     from vit_jax.convert.load import parse_overrides

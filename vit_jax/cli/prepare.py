@@ -1,7 +1,7 @@
-"""Prepares data sets for training, packs your own images, and checks what is there.
+"""Prepares data sets for training, packs your own images, and checks prepared data.
 
-TensorFlow is used if it is installed; without it all but sun397 and dmlab can be prepared. Of TFDS's sets the archives come from
-the network or from --source. A set that fails does not stop the others; the exit code is then 2.
+TensorFlow is used if it is installed; without it, every set but sun397 and dmlab can be prepared. The archives of TFDS's sets
+come from the network or from --source. A set that fails does not stop the others; the exit code is then 2.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ vit_jax prepare --split-ids=import --source=FILE   from now on those are the exa
 
 
 def prepare_one(name: str, source: str, data_dir: str) -> None:
-    """Prepares a data set by name and prints what is on disk."""
+    """Prepares a data set by name and prints the files on disk."""
     from vit_jax.data.prepare import prepare
 
     result = prepare.prepare(name, source, data_dir)
@@ -43,7 +43,7 @@ def prepare_one(name: str, source: str, data_dir: str) -> None:
 
 
 def pack_one(dataset: str, to: str, beam: str | None) -> None:
-    """Packs a folder, list or tar shards and prints what was written and left out."""
+    """Packs a folder, list or tar shards and prints the counts of written and omitted images."""
     from vit_jax.data.prepare import pack_beam
     from vit_jax.data.prepare.pack import CORRUPT_LIST, pack
 
@@ -57,7 +57,7 @@ def pack_one(dataset: str, to: str, beam: str | None) -> None:
 
 
 def move_split_ids(direction: str, names: list[str], file: str, data_dir: str) -> None:
-    """Writes or puts in place the ids of VTAB's examples, and says of which tasks."""
+    """Exports or installs the ids of VTAB's examples, and names the tasks."""
     from vit_jax.data.vtab import split_ids
 
     if direction == "export":
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
             failed = True
             if args.to:
                 break
-        except Exception as error:  # one builder's surprise must not stop the others
+        except Exception as error:  # an unexpected error of one builder must not stop the others
             traceback.print_exc()
             print(f"error: {name}: unexpected {type(error).__name__}: {error}", file=sys.stderr)
             failed = True

@@ -18,20 +18,20 @@ EXAMPLES = "vit_jax quickstart --workdir=runs/quickstart"
 
 
 def interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95% interval of a share observed on so many images. Source: Wilson 1927, the score interval."""
+    """The 95% interval of a share observed on `count` images. Source: Wilson 1927, the score interval."""
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
     return middle - half, middle + half
 
 
 def table(scores: dict[str, dict[str, float]]) -> str:
-    """One table: a row per phase and kind of weights; top-1 with its interval and few-shot accuracies, in percent."""
+    """One table with a row per phase and kind of weights: top-1 with its interval and few-shot accuracies, in percent."""
     from rich.console import Console
     from rich.table import Table
 
     count = int(next(iter(scores.values()))["eval/digits/num_examples"])
     shown = Table(title=f"Digits: accuracy on {count:,} held-out images", title_style="bold")
-    shots = ("1shot", "5shot")  # ten are in the record: the table is as wide as a terminal
+    shots = ("1shot", "5shot")  # 10shot is in the record only: the table fits a terminal
     for name in ("trained", "weights"):
         shown.add_column(name)
     for name in ("top-1", "95% interval", *(shot.replace("shot", "-shot") for shot in shots)):
@@ -58,7 +58,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     began = time.perf_counter()
     flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
     from vit_jax.curves import plot_curves

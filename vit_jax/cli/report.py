@@ -1,7 +1,7 @@
 """Writes the page of one or more sweeps: index.html, and each table as CSV, Markdown and LaTeX beside it.
 
-Sweeps of one layout share a table, with the difference to the first. Without --to the page of one sweep goes to its folder's
-report/. --watch rewrites the page as results come in, until all runs are done or Ctrl-C.
+Sweeps with one layout share a table, with the difference to the first. Without --to, the page of one sweep goes to its folder's
+report/. --watch rewrites the page as results come in, until all runs are done or you press Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WATCH_EVERY_S = 10.0
 
 
 def seconds(text: str) -> float:
-    """Of --watch."""
+    """Parses the seconds of --watch."""
     value = float(text)
     if not 1 <= value <= 86_400:
         raise argparse.ArgumentTypeError(f"expected 1 to 86400 seconds, found {text}")
@@ -31,10 +31,10 @@ def seconds(text: str) -> float:
 
 
 def target(folders: list[Path], to: Path | None) -> Path:
-    """Where the page goes.
+    """Decides the page's folder.
 
     Raises:
-      UserError: several sweeps and no --to, or a file in the way.
+      UserError: there are several sweeps and no --to, or a file is in the way.
     """
     if to is None and len(folders) > 1:
         raise UserError(f"{len(folders)} sweeps make one page; say where with --to=FOLDER")
@@ -62,7 +62,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
     from vit_jax.report.page import PAGE, write_report
     from vit_jax.report.watch import watch

@@ -1,8 +1,8 @@
-"""Runs a sweep: VTAB-1k, the fine-tuning grids of table 4, few-shot probes. Started again, it does only what is missing.
+"""Runs a sweep: VTAB-1k, the fine-tuning grids of table 4, few-shot probes. Started again, it does only the missing runs.
 
-Where there are several candidates (learning rates), each task is trained once with each on its development split; the best
-is trained on the whole training set, once per seed, and scored on the test split. `--config.key=value` applies to every run.
-`vit_jax report DIR` draws the page. A task without data is named and left out. Exit codes: 0 all that has data is done, 1
+If there are several candidates (learning rates), each task is trained once with each on its development split; the best is then
+trained on the whole training set, once per seed, and scored on the test split. `--config.key=value` applies to every run.
+`vit_jax report DIR` draws the page. A task without data is named and left out. Exit codes: 0 all tasks with data are done, 1
 some runs failed, 2 something to put right, 75 stopped.
 """
 
@@ -68,7 +68,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
     from vit_jax.sweeps.perform import perform
 

@@ -1,8 +1,8 @@
-"""One run: trains and evaluates as a config says, or resumes what --workdir holds.
+"""One run: trains and evaluates as a config says, or resumes the run that --workdir holds.
 
-`vit_jax train --help --config=SPEC` lists the keys of a config. Any of them can be set by --config.section.key=value; a key that
-does not exist is an error that names the nearest one that does. A stopped run (Ctrl-C, SIGTERM) finishes its step, saves, and
-exits with code 75; the same command resumes.
+`vit_jax train --help --config=SPEC` lists the keys of a config. Any of them can be set by --config.section.key=value; an unknown
+key is an error that names the nearest known one. A stopped run (Ctrl-C, SIGTERM) finishes its step, saves, and exits with code
+75; the same command resumes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def make_parser() -> Parser:
 
 @reports_user_errors
 def main(argv: list[str] | None = None) -> int:
-    """Runs; returns the exit code."""
+    """Runs the verb; returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
     spec = next((word.removeprefix("--config=") for word in words if word.startswith("--config=")), "")
     if spec and {"--help", "-h"} & {*words}:
@@ -73,12 +73,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(config: Any, workdir: str, overrides: list[tuple[str, str]], extend: bool) -> int:
-    """Runs; returns the exit code."""
+    """Trains; returns the exit code."""
     from vit_jax.run import run
     from vit_jax.train.loop import Interrupted
 
     prepare_process()
-    # A run that a scheduler restarted may find its own first process still ending; for a person, a second start is a mistake.
+    # A run that SLURM restarts may find its own first process still ending; for a person, a second start is a mistake.
     requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
     try:
         result = run(config, workdir, overrides=overrides, wait=requeued, extend=extend)

@@ -27,7 +27,7 @@ class Scores(NamedTuple):
     """The result of one pass.
 
     Args:
-      values: {metric: value}, fractions in [0, 1] for accuracies; what a run records.
+      values: {metric: value}, fractions in [0, 1] for accuracies; a run records them.
       examples: {name: (n, ...)} with one row per scored example, all in one order; empty if an evaluator keeps none. A run writes
         those of its last step to `predictions/NAME.npz`.
     """

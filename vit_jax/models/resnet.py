@@ -29,7 +29,7 @@ class StdConv(nn.Module):
     Args:
       features: output channels.
       kernel_size: side.
-      strides: in both directions.
+      strides: stride in both directions.
       padding: `SAME` or pairs of zeros.
       eps: keeps the division finite; added to the standard deviation, or under the root (`eps_in_root`).
       dtype: compute dtype; the kernel is standardised in float32.

@@ -114,7 +114,7 @@ def share_of(items: list[Any], parts: int, part: int) -> list[Any]:
 
 
 def visible_gpus() -> list[str]:
-    """Ids of the GPUs that this process may use, from nvidia-smi instead of jax, which would claim the GPUs."""
+    """Ids of the GPUs that this process may use, from the environment or nvidia-smi; jax would claim them."""
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         return []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")

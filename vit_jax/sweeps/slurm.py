@@ -120,7 +120,7 @@ class SlurmExecutor:
         self._executor.update_parameters(job_name=name)
         self._running |= places  # before submitting: Ctrl-C may come while sbatch accepts the jobs
         try:
-            with outside_job(), contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises, too
+            with outside_job(), contextlib.redirect_stderr(io.StringIO()):  # submitit also prints its errors
                 jobs = self._executor.map_array(SlurmJob(), [str(folder.resolve()) for folder in folders])
         except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedSubmissionError) as error:
             for folder in folders:

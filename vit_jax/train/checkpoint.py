@@ -1,7 +1,7 @@
 """Checkpoints: the only file that calls Orbax. A checkpoint is arrays plus one JSON that describes them.
 
 Items `params`, `opt_state`, `average` and `scalars` (step, rng) are saved apart, so that parameters can be read alone;
-`meta` holds what a later reader needs: step, position in the data, resolved config, class names, preprocessing, grid.
+`meta` holds the facts that a later reader needs: step, position in the data, resolved config, class names, preprocessing, grid.
 A step that was being written when the process died never counts as a checkpoint: Orbax writes to a temporary folder and
 commits by renaming it.
 """
@@ -34,7 +34,7 @@ class Checkpointer:
       directory: the run's workdir; checkpoints go to `checkpoints/STEP` in it.
       every: how often to save; the last step and an interrupted one are always saved.
       keep_last: newest checkpoints kept.
-      keep_best: checkpoints with the best `best_metric` kept besides; 0 for none.
+      keep_best: checkpoints with the best `best_metric` kept in addition; 0 for none.
       best_metric: an evaluation result, higher is better, such as `eval/test/top1`; "" for none.
     """
 

@@ -90,7 +90,7 @@ def compare(items: dict[str, Any], meta: dict[str, Any], found: dict[str, list[i
 
     Args:
       items: {name of the item: tree of arrays}.
-      meta: what `unseal` returned.
+      meta: the checkpoint's meta, from `unseal`.
       found: {name of the item: checksum of each array}.
 
     Raises:

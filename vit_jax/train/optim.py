@@ -90,7 +90,7 @@ def make_optimizer(
       b1, b2: Adam's decay rates.
       eps: added to the root of Adam's second moment. If it is far below a gradient's size, it only prevents 0/0; near that size,
         elements whose gradient is mostly rounding move more slowly than the others.
-      momentum: SGD's momentum, not Nesterov.
+      momentum: SGD's, not Nesterov.
       state_dtype: dtype of Adam's first moment or of the momentum; Adam's second moment stays float32.
 
     Returns:
