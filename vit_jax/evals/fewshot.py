@@ -27,9 +27,9 @@ class FewShot:
 
     Args:
       train_split, test_split: the split that the k examples come from, and the split that is scored.
-      dataset, data_dir, exif: see the data section; "" for the training set's.
-      resolution: (h, w) pixels after resizing to 8/7 of it and cropping the centre (256 -> 224); (0, 0) for the training
-        resolution.
+      dataset, data_dir, exif: as in the data section; those of the training set where a config leaves them out.
+      resolution: (h, w) pixels after resizing to 8/7 of it and cropping the centre (256 -> 224); the training
+        resolution where a config leaves it out.
       shots: examples per class, several values; a class with fewer examples uses all of them.
       seeds: each seed draws its own examples; results are the mean over seeds.
       l2_reg: weight of the squared norm, 2^10.

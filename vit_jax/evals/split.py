@@ -22,8 +22,8 @@ class ScoredSplit:
 
     Args:
       split: the split to score, in TFDS's syntax.
-      dataset, data_dir, exif: see the data section; "" for the training set's.
-      resolution: (h, w) pixels; (0, 0) for the training resolution.
+      dataset, data_dir, exif: as in the data section; those of the training set where a config leaves them out.
+      resolution: (h, w) pixels; the training resolution where a config leaves it out.
       recipe: `eval` squashes images to the resolution, as in the release; `eval_crop` keeps their aspect and crops the middle,
         and `objectnet` crops less.
       batch_size: global batch size.
