@@ -181,3 +181,75 @@ def test_text_for_a_number_is_judged_by_the_signature():
         "config.part.count=many: expected an integer, found 'many'",
         "config.part.size=1,2,3: expected two integers, 4,6, found '1,2,3'",
     ]
+
+
+# resolve
+
+
+def mean(*, weights: tuple[float, ...] = (1.0,), trim: int = 0):
+    """One loss."""
+
+
+def largest(*, least: int | None = None):
+    """Another loss."""
+
+
+SCHEMA = {
+    "objective": Section({"mean": mean, "largest": largest}, left_open={"least": ("auto", 0)}),
+    "evals": Section({"mean": mean, "largest": largest}, many=True),
+}
+
+
+def resolved(*overrides, **sections):
+    draft = {"objective": {"name": "mean", "trim": 2}, "evals": {}, "seed": 0} | sections
+    return resolve(ml_collections.ConfigDict(draft), SCHEMA, overrides)
+
+
+def test_an_override_is_read_by_the_function_that_the_config_then_chooses():
+    # In any order; and what belonged to the other function goes with it.
+    for overrides in (
+        [("objective.name", "largest"), ("objective.least", "3")],
+        [
+            ("objective.least", "3"),
+            ("objective.name", "largest"),
+        ],
+    ):
+        assert resolved(*overrides).objective.to_dict() == {"name": "largest", "least": 3}
+    assert resolved(("objective.weights", "1,2")).objective.weights == (1.0, 2.0)  # a key that the file did not write
+    found = resolved(("evals.a.weights", "3"), evals={"a": {"name": "mean"}, "b": {"name": "largest"}})
+    assert (found.evals.a.weights, found.evals.b.least) == ((3.0,), None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([("objective.name", "larges")], r"config.objective.name is 'larges'; did you mean 'largest'\?"),
+        ([("objective.least", "3")], r"config.objective.least does not exist; "),
+        ([("trim", "3")], r"config.trim does not exist; did you mean config.objective.trim\?"),
+        ([("seed", "-1")], r"config.seed is -1; expected an integer, 0 or more"),
+        ([("evals.c.trim", "1")], r"config.evals.c does not exist; "),
+    ],
+)
+def test_a_mistake_in_what_is_chosen_is_one_message(overrides, message):
+    with pytest.raises(UserError, match=message):
+        resolved(*overrides)
+
+
+@pytest.mark.parametrize("spelt", [None, "auto", 0])
+def test_a_key_that_is_left_open_is_none_however_older_files_spell_it(spelt):
+    assert resolved(objective={"name": "largest", "least": spelt}).objective.least is None
+    assert resolved(objective={"name": "largest"}).objective.least is None
+    for text in ("auto", "None"):
+        found = resolved(("objective.least", text), objective={"name": "largest", "least": 7})
+        assert found.objective.least is None
+
+
+def test_a_resolved_config_cannot_be_changed_and_the_draft_is_not():
+    draft = ml_collections.ConfigDict({"objective": {"name": "mean"}, "evals": {"a": {"name": "mean"}}, "seed": 3})
+    before = draft.to_dict()
+    found = resolve(draft, SCHEMA, [("evals.a.trim", "4"), ("seed", "5")])
+    assert draft.to_dict() == before
+    assert (found.evals.a.trim, found.seed) == (4, 5)
+    with pytest.raises(AttributeError):
+        found.seed = 6
+    assert resolve(found, SCHEMA) == found

@@ -54,6 +54,8 @@ def normalise(value: Any, hint: Any) -> Any:
         inner = typing.get_args(hint)
         if not isinstance(value, tuple):
             value = (value,) * (1 if inner[-1] is Ellipsis else len(inner))
+        if inner[-1] is Ellipsis:
+            return tuple(normalise(v, inner[0]) for v in value)
         return tuple(normalise(v, inner[min(i, len(inner) - 1)]) for i, v in enumerate(value))
     return value
 
