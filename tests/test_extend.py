@@ -14,7 +14,7 @@ from vit_jax.convert.load import load, load_model, resolution_of
 from vit_jax.data.image.recipes import RECIPES, make_transform
 from vit_jax.data.open import FORMATS
 from vit_jax.evals.build import EVALUATORS
-from vit_jax.job import prepare
+from vit_jax.job import build_job
 from vit_jax.models.build import MODELS
 from vit_jax.predict import classify, read_images
 from vit_jax.run import run
@@ -100,7 +100,7 @@ def test_a_toy_from_outside_trains_is_scored_saved_loaded_and_predicts(folder, c
 
 
 def test_a_recipe_from_outside_is_what_training_images_go_through(folder):
-    job = prepare(config_of(folder))
+    job = build_job(config_of(folder))
     image, rng = draw(1, 2)[0][0], np.random.default_rng(5)
     image[..., 0], image[..., 1] = 0, 255
     expected = image[..., np.random.default_rng(5).permutation(3)]
@@ -117,7 +117,7 @@ def test_a_toys_checkpoint_is_where_another_run_starts(folder):
     run(config_of(folder), workdir, quiet=True)
     from vit_jax.initial import initial_params
 
-    job = prepare(config_of(folder), [("init", str(workdir)), ("init.architecture", "source")])
+    job = build_job(config_of(folder), [("init", str(workdir)), ("init.architecture", "source")])
     params, fates = initial_params(job.config, job.parts.model, job.init_source)
     assert np.array_equal(params["embedding"]["kernel"], load_model(workdir)[1]["embedding"]["kernel"])
     assert not np.any(params["head"]["kernel"])  # a new head
@@ -129,13 +129,13 @@ def test_a_toys_checkpoint_is_where_another_run_starts(folder):
 
 def test_a_toy_is_held_to_the_rules_of_the_house(folder):
     with pytest.raises(UserError, match=r"objective.name=focal is not linear"):
-        prepare(config_of(folder), [("train.mixup", "0.2")])
+        build_job(config_of(folder), [("train.mixup", "0.2")])
     mixer, misspelt = config_of(folder), config_of(folder)
     mixer.model = {"name": "mixer", "num_classes": 0, "patch_size": (4, 4), "width": 8, "depth": 1}
     with pytest.raises(UserError, match=r"reads confidence of the model's outputs, and config.model.name=mixer"):
-        prepare(mixer)
+        build_job(mixer)
     misspelt.model.widht = 3
     with pytest.raises(UserError, match=r"config.model.widht is read by nothing; did you mean 'width'"):
-        prepare(misspelt)
+        build_job(misspelt)
     with pytest.raises(UserError, match=r"images.npz has no validation_images"):
-        prepare(config_of(folder), [("data.split", "validation")])
+        build_job(config_of(folder), [("data.split", "validation")])

@@ -11,7 +11,7 @@ from vit_jax import config as configs
 from vit_jax.data.prepare.prepare import prepare as prepare_data
 from vit_jax.evals.base import Scores
 from vit_jax.hooks import RunHooks
-from vit_jax.job import MissingData, complete_saved, prepare, saved_config, stand_in
+from vit_jax.job import MissingData, build_job, complete_saved, saved_config, stand_in
 from vit_jax.models.build import count_params
 from vit_jax.record import write_json
 from vit_jax.types import TrainState, UserError
@@ -31,7 +31,7 @@ def draft():
 def made(digits, **overrides):
     pairs = {"data.data_dir": digits, "data.split": "train[:720]", "data.batch_size": "72", "model.depth": "1"}
     pairs |= {key.replace("__", "."): value for key, value in overrides.items()}
-    return prepare(draft(), list(pairs.items()))
+    return build_job(draft(), list(pairs.items()))
 
 
 def test_lengths_follow_the_data_and_durations_are_read_in_every_unit(digits):

@@ -32,14 +32,14 @@ from vit_jax.types import UserError
     ],
 )
 def test_a_file_that_cannot_be_written_is_told_by_its_cause(monkeypatch, tmp_path, number, message):
-    def prepare(config, overrides, old):
+    def build_job(config, overrides, old):
         config = resolve(config, SCHEMA)
         return SimpleNamespace(config=config, settled=[], to_steps=lambda duration: 10)
 
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(runs, "prepare", prepare)
+    monkeypatch.setattr(runs, "build_job", build_job)
     monkeypatch.setattr(runs, "_run_job", fail)
     config, workdir = configs.load("configs/quickstart.py:pretrain,smoke"), tmp_path / "run"
     with pytest.raises(UserError if message else OSError) as caught:

@@ -94,7 +94,7 @@ class MissingData(UserError):  # noqa: N818  (a sweep continues without it)
     """Data that a config names cannot be opened."""
 
 
-def prepare(
+def build_job(
     draft: Draft,
     overrides: list[tuple[str, str]] | None = None,
     resumed: Mapping[str, Any] | None = None,
@@ -152,10 +152,10 @@ def prepare(
 def stand_in(
     draft: Draft, overrides: list[tuple[str, str]], *, num_classes: int, total_steps: int = 10_000
 ) -> tuple[Config, Parts]:
-    """Builds the parts of a run as `prepare` does, but without any data: for a plan or a benchmark of the run.
+    """Builds the parts of a run as `build_job` does, but without any data: for a plan or a benchmark of the run.
 
     Args:
-      draft, overrides: see `prepare`.
+      draft, overrides: see `build_job`.
       num_classes: number of classes, used where the config leaves it to the data.
       total_steps: steps of the run, 100 per epoch; only the learning rate depends on it.
     """

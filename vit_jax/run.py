@@ -24,7 +24,7 @@ from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.extend import Extension, find_extension, record_extension
 from vit_jax.hooks import RunHooks
 from vit_jax.initial import initial_params
-from vit_jax.job import Job, prepare, saved_config
+from vit_jax.job import Job, build_job, saved_config
 from vit_jax.locks import hold
 from vit_jax.models.build import count_params
 from vit_jax.plan import describe_plan
@@ -111,7 +111,7 @@ def _check(
 ) -> tuple[Job, Extension | None]:
     """The job, and how it makes the run in its workdir longer, if it does."""
     old = saved_config(folder)
-    job = prepare(config, overrides, old)
+    job = build_job(config, overrides, old)
     by_device = {f"model.{key}" for key in OF_DEVICES} & {decision.key for decision in job.settled}
     free = by_device & record.saved_decisions(folder)
     extension = find_extension(job, folder, old, free, asked=extend)

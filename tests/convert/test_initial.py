@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 
 from vit_jax import config as configs
 from vit_jax.initial import initial_params
-from vit_jax.run import prepare
+from vit_jax.run import build_job
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def start(folder, init, *, variant="", **keys):
     config = configs.load(f"{ROOT}/configs/finetune.py:dataset={folder}{variant and f',variant={variant}'}")
     given = {"init": init, "data.resolution": "(16, 16)", "data.batch_size": "8", "evals.test.batch_size": "8"}
     given |= {key.replace("__", "."): value for key, value in keys.items()}
-    job = prepare(config, list(given.items()))
+    job = build_job(config, list(given.items()))
     params, fates = initial_params(job.config, job.parts.model, job.init_source)
     return job, flatten_dict(params, sep="/"), fates
 

@@ -19,7 +19,7 @@ from vit_jax.data.stream.reader import BatchReader
 from vit_jax.evals import scorecard, split
 from vit_jax.evals.base import Bound
 from vit_jax.evals.scorecard import Scorecard
-from vit_jax.job import prepare
+from vit_jax.job import build_job
 from vit_jax.targets import ClassId, ClassSet
 from vit_jax.types import DatasetSpec, UserError
 
@@ -186,12 +186,12 @@ def test_a_run_refuses_data_of_other_classes_before_it_starts(folder, tmp_path):
     config.data.data_dir = str(tmp_path / "tfds")
     config.evals.card = {"name": "scorecard", "dataset": path, "split": "test"}
     with pytest.raises(UserError, match=r"config.evals.card: .* has 7 classes and the model scores 10"):
-        prepare(config)
+        build_job(config)
     del config.evals["card"]
     config.evals.test.update({"dataset": "digits"})
     config.data.dataset = path
     with pytest.raises(UserError, match=r"config.evals.test: digits has 10 classes and the model scores 7"):
-        prepare(config)
+        build_job(config)
 
 
 def test_a_batch_that_goes_missing_is_an_error_and_not_a_score(folder, kernel, forward, monkeypatch):

@@ -16,7 +16,7 @@ from vit_jax import record
 from vit_jax.convert.open import open_checkpoint
 from vit_jax.data.prepare.prepare import prepare as prepare_data
 from vit_jax.hooks import RunHooks
-from vit_jax.job import prepare, saved_config
+from vit_jax.job import build_job, saved_config
 from vit_jax.metrics import JsonlWriter, read_jsonl
 from vit_jax.models import build as models
 from vit_jax.report.collect import collect
@@ -40,7 +40,7 @@ def started(tmp_path_factory):
 
     def again(old=None):
         config = configs.load("configs/quickstart.py:pretrain,smoke")
-        job = prepare(config, overrides, old)
+        job = build_job(config, overrides, old)
         return job.config, job
 
     config, job = again()

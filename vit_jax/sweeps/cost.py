@@ -45,12 +45,12 @@ def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
 
 
 def _check_run(run: Run, checked: dict[str, Any]) -> None:
-    from vit_jax.job import prepare
+    from vit_jax.job import build_job
 
     draft = configs.load(run.config)
     # All tasks share the checkpoint: read it once, and take its model from the first config that it settled.
     known = checked.get(draft.init.get("path", "")) if draft.init.get("head") != "keep" else None
-    config = prepare(draft, list(run.overrides), known).config
+    config = build_job(draft, list(run.overrides), known).config
     evaluator_of(run, config.evals)
     checked[config.init.path] = configs.to_dict(config)
 
@@ -80,9 +80,9 @@ def cost_of(run: Run, traced: dict[str, int]) -> Cost:
     """
     if run.kind == "fewshot":
         return _cost_of_probe(run)
-    from vit_jax.job import prepare
+    from vit_jax.job import build_job
 
-    job = prepare(configs.load(run.config), list(run.overrides))
+    job = build_job(configs.load(run.config), list(run.overrides))
     batch, resolution = job.batch_size, job.config.data.resolution
     key = json.dumps([job.config.model.to_dict(), batch, resolution])
     if key not in traced:
