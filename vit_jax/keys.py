@@ -29,7 +29,9 @@ def describe_keys(spec: str) -> str:
         for key, value in section.items():
             hint = describe_hint(schema[key][0]) if key in schema else "the name of what reads the section"
             lines.append(f"  {key}={_text(value)}\n      {hint}{': ' if notes.get(key) else ''}{notes.get(key, '')}")
-    return "\n".join([*lines, "\n--config.", f"  seed={config.seed}\n      an integer. Of all that is drawn"])
+    return "\n".join(
+        [*lines, "\n--config.", f"  seed={config.seed}\n      an integer: the seed of everything that is drawn"]
+    )
 
 
 def _text(value: Any) -> str:

@@ -266,7 +266,7 @@ def _train(
     except NonFinite as error:
         raise UserError(
             f"{error}; the run stops, and {checkpointer.last_good()}. Lower optim.lr, lengthen optim.warmup, or set "
-            f"optim.clip_norm=1, and give a new --workdir; --config.init=CHECKPOINT goes on from its weights"
+            f"optim.clip_norm=1, and give a new --workdir; --config.init=CHECKPOINT starts from its weights"
         ) from error
     if loader.corrupt:
         found = (

@@ -5,7 +5,7 @@ import pytest
 from vit_jax.convert.load import load
 from vit_jax.types import UserError
 
-EXPECTED = "expected an npz or safetensors file, a Hugging Face or timm folder, a workdir of ours, or a released model"
+EXPECTED = "expected an npz or safetensors file, a Hugging Face or timm folder, a vit_jax workdir, or a released model"
 
 
 def said_of(path):

@@ -398,7 +398,7 @@ def test_a_damaged_run_is_one_clear_error(tmp_path):
         kept = file.read_bytes()
         for damaged in (kept[: len(kept) // 2], b"", b"[]"):
             file.write_bytes(damaged)
-            with pytest.raises(UserError, match=r"cannot be read as a checkpoint of ours .*; copy it again"):
+            with pytest.raises(UserError, match=r"cannot be read as a vit_jax checkpoint .*; copy it again"):
                 load(str(tmp_path / "run"))
         file.write_bytes(kept)
     same_bits(flat(load(str(tmp_path / "run"))), tensors)
@@ -407,7 +407,7 @@ def test_a_damaged_run_is_one_clear_error(tmp_path):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"name": "vit"}, "model.num_classes is not said"),
+        ({"name": "vit"}, "model.num_classes is missing"),
         ({"name": "cnn"}, "there is no model 'cnn'; expected one of vit, mixer, resnet"),
     ],
     ids=str,

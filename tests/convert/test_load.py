@@ -340,7 +340,7 @@ def test_without_position_embeddings_the_choice_is_the_callers(tmp_path, form):
         ({"grid": "2x2", "resolution": 224, "channels": 0, "num_heads": 2.0}, r"(.*expected .*\n?){4}"),
         ({"resize": "nearest"}, r"resize='nearest'; expected one of bilinear_corners, bilinear, bicubic"),
         ({"weights": "ema"}, r"weights='ema'; expected one of raw, average"),
-        ({"weights": "average"}, r"is no run of ours, so it holds no averaged weights"),
+        ({"weights": "average"}, r"is no vit_jax run, so it holds no averaged weights"),
         ({"resolution": (9, 12)}, r"9x12 pixels is not divisible by the patch of 4x6"),
         ({"num_classes": 7}, r"shape: head/kernel is 8x5 in the checkpoint, 8x7 in the model"),
         ({"num_heads": 4}, r"query/kernel is 8x2x4 in the checkpoint, 8x4x2 in the model"),

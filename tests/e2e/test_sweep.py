@@ -247,7 +247,7 @@ def test_a_full_disk_ends_the_driver_with_one_message(program, digits_dir, tmp_p
     (line,) = stopped.err.splitlines()
     assert line.startswith(f"error: {tmp_path}/s/runs/")
     assert line.endswith("/job.json could not be written: No space left on device; make room and try again")
-    assert "stopped: what ran has saved; the same command goes on" in stopped.out
+    assert "stopped: what ran has saved; the same command resumes" in stopped.out
 
 
 def test_few_shot_probes_of_a_run_make_a_table(program, undisturbed, digits_dir, tmp_path):

@@ -30,9 +30,9 @@ def test_a_run_that_is_told_to_stop_before_it_trains_leaves_that_as_its_outcome(
             assert running.poll() is None
         time.sleep(0.5)  # it now sleeps in its config
         running.send_signal(signal.SIGTERM)
-        assert running.stdout.read() == "stopped; the same command goes on\n"
+        assert running.stdout.read() == "stopped; the same command resumes\n"
     assert running.returncode == EXIT_INTERRUPTED
-    assert read_outcome(place) == (EXIT_INTERRUPTED, "stopped; the same command goes on")
+    assert read_outcome(place) == (EXIT_INTERRUPTED, "stopped; the same command resumes")
     assert not (place / ".lock").exists()
 
 

@@ -100,7 +100,7 @@ def test_a_file_that_is_damaged_is_one_message_with_the_remedy(workdir, damage, 
     with pytest.raises(UserError, match=r"remove .*/4: the run then starts anew$"):
         restore(workdir)
     if item != "scalars":  # which init does not read
-        with pytest.raises(UserError, match=r"/4 cannot be read as a checkpoint of ours .*; copy it again"):
+        with pytest.raises(UserError, match=r"/4 cannot be read as a vit_jax checkpoint .*; copy it again"):
             open_checkpoint(str(workdir))
 
 

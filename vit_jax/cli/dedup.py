@@ -61,7 +61,7 @@ def make_parser() -> Parser:
         default=0.9,
         help="least cosine of a copy (default %(default)s; what is right depends on the model: look at the page)",
     )
-    parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
+    parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a vit_jax workdir")
     add_set(parser)
     parser.add_argument("--batch", type=int, default=64, help="images the model sees at once")
     return parser

@@ -17,7 +17,7 @@ MODEL_HELP = "checkpoint: file, folder, workdir (WORKDIR@best, @last, @STEP) or 
 SET_HELP = (
     "what the checkpoint cannot say or what should be otherwise; repeatable. num_heads=3 and grid=4,6 (patches of its "
     "positions) where the file does not say; resolution=384,384 resizes the positions, by resize=bicubic; channels=1; "
-    "weights=average of a run of ours; num_classes=0 leaves the head; gelu=erf, norm_eps=1e-6, dtype=bfloat16, "
+    "weights=average of a vit_jax run; num_classes=0 leaves the head; gelu=erf, norm_eps=1e-6, dtype=bfloat16, "
     "pool=unpooled or any other field of the model"
 )
 
@@ -89,7 +89,7 @@ def parse_command_line(
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds `--model` and the flags that go with it: `--weights`, and `--set`, which `convert.load.parse_overrides` reads."""
     parser.add_argument("--model", required=True, help=MODEL_HELP)
-    parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a workdir of ours")
+    parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a vit_jax workdir")
     add_set(parser)
 
 

@@ -28,7 +28,7 @@ def explain_absent(path: str) -> str:
     if near := _neighbours(Path(path).expanduser()):
         hints.append(f"nearby is {' and '.join(near)}")
     expected = (
-        "expected an npz or safetensors file, a Hugging Face or timm folder, a workdir of ours, or a released model "
+        "expected an npz or safetensors file, a Hugging Face or timm folder, a vit_jax workdir, or a released model "
         f"({examples()})"
     )
     return f"{path} is neither a file nor a folder; " + "; ".join([*hints, expected])

@@ -150,7 +150,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
       UserError: unknown model, unknown keys, values of the wrong type; one message lists all.
     """
     schema = fields_of(settings.get("name"))
-    errors = [] if "num_classes" in settings else ["model.num_classes is not said"]
+    errors = [] if "num_classes" in settings else ["model.num_classes is missing"]
     for key, value in settings.items():
         if key not in schema and key != "name":
             errors.append(f"model.{key} is no option of {settings['name']}; it has {', '.join(sorted(schema))}")

@@ -71,7 +71,7 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
     if folder := run_folder(path):
         return _open_run(path, folder, weights)
     if weights == "average":
-        raise UserError(f"{path} is no run of ours, so it holds no averaged weights; leave weights=average out")
+        raise UserError(f"{path} is no vit_jax run, so it holds no averaged weights; leave weights=average out")
     if place.is_dir():
         return _open_folder(path, place, num_heads, grid)
     if not place.exists():
@@ -106,7 +106,7 @@ def _open_run(path: str, folder: epath.Path, weights: Weights) -> Checkpoint:
         raise
     except Exception as error:  # a damaged folder makes Orbax raise many types; the remedy is the same
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UserError(f"{folder} cannot be read as a checkpoint of ours ({reason}); copy it again") from error
+        raise UserError(f"{folder} cannot be read as a vit_jax checkpoint ({reason}); copy it again") from error
     native, aside = native_names(tensors)
     return Checkpoint(
         path, "run", native, settings or architecture.infer_settings(native), grid, aside=aside, meta=meta
@@ -156,7 +156,7 @@ def _open_folder(path: str, place: epath.Path, num_heads: int, grid: tuple[int, 
             raise UserError(f"{path} is the folder of a run's checkpoints; give the run's own, {place.parent}")
         pickled = "; pytorch_model.bin is a pickle, which is not read here" if "pytorch_model" in there else ""
         raise UserError(
-            f"{path} holds {there}{pickled}; expected checkpoints/ (a run of ours) or model.safetensors (Hugging Face, timm)"
+            f"{path} holds {there}{pickled}; expected checkpoints/ (a vit_jax run) or model.safetensors (Hugging Face, timm)"
         )
     return open_torch(path, read_safetensors(path), place, num_heads, grid)
 

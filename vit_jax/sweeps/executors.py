@@ -100,7 +100,7 @@ class LocalExecutor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        return "what ran has saved; the same command goes on"
+        return "what ran has saved; the same command resumes"
 
 
 def share_of(items: list[Any], parts: int, part: int) -> list[Any]:

@@ -280,5 +280,5 @@ def _command(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    begin("stopped; the same command goes on")
+    begin("stopped; the same command resumes")
     finish(main)

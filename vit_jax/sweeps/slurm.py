@@ -168,7 +168,7 @@ class SlurmExecutor:
             return "no job was left in the queue"
         known = {self._jobs[place].split("_")[0] for place in self._running.values() if place in self._jobs}
         end = f"`scancel {' '.join(sorted(known, key=int))}` ends them" if known else "`squeue --me` may list them"
-        return f"its jobs stay in the queue; the same command goes on watching them, {end}"
+        return f"its jobs stay in the queue; the same command resumes watching them, {end}"
 
 
 def parse_options(texts: list[str]) -> dict[str, str | bool]:
@@ -210,7 +210,7 @@ def queued(names: Iterable[str]) -> dict[Place, str]:
         except subprocess.TimeoutExpired:
             said = "no answer in a minute"
         if time.monotonic() >= until:
-            raise UserError(f"squeue fails: {said}; the jobs stay, and the same command goes on watching them")
+            raise UserError(f"squeue fails: {said}; the jobs stay, and the same command resumes watching them")
         if not told:
             print(f"squeue fails: {said}; asking again for {PATIENCE_S / 60:.0f} minutes", file=sys.stderr, flush=True)
             told = True
