@@ -67,7 +67,7 @@ def _check_runner(options: object) -> None:
 
 def _show_package_to_workers() -> None:
     """A clone that is not installed is found by Beam's worker processes on this machine through PYTHONPATH."""
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if root not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, paths)])
