@@ -1,10 +1,13 @@
 """`vit_jax VERB`: the table, what a start costs, and how every verb's help reads."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from vit_jax.cli import main as cli
@@ -83,3 +86,14 @@ def test_flags_with_underscores_and_those_of_older_versions_are_accepted():
     assert overrides == [("data.data_dir", "e_f")]
     with pytest.raises(UserError, match=r"argument '--modle=x' is unknown.*did you mean '--model'"):
         parse_command_line(["--modle=x"], parser())
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_ends_a_verb_quietly(tmp_path):
+    for number in range(3):
+        PIL.Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    command = [sys.executable, "-m", "vit_jax", "predict", f"--model={ROOT}/tests/golden/timm_token", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 128 + signal.SIGPIPE

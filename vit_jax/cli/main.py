@@ -8,6 +8,8 @@ after this module's imports, so it imports nothing heavy.
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 from typing import NamedTuple
 
@@ -75,4 +77,10 @@ def program() -> None:
     if stopped:
         begin(stopped)
         finish(main)
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`: the reader has seen enough, and Python's flush at exit would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE  # as the shell reports a program that the signal ended
+    sys.exit(code)
