@@ -95,5 +95,6 @@ def test_a_reader_that_has_seen_enough_ends_a_verb_quietly(tmp_path):
     command = [sys.executable, "-m", "vit_jax", "predict", f"--model={ROOT}/tests/golden/timm_token", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
-    assert process.stderr.read() == ""
+    with process.stderr as errors:
+        assert errors.read() == ""
     assert process.wait(60) == 128 + signal.SIGPIPE
