@@ -1,6 +1,7 @@
 """The map of the house: who may import whom, how long a file may be, and what a start must not cost."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "convert": {"types", "files", "models", "train.checkpoint", "train.folders"},
     "train": {"types", "files", "process", "metrics", "partition", "peers"},
     "evals": {"types", "targets", "files", "metrics", "partition", "data", "train.objectives"},
+    "flops": set(),
     "curves": {"types", "metrics"},  # a run's metrics as a picture
     "record": {"types", "files", "config", "metrics", "train.folders"},  # what a run leaves in its folder
     "initial": {"types", "files", "config", "convert", "models"},  # where parameters start: the `init` section
@@ -39,7 +41,7 @@ MAY_IMPORT = {
     "settle": {"types", "config", "schema", "initial", "convert", "models"},
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
     # The composition root, with `job` and `run`: those that know every room.
-    "assemble": {"types", "config", "bench.flops", *ROOMS},
+    "assemble": {"types", "config", "flops", *ROOMS},
     "plan": {"types", "settle", "job", "partition", "models"},  # what a run will do, in words
     "job": {"types", "config", "resolve", "schema", "settle", "record", "initial", "assemble", *ROOMS},
     "extend": {"types", "files", "config", "record", "job", "train.folders", "train.optim"},  # a run made longer
@@ -63,6 +65,7 @@ MAY_IMPORT = {
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {
         *FLOOR,
+        "flops",
         "resolve",
         "schema",
         "initial",
@@ -72,7 +75,7 @@ MAY_IMPORT = {
     },  # what a step, a pipeline or a model costs
     "insight": {"types", "models", "data", "convert"},  # what a model has learned
     # Many runs, each a process of its own.
-    "sweeps": {*FLOOR, "resolve", "record", "initial", "assemble", "job", "run", "bench.flops", *ROOMS},
+    "sweeps": {*FLOOR, "resolve", "record", "initial", "assemble", "job", "run", "flops", *ROOMS},
     # Their page, drawn from files alone.
     "report": {"types", "files", "record", "sweeps.results", "metrics", "curves"},
     # The command line may import anything; nothing imports it but the programs' entries.
@@ -165,6 +168,20 @@ def test_the_walk_finds_the_house():
     assert found - {"__init__"} == set(MAY_IMPORT)
     assert "vit_jax.models.positions" in imports(PACKAGE / "convert" / "adapt.py")
     assert {"vit_jax.metrics", "vit_jax.record"} <= imports(PACKAGE / "run.py")
+
+
+@pytest.mark.parametrize("level", ["modules", "rooms"])
+def test_no_imports_go_round_in_a_circle(level):
+    graph = {}
+    for path in modules():
+        own = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found = {name for name in imports(path) if name.startswith("vit_jax.")}
+        if level == "rooms":
+            own, found = own.split(".")[1], {name.split(".")[1] for name in found}
+        if own not in ("__init__", "vit_jax.__init__"):
+            graph[own] = graph.get(own, set()) | found - {own}
+    assert len(graph) > 30
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -16,8 +16,8 @@ import optax
 
 from vit_jax import config as configs
 from vit_jax import partition
-from vit_jax.bench.flops import count_flops
 from vit_jax.config import Config
+from vit_jax.flops import count_flops
 from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
 from vit_jax.train import step as steps

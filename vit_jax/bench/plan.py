@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vit_jax import config as configs
-from vit_jax.bench.flops import count_flops
+from vit_jax.flops import count_flops
 from vit_jax.resolve import resolve
 from vit_jax.types import UserError
 

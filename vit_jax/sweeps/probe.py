@@ -111,7 +111,7 @@ def forward_flops(checkpoint: str, resolution: int) -> int:
 def _count(loaded: Any, resolution: tuple[int, int]) -> int:
     import jax
 
-    from vit_jax.bench.flops import count_flops
+    from vit_jax.flops import count_flops
     from vit_jax.models.build import make_forward
 
     image = jax.ShapeDtypeStruct((1, *resolution, 3), np.uint8)

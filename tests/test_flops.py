@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vit_jax.bench.flops import count_flops
+from vit_jax.flops import count_flops
 from vit_jax.models import build
 from vit_jax.models.vit import VisionTransformer
 
