@@ -106,15 +106,6 @@ def put_tree(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(put, tree, shardings)
 
 
-def gather(tree: Any) -> Any:
-    """Collects the whole tree as numpy arrays on every process."""
-    if jax.process_count() == 1:
-        return jax.tree.map(np.asarray, tree)
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.process_allgather(tree, tiled=True)
-
-
 def describe_devices(mesh: Mesh) -> str:
     """One line: `8 x cpu (data 8 x fsdp 1), 1 process`."""
     kind = mesh.devices.flat[0].device_kind
