@@ -102,22 +102,27 @@ def test_the_age_of_the_process_is_counted_from_its_start(monkeypatch):
     assert throughput.process_age_s() > 0
 
 
-def test_an_input_pipeline_is_measured_per_second_of_cpu_time(tmp_path):
-    import itertools
-    import time
+def test_an_input_pipeline_is_measured_per_second_of_cpu_time(monkeypatch):
+    from types import SimpleNamespace
 
-    from vit_jax.bench.throughput import measure_batches
+    from vit_jax.bench import throughput
+
+    now = SimpleNamespace(wall=100.0, cpu=7.0)
 
     def batches():
-        for _ in itertools.count():
-            time.sleep(0.02)  # waiting costs wall-clock time and no CPU time
+        while True:  # each batch takes 0.5 s, and 0.125 s of CPU time
+            now.wall, now.cpu = now.wall + 0.5, now.cpu + 0.125
             yield None
 
-    found = measure_batches(batches(), batch_size=10, batches=10, began=time.perf_counter())
-    assert found["images"] == 100
-    assert 200 < found["images_per_s"] <= 500
-    assert found["images_per_cpu_s"] > 3 * found["images_per_s"]
-    assert 0.02 <= found["time_to_first_batch_s"] < 1
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: now.wall))
+    monkeypatch.setattr(throughput, "measure_usage", lambda: throughput.Usage(now.cpu, int(now.cpu * 8), 9))
+    monkeypatch.setattr(throughput, "process_age_s", lambda: 3.0)
+    found = throughput.measure_batches(batches(), batch_size=10, batches=20, began=99.0, warmup=3)
+    # The first batch, 3 of the warm-up, and 20 that count: 200 images in 10 s, or in 2.5 s of CPU time.
+    assert (found["images"], found["images_per_s"], found["images_per_cpu_s"]) == (200, 20.0, 80.0)
+    assert (found["cpu_ms_per_image"], found["time_to_first_batch_s"]) == (12.5, 1.5)
+    # 7 s and 4 batches before, 2 batches of a tenth, and 20 in all: 8 bytes for each second.
+    assert (found["early_memory_bytes"], found["memory_bytes"], found["peak_memory_bytes"]) == (62, 80, 9)
 
 
 def test_cpu_time_and_memory_are_those_of_all_processes():
