@@ -10,13 +10,13 @@ import PIL.Image
 import pytest
 
 from vit_jax import config as configs
-from vit_jax.assemble import build_model, grid_of
 from vit_jax.data.image.recipes import describe_transform, make_transform
 from vit_jax.data.vtab import tasks as vtab
 from vit_jax.models.build import abstract_params, count_params
 from vit_jax.resolve import resolve
-from vit_jax.schema import SCHEMA
-from vit_jax.settle import Facts, settle
+from vit_jax.run.assemble import build_model, grid_of
+from vit_jax.run.schema import SCHEMA
+from vit_jax.run.settle import Facts, settle
 from vit_jax.sweeps.grid import load_grid, probe_config
 from vit_jax.types import UserError
 

@@ -14,10 +14,10 @@ from vit_jax.convert.load import load, load_model, resolution_of
 from vit_jax.data.image.recipes import RECIPES, make_transform
 from vit_jax.data.open import FORMATS
 from vit_jax.evals.build import EVALUATORS
-from vit_jax.job import build_job
 from vit_jax.models.build import MODELS
 from vit_jax.predict import classify, read_images
 from vit_jax.run import run
+from vit_jax.run.job import build_job
 from vit_jax.train.objectives import OBJECTIVES
 from vit_jax.types import UserError
 
@@ -115,7 +115,7 @@ def test_a_recipe_from_outside_is_what_training_images_go_through(folder):
 def test_a_toys_checkpoint_is_where_another_run_starts(folder):
     workdir = folder / "run"
     run(config_of(folder), workdir, quiet=True)
-    from vit_jax.initial import initial_params
+    from vit_jax.run.initial import initial_params
 
     job = build_job(config_of(folder), [("init", str(workdir)), ("init.architecture", "source")])
     params, fates = initial_params(job.config, job.parts.model, job.init_source)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from vit_jax import agreement, peers
+from vit_jax import peers
 from vit_jax.data.likeness import likeness
 from vit_jax.data.open import open_source
+from vit_jax.run import agreement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """

@@ -16,7 +16,7 @@ from PIL import Image
 from vit_jax import config as configs
 from vit_jax.cli.main import VERBS
 from vit_jax.resolve import resolve
-from vit_jax.schema import SCHEMA
+from vit_jax.run.schema import SCHEMA
 from vit_jax.sweeps.grid import load_grid
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,8 +10,8 @@ from checkpoints import GOLDEN, copy_golden, golden_tensors, save_npz
 from flax.traverse_util import flatten_dict
 
 from vit_jax import config as configs
-from vit_jax.initial import initial_params
-from vit_jax.run import build_job
+from vit_jax.run.initial import initial_params
+from vit_jax.run.job import build_job
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,14 +14,14 @@ import numpy_vit
 import pytest
 import scipy.ndimage
 
-from vit_jax.assemble import build_model
 from vit_jax.convert.names import native_names
 from vit_jax.convert.npz import read_npz
-from vit_jax.initial import initial_params
 from vit_jax.models import build
 from vit_jax.resolve import resolve
-from vit_jax.schema import SCHEMA
-from vit_jax.settle import Facts, settle
+from vit_jax.run.assemble import build_model
+from vit_jax.run.initial import initial_params
+from vit_jax.run.schema import SCHEMA
+from vit_jax.run.settle import Facts, settle
 from vit_jax.types import UserError
 
 

@@ -7,17 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import generated
 import numpy as np
+import numpy_vit
+import objectnet_folder
 import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
-
-import generated
-import numpy_vit
-import objectnet_folder
 
 from vit_jax.data.formats.imagenet import COMPETING
 from vit_jax.data.open import open_source

@@ -9,7 +9,7 @@ import resource
 import numpy as np
 import pytest
 
-from vit_jax.metrics import TensorBoardWriter
+from vit_jax.metrics.writers import TensorBoardWriter
 
 
 def limit_files(run, size):

@@ -8,15 +8,11 @@ import math
 import random
 import re
 import shutil
-import sys
 import time
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-
 import generated
+import pytest
 from vtab_examples import amend
 
 from vit_jax.data.vtab import tasks as vtab

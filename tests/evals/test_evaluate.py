@@ -1,15 +1,11 @@
 """vit_jax evaluate: the classes by name, and what it says beside the figures."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "convert"))
-
 from checkpoints import copy_golden, golden_tensors, save_safetensors
 
 from vit_jax import load_model, read_images

@@ -19,7 +19,7 @@ from vit_jax.data.stream.reader import BatchReader
 from vit_jax.evals import scorecard, split
 from vit_jax.evals.base import Bound
 from vit_jax.evals.scorecard import Scorecard
-from vit_jax.job import build_job
+from vit_jax.run.job import build_job
 from vit_jax.targets import ClassId, ClassSet
 from vit_jax.types import DatasetSpec, UserError
 

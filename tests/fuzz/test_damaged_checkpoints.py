@@ -3,16 +3,11 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import mutations
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "convert"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
-
 import numpy_vit
+import pytest
 from checkpoints import copy_golden, flat, golden_tensors, same_bits, save_npz, save_safetensors
 
 from vit_jax.convert.load import load

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from vit_jax import config as configs
-from vit_jax import record
 from vit_jax.convert.open import open_checkpoint
 from vit_jax.data.prepare.prepare import prepare as prepare_data
-from vit_jax.hooks import RunHooks
-from vit_jax.job import build_job, saved_config
-from vit_jax.metrics import JsonlWriter, read_jsonl
+from vit_jax.metrics.jsonl import read_jsonl
+from vit_jax.metrics.writers import JsonlWriter
 from vit_jax.models import build as models
 from vit_jax.report.collect import collect
+from vit_jax.run import record
+from vit_jax.run.hooks import RunHooks
+from vit_jax.run.job import build_job, saved_config
 from vit_jax.sweeps import job as jobs
 from vit_jax.sweeps.grid import Run
 from vit_jax.sweeps.results import Result, Sweep, SweepTask, read_as, write_result, write_sweep

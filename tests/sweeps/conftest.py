@@ -1,11 +1,5 @@
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import made
+import pytest
 
 from vit_jax.sweeps.grid import load_grid
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vit_jax import partition
-from vit_jax.metrics import MetricWriters
+from vit_jax.metrics.writers import MetricWriters
 from vit_jax.train import loop
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import Interrupted, Length, NonFinite, StopSignal, Window, fit

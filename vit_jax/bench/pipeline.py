@@ -17,7 +17,7 @@ from vit_jax.bench.throughput import measure_batches, write_photographs
 from vit_jax.data.build import TrainData
 from vit_jax.data.prepare.pack import pack
 from vit_jax.resolve import resolve
-from vit_jax.schema import SCHEMA
+from vit_jax.run.schema import SCHEMA
 from vit_jax.types import UserError
 
 

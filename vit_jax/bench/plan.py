@@ -15,7 +15,7 @@ ASSUMED_CLASSES = 1000
 def count_classes(draft: Any, overrides: list[tuple[str, str]]) -> tuple[int, str]:
     """Number of classes of a config's model, and the source of that number."""
     from vit_jax.data.open import open_source
-    from vit_jax.schema import SCHEMA
+    from vit_jax.run.schema import SCHEMA
 
     config = resolve(draft, SCHEMA, overrides)
     if config.model.num_classes:
@@ -32,9 +32,9 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from vit_jax.job import stand_in
     from vit_jax.models.build import count_params
-    from vit_jax.schema import SCHEMA
+    from vit_jax.run.job import stand_in
+    from vit_jax.run.schema import SCHEMA
 
     draft = configs.load(spec)
     num_classes, classes_from = count_classes(draft, overrides)

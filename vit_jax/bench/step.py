@@ -12,12 +12,12 @@ import numpy as np
 
 from vit_jax import config as configs
 from vit_jax import partition
-from vit_jax.assemble import Parts
 from vit_jax.bench import throughput, timing
 from vit_jax.config import Config
 from vit_jax.flops import count_flops
-from vit_jax.job import stand_in
 from vit_jax.models.build import count_params, init_params
+from vit_jax.run.assemble import Parts
+from vit_jax.run.job import stand_in
 from vit_jax.types import Batch
 
 

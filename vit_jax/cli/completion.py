@@ -71,7 +71,7 @@ def candidates(words: list[str]) -> Iterator[str]:
 def keys(spec: str) -> list[str]:
     """All keys of a config, such as `optim.lr`, with those that have defaults; empty if the config cannot be loaded."""
     from vit_jax.resolve import resolve
-    from vit_jax.schema import SCHEMA
+    from vit_jax.run.schema import SCHEMA
 
     def flatten(section: Any, path: str) -> Iterator[str]:
         for key in section:

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the verb; returns the exit code."""
     began = time.perf_counter()
     flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
-    from vit_jax.curves import plot_curves
+    from vit_jax.metrics.curves import plot_curves
     from vit_jax.run import run
     from vit_jax.train.loop import Interrupted
 

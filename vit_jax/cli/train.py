@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     spec = next((word.removeprefix("--config=") for word in words if word.startswith("--config=")), "")
     if spec and {"--help", "-h"} & {*words}:
-        from vit_jax.keys import describe_keys
+        from vit_jax.run.keys import describe_keys
 
         print(describe_keys(spec))
         return 0

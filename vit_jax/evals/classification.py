@@ -12,7 +12,7 @@ import numpy as np
 from vit_jax.evals.base import Bound, Scores, has_top5
 from vit_jax.evals.scoring import keep_competing
 from vit_jax.evals.split import ScoredSplit
-from vit_jax.metrics import Mean
+from vit_jax.metrics.means import Mean
 from vit_jax.types import Batch, UserError
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.curves import MARKERS, evaluators, running_mean, series
-from vit_jax.metrics import read_jsonl
+from vit_jax.metrics.curves import MARKERS, evaluators, running_mean, series
+from vit_jax.metrics.jsonl import read_jsonl
 from vit_jax.report.collect import Entry, TaskRuns, describe
 from vit_jax.types import Metric, UserError
 

@@ -31,7 +31,7 @@ def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
       UserError: a mistake in the configs or overrides, or an unreadable checkpoint, so that nothing would run.
     """
     from vit_jax.convert.load import fingerprint
-    from vit_jax.job import MissingData
+    from vit_jax.run.job import MissingData
 
     missing, checked = {}, dict[str, Any]()
     for task in grid.sweep.tasks:
@@ -45,7 +45,7 @@ def check_tasks(grid: Grid) -> tuple[dict[str, str], str]:
 
 
 def _check_run(run: Run, checked: dict[str, Any]) -> None:
-    from vit_jax.job import build_job
+    from vit_jax.run.job import build_job
 
     draft = configs.load(run.config)
     # All tasks share the checkpoint: read it once, and take its model from the first config that it settled.
@@ -58,7 +58,7 @@ def _check_run(run: Run, checked: dict[str, Any]) -> None:
 def _check_probe(run: Run, checked: dict[str, Any]) -> None:
     from vit_jax.convert.load import load
     from vit_jax.data.open import open_source
-    from vit_jax.job import MissingData
+    from vit_jax.run.job import MissingData
 
     config = probe_config(run)
     if config.init not in checked:
@@ -80,7 +80,7 @@ def cost_of(run: Run, traced: dict[str, int]) -> Cost:
     """
     if run.kind == "fewshot":
         return _cost_of_probe(run)
-    from vit_jax.job import build_job
+    from vit_jax.run.job import build_job
 
     job = build_job(configs.load(run.config), list(run.overrides))
     batch, resolution = job.batch_size, job.config.data.resolution

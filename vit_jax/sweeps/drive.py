@@ -14,7 +14,7 @@ from pathlib import Path
 from vit_jax.config import differences
 from vit_jax.locks import LOCK_FILE
 from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR
-from vit_jax.record import is_untrained
+from vit_jax.run.record import is_untrained
 from vit_jax.sweeps.executors import Executor
 from vit_jax.sweeps.grid import Grid, Run, identity_of
 from vit_jax.sweeps.job import LOG_FILE, Keep, read_outcome, write_job

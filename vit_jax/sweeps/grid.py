@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 import ml_collections
 
 from vit_jax import config as configs
-from vit_jax.record import may_change
 from vit_jax.resolve import override
+from vit_jax.run.record import may_change
 from vit_jax.sweeps.results import Phase, Result, Sweep, SweepTask, hash_of, run_folder
 from vit_jax.types import UserError
 

@@ -32,7 +32,7 @@ from vit_jax.process import (
     finish,
     prepare_process,
 )
-from vit_jax.record import read_run, surroundings, write_json
+from vit_jax.run.record import read_run, surroundings, write_json
 from vit_jax.sweeps.grid import Run, identity_of, probe_config
 from vit_jax.sweeps.results import PREDICTIONS_FILE, Result, hash_of, read_as, read_result, write_result
 from vit_jax.types import KINDS, Metric, UserError

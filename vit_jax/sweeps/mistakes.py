@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 
 from vit_jax.data.open import open_source
-from vit_jax.record import write_json
+from vit_jax.run.record import write_json
 from vit_jax.sweeps.results import MISTAKES_DIR, PREDICTIONS_FILE
 
 NUM_MISTAKES = 12

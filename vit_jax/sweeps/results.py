@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from vit_jax.files import read_json
-from vit_jax.record import write_json
+from vit_jax.run.record import write_json
 from vit_jax.types import UserError
 
 SWEEP_FILE, RESULT_FILE, PREDICTIONS_FILE, MISTAKES_DIR = "sweep.json", "result.json", "predictions.npz", "mistakes"

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vit_jax.record import write_json
+from vit_jax.run.record import write_json
 from vit_jax.sweeps.executors import GRACE_S, python_path
 from vit_jax.sweeps.job import LOG_FILE, OUTCOME_FILE, is_over, read_outcome
 from vit_jax.sweeps.results import read_as

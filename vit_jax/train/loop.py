@@ -16,7 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 from vit_jax import partition, peers
-from vit_jax.metrics import MetricWriters
+from vit_jax.metrics.writers import MetricWriters
 from vit_jax.process import Heed, acknowledged
 from vit_jax.train.checkpoint import Checkpointer, items_of
 from vit_jax.train.checksum import examine

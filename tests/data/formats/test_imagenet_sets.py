@@ -1,15 +1,11 @@
 """ImageNet's family and the few-shot sets, through TFDS's own builders on generated data."""
 
-import sys
 from pathlib import Path
 
+import generated
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import generated
 
 from vit_jax.data.formats.imagenet import COMPETING, competing_classes
 from vit_jax.data.image.recipes import make_transform

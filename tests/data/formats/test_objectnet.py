@@ -2,15 +2,10 @@
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import objectnet_folder
+import pytest
 
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.encoded import CorruptImage

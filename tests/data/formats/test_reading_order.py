@@ -1,12 +1,6 @@
 """The order in which TFDS reads the files of a split."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 
 from vit_jax.data.formats.reading_order import reading_order
 from vit_jax.data.splits import parse_split

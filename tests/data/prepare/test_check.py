@@ -3,16 +3,12 @@
 import io
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import generated
 import numpy as np
 import PIL.Image
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import generated
 
 from vit_jax.cli.prepare import main
 from vit_jax.data.prepare import fingerprints, prepare

@@ -10,12 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import archives
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import archives
 
 from vit_jax.data.formats.catalogue import is_known
 from vit_jax.data.image.decode import decode

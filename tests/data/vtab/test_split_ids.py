@@ -8,13 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import generated
 import numpy as np
 import PIL.Image
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import generated
 
 from vit_jax.data.formats.records import open_builder
 from vit_jax.data.open import open_source

@@ -1,14 +1,8 @@
 """VTAB-1k: 19 tasks through TFDS's own builders on generated data, and labels computed by hand."""
 
-import sys
-from pathlib import Path
-
+import generated
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import generated
 from vtab_examples import amend
 
 from vit_jax.data.image.decode import decode

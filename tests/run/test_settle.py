@@ -7,8 +7,8 @@ import pytest
 from vit_jax import config as configs
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.resolve import resolve
-from vit_jax.schema import SCHEMA
-from vit_jax.settle import Facts, settle
+from vit_jax.run.schema import SCHEMA
+from vit_jax.run.settle import Facts, settle
 from vit_jax.types import UserError
 
 # A tiny checkpoint that was trained with another GELU, patches of 4 and 3 classes.

@@ -10,10 +10,10 @@ from vit_jax.config import Config
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.convert.claims import SIZES, model_of
 from vit_jax.convert.open import without_positions
-from vit_jax.initial import Init
 from vit_jax.models.base import HEAD, IDENTITY, TRAINING, keys_of_role
 from vit_jax.models.variants import describe_sizes
-from vit_jax.schema import SCHEMA
+from vit_jax.run.initial import Init
+from vit_jax.run.schema import SCHEMA
 from vit_jax.types import UserError
 
 # Keys that an evaluator takes from the data section if its own section leaves them open.

@@ -1,4 +1,4 @@
-"""A run's numbers: exact averages, and the writers of metrics.jsonl and TensorBoard files.
+"""The writers of a run's numbers: metrics.jsonl, TensorBoard files, and the console.
 
 rich and tensorboardX are imported by the writer that needs them.
 """
@@ -14,36 +14,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from vit_jax.console import ConsoleWriter
-from vit_jax.files import UnreadableFile, read_regular
+from vit_jax.metrics.jsonl import parse_jsonl, read_bytes
 from vit_jax.types import UserError
-
-NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # JSON has no such numbers: written as strings
-NON_FINITE_NAMES = tuple(NON_FINITE)
-
-
-class Mean(NamedTuple):
-    """A weighted average, kept as its two sums so that padded, sharded and accumulated averages stay exact.
-
-    `a + b` merges two averages (a plain tuple would be concatenated); `sum(means, Mean(0.0, 0.0))` merges many.
-
-    Args:
-      total: sum of weight * value; a float, a numpy scalar or a jax array, traced or not.
-      weight: sum of the weights, which is the number of examples that count.
-    """
-
-    total: Any
-    weight: Any
-
-    def __add__(self, other: Mean) -> Mean:  # type: ignore[override]  # a tuple's + would concatenate, silently
-        return Mean(self.total + other.total, self.weight + other.weight)
-
-    @property
-    def value(self) -> float:
-        """The average on the host (a sync point). NaN where the weight is 0: no example is not a score of 0."""
-        return float(self.total) / float(self.weight) if self.weight else math.nan
 
 
 class Writer:
@@ -81,8 +56,8 @@ class JsonlWriter(Writer):
             raise UserError(f"expected a folder on a local or mounted disk for metrics, found {path}; mount the bucket")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = _read(path) if path.exists() else b""
-        kept = b"".join(line + b"\n" for step, line, _ in _parse_jsonl(before, path) if step <= resume_step)
+        before = read_bytes(path) if path.exists() else b""
+        kept = b"".join(line + b"\n" for step, line, _ in parse_jsonl(before, path) if step <= resume_step)
         if kept != before:  # replaced atomically: a kill in between leaves the old file
             scratch = path.with_name(path.name + ".tmp")
             with scratch.open("wb") as f:
@@ -111,51 +86,6 @@ class JsonlWriter(Writer):
     def close(self) -> None:
         self.flush()
         self._file.close()
-
-
-def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Returns the records of a metrics.jsonl in written order, without a last line torn by a kill.
-
-    Raises:
-      UserError: a line before the last one is not a record; or there is no readable file.
-    """
-    records = [record for _, _, record in _parse_jsonl(_read(path), Path(path))]
-    return [{k: NON_FINITE.get(v, v) if isinstance(v, str) else v for k, v in r.items()} for r in records]
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return read_regular(path)
-    except UnreadableFile as error:
-        raise UserError(f"{error}; it should hold the metrics of a run: move it away") from error
-
-
-def _parse_jsonl(data: bytes, path: Path) -> list[tuple[int, bytes, dict[str, Any]]]:
-    """Splits a file into (step, line, record); the last line may be torn or lack its newline."""
-    found = []
-    lines = data.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        record = _record(line)
-        if record is not None:
-            found.append((record["step"], line, record))
-        elif number < len(lines):  # the last piece may be empty, or torn by a kill
-            what = f"expected a record with a step in line {number} of {path}, found {line[:60]!r}"
-            raise UserError(f"{what}; remove the line, or move the file away")
-    return found
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    """The record (a step, and numbers) that a line holds; None if it holds none."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or type(record.get("step")) is not int:
-        return None
-    numbers = all(
-        type(v) is float or (type(v) is int and abs(v) < 2**63) or v in NON_FINITE_NAMES for v in record.values()
-    )
-    return record if numbers else None
 
 
 @contextlib.contextmanager

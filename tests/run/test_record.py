@@ -7,7 +7,7 @@ import pytest
 from etils import epath
 
 from vit_jax.config import SECTIONS
-from vit_jax.record import read_run, saved_config
+from vit_jax.run.record import read_run, saved_config
 from vit_jax.types import UserError
 
 CONFIG = {name: {} for name in SECTIONS} | {"evals": {"test": {"every": 5}}, "seed": 0}

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import pytest
 
 from vit_jax import config as configs
-from vit_jax.assemble import bind_evaluators, build_parts
 from vit_jax.evals.base import Scores
 from vit_jax.resolve import resolve
-from vit_jax.schema import SCHEMA
-from vit_jax.settle import Facts, settle
+from vit_jax.run.assemble import bind_evaluators, build_parts
+from vit_jax.run.schema import SCHEMA
+from vit_jax.run.settle import Facts, settle
 from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.types import UserError
 

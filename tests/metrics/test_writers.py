@@ -16,19 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit_jax.metrics import (
-    ConsoleWriter,
-    JsonlWriter,
-    Mean,
-    MetricWriters,
-    TensorBoardWriter,
-    Writer,
-    make_writers,
-    read_jsonl,
-)
+from vit_jax.console import ConsoleWriter
+from vit_jax.metrics.jsonl import read_jsonl
+from vit_jax.metrics.means import Mean
+from vit_jax.metrics.writers import JsonlWriter, MetricWriters, TensorBoardWriter, Writer, make_writers
 from vit_jax.types import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Terminal(io.StringIO):
@@ -230,7 +224,7 @@ def test_jsonl_refuses_a_bucket_it_cannot_append_to():
 def test_kill_9_three_times_leaves_a_file_that_resumes_to_that_of_a_run_never_stopped(tmp_path):
     path = tmp_path / "m.jsonl"
     code = (
-        "import sys; from vit_jax.metrics import JsonlWriter\n"
+        "import sys; from vit_jax.metrics.writers import JsonlWriter\n"
         "writer, step = JsonlWriter(sys.argv[1], int(sys.argv[2])), int(sys.argv[2])\n"
         "while True:\n"
         "    step += 1; writer.write(step, {'train/loss': 1.0 / step, 'train/lr': 1e-3 * step})\n"
@@ -301,7 +295,7 @@ def test_tensorboard_on_resume_hides_what_comes_after_the_checkpoint_and_overwri
 
 def test_writers_import_neither_tensorflow_nor_jax_and_metrics_imports_in_a_tenth_of_a_second(tmp_path):
     code = (
-        "import sys, time; start = time.perf_counter(); import vit_jax.metrics as m\n"
+        "import sys, time; start = time.perf_counter(); import vit_jax.metrics.writers as m\n"
         "print(time.perf_counter() - start)\n"
         "assert not {'rich', 'tensorboardX', 'matplotlib', 'numpy'} & set(sys.modules)\n"
         "w = m.make_writers(sys.argv[1], total_steps=2, start_step=0, quiet=True)\n"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vit_jax.metrics import read_jsonl
+from vit_jax.metrics.jsonl import read_jsonl
 from vit_jax.types import Metric, UserError
 
 if TYPE_CHECKING:

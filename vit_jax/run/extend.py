@@ -18,8 +18,8 @@ from etils import epath
 
 from vit_jax import config as configs
 from vit_jax.files import read_json_value
-from vit_jax.job import Job
-from vit_jax.record import may_change, write_json
+from vit_jax.run.job import Job
+from vit_jax.run.record import may_change, write_json
 from vit_jax.train.folders import FOLDER, committed_steps
 from vit_jax.train.optim import make_optimizer
 from vit_jax.types import UserError

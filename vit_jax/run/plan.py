@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vit_jax import partition
-from vit_jax.job import Job
 from vit_jax.models.build import count_params
-from vit_jax.settle import Settled
+from vit_jax.run.job import Job
+from vit_jax.run.settle import Settled
 from vit_jax.types import DatasetSpec, counted
 
 MOST = 4  # decisions shown per reason

@@ -1,4 +1,4 @@
-"""vit_jax.curves: what is drawn from a metrics.jsonl, down to a single point."""
+"""vit_jax.metrics.curves: what is drawn from a metrics.jsonl, down to a single point."""
 
 import json
 import struct
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from vit_jax import curves
+from vit_jax.metrics import curves
 from vit_jax.types import UserError
 
 

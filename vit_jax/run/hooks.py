@@ -11,10 +11,10 @@ import numpy as np
 from etils import epath
 
 from vit_jax import config as configs
-from vit_jax import record
-from vit_jax.assemble import grid_of
 from vit_jax.data.stream.loader import TrainLoader
-from vit_jax.job import Job
+from vit_jax.run import record
+from vit_jax.run.assemble import grid_of
+from vit_jax.run.job import Job
 from vit_jax.types import KINDS, Metric, TrainState
 
 

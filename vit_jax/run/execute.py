@@ -11,33 +11,31 @@ import contextlib
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from clu import parameter_overview
 from etils import epath
 
 from vit_jax import config as configs
-from vit_jax import metrics, peers, record
+from vit_jax import peers
 from vit_jax.config import Draft
 from vit_jax.convert.adapt import Fate, format_report
-from vit_jax.extend import Extension, find_extension, record_extension
-from vit_jax.hooks import RunHooks
-from vit_jax.initial import initial_params
-from vit_jax.job import Job, build_job, saved_config
 from vit_jax.locks import hold
+from vit_jax.metrics.writers import MetricWriters, make_writers
 from vit_jax.models.build import count_params
-from vit_jax.plan import describe_plan
 from vit_jax.process import NO_RIGHT, NO_ROOM
-from vit_jax.settle import OF_DEVICES
+from vit_jax.run import record
+from vit_jax.run.extend import Extension, find_extension, record_extension
+from vit_jax.run.hooks import RunHooks
+from vit_jax.run.initial import initial_params
+from vit_jax.run.job import Job, build_job, saved_config
+from vit_jax.run.plan import describe_plan
+from vit_jax.run.settle import OF_DEVICES
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, check_folder, committed_steps, named_steps
 from vit_jax.train.loop import Length, NonFinite, Window, fit
 from vit_jax.types import TrainState, UserError, counted
-
-if TYPE_CHECKING:
-    pass
-
 
 MOVED = "from here on results equal those of one device to rounding, and not to the bit"
 
@@ -132,7 +130,7 @@ def _run(
     began = time.perf_counter()
     job, extension = _check(config, folder, overrides, extend)
     if jax.process_count() > 1:
-        from vit_jax.agreement import facts
+        from vit_jax.run.agreement import facts
 
         peers.agree("start", facts(job, folder))
     checkpointer = configs.build(Checkpointer, job.config.checkpoint, job.to_steps, directory=folder)
@@ -172,9 +170,7 @@ def _run_job(
         record.claim_workdir(folder, configs.to_dict(job.config), job.settled)
         if extension:
             record_extension(folder, extension, configs.to_dict(job.config))
-    writers = metrics.make_writers(
-        folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet
-    )
+    writers = make_writers(folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet)
     with writers:
         if extension:
             writers.notice(str(extension))
@@ -217,9 +213,7 @@ def _bring_up(job: Job, folder: epath.Path, checkpointer: Checkpointer, start_st
     return Ready(start_step, state, meta, fates, train_step, flops)
 
 
-def _train(
-    job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Ready, writers: metrics.MetricWriters
-) -> None:
+def _train(job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Ready, writers: MetricWriters) -> None:
     """Trains to the end."""
     config, parts, start_step = job.config, job.parts, ready.start_step
     if start_step:
@@ -279,7 +273,7 @@ def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: b
     """Writes run.json and the curves, and reads the last evaluation from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
-        from vit_jax.curves import plot_curves
+        from vit_jax.metrics.curves import plot_curves
 
         result = {
             **record.surroundings(),

@@ -13,8 +13,6 @@ import jax
 from etils import epath
 
 from vit_jax import config as configs
-from vit_jax import record
-from vit_jax.assemble import Parts, bind_evaluators, build_parts
 from vit_jax.config import Config, Draft
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.data.build import TrainData
@@ -22,11 +20,13 @@ from vit_jax.data.image.recipes import describe_transform, make_transform
 from vit_jax.data.source import Source
 from vit_jax.evals.base import Evaluator, Scorer
 from vit_jax.evals.build import EVALUATORS
-from vit_jax.initial import keep_head, open_init
 from vit_jax.models.build import relayout
 from vit_jax.resolve import resolve
-from vit_jax.schema import SCHEMA
-from vit_jax.settle import Facts, Settled, settle
+from vit_jax.run import record
+from vit_jax.run.assemble import Parts, bind_evaluators, build_parts
+from vit_jax.run.initial import keep_head, open_init
+from vit_jax.run.schema import SCHEMA
+from vit_jax.run.settle import Facts, Settled, settle
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
 from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError

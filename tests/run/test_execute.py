@@ -8,10 +8,9 @@ import pytest
 from etils import epath
 
 from vit_jax import config as configs
-from vit_jax import record
-from vit_jax import run as runs
 from vit_jax.resolve import resolve
-from vit_jax.schema import SCHEMA
+from vit_jax.run import execute, record
+from vit_jax.run.schema import SCHEMA
 from vit_jax.types import UserError
 
 
@@ -39,11 +38,11 @@ def test_a_file_that_cannot_be_written_is_told_by_its_cause(monkeypatch, tmp_pat
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(runs, "build_job", build_job)
-    monkeypatch.setattr(runs, "_run_job", fail)
+    monkeypatch.setattr(execute, "build_job", build_job)
+    monkeypatch.setattr(execute, "_run_job", fail)
     config, workdir = configs.load("configs/quickstart.py:pretrain,smoke"), tmp_path / "run"
     with pytest.raises(UserError if message else OSError) as caught:
-        runs.run(config, workdir)
+        execute.run(config, workdir)
     if message:
         assert caught.match("^" + message.format(workdir))
     assert not workdir.exists()

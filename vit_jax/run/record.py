@@ -24,7 +24,7 @@ from etils import epath
 
 from vit_jax.config import SECTIONS, differences
 from vit_jax.files import read_json, read_json_value
-from vit_jax.metrics import read_jsonl
+from vit_jax.metrics.jsonl import read_jsonl
 from vit_jax.train.folders import FOLDER, committed_steps
 from vit_jax.types import Metric, UserError
 

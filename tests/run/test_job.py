@@ -10,10 +10,10 @@ from etils import epath
 from vit_jax import config as configs
 from vit_jax.data.prepare.prepare import prepare as prepare_data
 from vit_jax.evals.base import Scores
-from vit_jax.hooks import RunHooks
-from vit_jax.job import MissingData, build_job, complete_saved, saved_config, stand_in
 from vit_jax.models.build import count_params
-from vit_jax.record import write_json
+from vit_jax.run.hooks import RunHooks
+from vit_jax.run.job import MissingData, build_job, complete_saved, saved_config, stand_in
+from vit_jax.run.record import write_json
 from vit_jax.types import TrainState, UserError
 
 

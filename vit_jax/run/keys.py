@@ -9,7 +9,7 @@ from typing import Any
 
 from vit_jax import config as configs
 from vit_jax.resolve import parts_of, resolve
-from vit_jax.schema import SCHEMA
+from vit_jax.run.schema import SCHEMA
 from vit_jax.values import describe_hint
 
 

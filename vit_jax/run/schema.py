@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from vit_jax.data.build import TrainData
 from vit_jax.evals.build import EVALUATORS
-from vit_jax.initial import Init
 from vit_jax.models.build import MODELS
 from vit_jax.resolve import Schema, Section
+from vit_jax.run.initial import Init
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.loop import TrainSettings
 from vit_jax.train.objectives import OBJECTIVES

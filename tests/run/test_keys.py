@@ -3,7 +3,7 @@
 import itertools
 
 from vit_jax.cli.train import main
-from vit_jax.keys import describe_keys
+from vit_jax.run.keys import describe_keys
 
 
 def test_every_key_is_listed_with_its_type_in_words_and_its_line(capsys):

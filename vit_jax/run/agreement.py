@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax import config as configs
-from vit_jax import record
 from vit_jax.convert.load import fingerprint
 from vit_jax.data.likeness import likeness
-from vit_jax.job import Job
+from vit_jax.run import record
+from vit_jax.run.job import Job
 from vit_jax.train.folders import FOLDER, committed_steps
 
 # Keys that each machine may set for itself. The data's location is one of them; the data's content is compared.
