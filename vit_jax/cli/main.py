@@ -43,7 +43,7 @@ VERBS = {  # each name is also its module's name in vit_jax.cli
     "convert": Verb("converts a checkpoint: npz, Hugging Face, timm, Orbax"),
     "plan": Verb("counts parameters, tokens and FLOPs of a config, without its data"),
     "bench": Verb("times training, inference or the input pipeline of a config"),
-    "completion": Verb("prints what makes bash complete verbs, flags and config keys"),
+    "completion": Verb("prints what makes a shell complete verbs, flags and config keys"),
     "quickstart": Verb("pre-trains and fine-tunes a small model on real digits, in two minutes", STOPPED),
 }
 EXAMPLE = "vit_jax train --config=finetune:variant=Ti/16,dataset=FOLDER --workdir=runs/mine"
@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def program() -> None:
     """The entry point of the console script."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell completes a command line
+        importlib.import_module("vit_jax.cli.completion").complete()
     stopped = VERBS[sys.argv[1]].stopped if len(sys.argv) > 1 and sys.argv[1] in VERBS else ""
     if stopped:
         begin(stopped)
