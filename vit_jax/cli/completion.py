@@ -18,7 +18,7 @@ from vit_jax.cli.flags import Parser
 from vit_jax.types import UserError
 
 EXAMPLES = """
-eval "$(vit_jax completion)"
+vit_jax completion >> ~/.bashrc
 vit_jax completion --shell=zsh >> ~/.zshrc
 vit_jax completion --shell=fish > ~/.config/fish/completions/vit_jax.fish
 """
