@@ -139,15 +139,15 @@ def _end_with_others() -> None:
     client, me = _client(), distributed.global_state.process_id
     while True:
         try:
-            said = json.loads(client.blocking_key_value_get(ENDED, 3_600_000))
+            last_words = json.loads(client.blocking_key_value_get(ENDED, 3_600_000))
             break
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 return  # this process ends, or the service is gone, which ends it elsewhere
-    if said["process"] != me:
-        text = said["text"].removeprefix("error: ")
-        text = f"process {said['process']} of {distributed.global_state.num_processes} has ended: {text}"
-        if said["code"] == process.EXIT_USER_ERROR:
+    if last_words["process"] != me:
+        text = last_words["text"].removeprefix("error: ")
+        text = f"process {last_words['process']} of {distributed.global_state.num_processes} has ended: {text}"
+        if last_words["code"] == process.EXIT_USER_ERROR:
             process.end(process.EXIT_USER_ERROR, text)
         process.end(process.EXIT_INTERRUPTED, f"{text}\nstart all of them again with the same command: they resume")
 
@@ -157,8 +157,8 @@ def _tell_others(code: int, text: str) -> None:
     if _gone.is_set():
         return
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # another process was first
-        said = {"process": distributed.global_state.process_id, "code": code, "text": text}
-        _client().key_value_set(ENDED, json.dumps(said))
+        last_words = {"process": distributed.global_state.process_id, "code": code, "text": text}
+        _client().key_value_set(ENDED, json.dumps(last_words))
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         _client().wait_at_barrier(f"{ENDED}/read", LEAVING_S * 1000)
 
@@ -168,8 +168,8 @@ def _is_of_jax(error: BaseException | None) -> bool:
     if error is None:
         return False
     # A failed computation raises a ValueError where its result is read.
-    found = isinstance(error, jax.errors.JaxRuntimeError) or STATUS.match(str(error)) is not None
-    return found or _is_of_jax(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
+    of_jax = isinstance(error, jax.errors.JaxRuntimeError) or STATUS.match(str(error)) is not None
+    return of_jax or _is_of_jax(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
 
 
 @contextlib.contextmanager

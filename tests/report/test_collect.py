@@ -163,7 +163,7 @@ def test_a_task_that_was_done_before_its_data_went_away_counts(tmp_path):
         for seed in seeds:
             write_run(tmp_path, result(task.name, 0.5, seed=seed))
     (entry,) = collect([tmp_path])
-    assert [task.complete for task in entry.tasks] == [True, False, False]
+    assert [task.finished for task in entry.tasks] == [True, False, False]
     assert (entry.done, entry.expected) == (2, 2)
 
 
@@ -202,7 +202,7 @@ def test_classes_and_confusion_are_counted_over_the_seeds(tmp_path):
 @pytest.mark.parametrize(
     ("predicted", "num_examples", "said"),
     [
-        ([0, 1, 0, 1], 4, "comes to 50.00%, result.json says 75.00%; not counted"),
+        ([0, 1, 0, 1], 4, "gives 50.00%, but result.json has 75.00%; not counted"),
         ([0, 0, 1, 5], 4, "does not fit 2 classes"),
         ([0, 0, 1, 0], 9, "has 4 examples, result.json 9; not counted"),
     ],

@@ -12,7 +12,7 @@ from vit_jax.data.prepare.prepare import prepare as prepare_data
 from vit_jax.evals.base import Scores
 from vit_jax.models.build import count_params
 from vit_jax.run.hooks import RunHooks
-from vit_jax.run.job import MissingData, build_job, complete_saved, saved_config, stand_in
+from vit_jax.run.job import MissingData, build_job, fill_saved, saved_config, stand_in
 from vit_jax.run.record import write_json
 from vit_jax.types import TrainState, UserError
 
@@ -77,12 +77,12 @@ def test_parts_without_data_are_those_of_the_run(digits):
 
 def test_a_saved_config_is_itself_again_and_gets_keys_that_are_newer(digits, tmp_path):
     saved = configs.to_dict(made(digits).config)
-    assert complete_saved(saved) == saved
+    assert fill_saved(saved) == saved
     older = {name: dict(section) if isinstance(section, dict) else section for name, section in saved.items()}
     del older["data"]["exif"], older["model"]["qk_norm"]
-    assert complete_saved(older) == saved
+    assert fill_saved(older) == saved
     older["optim"]["lr"] = "fast"  # is told as a difference, and not as a mistake of today's config
-    assert complete_saved(older)["optim"]["lr"] == "fast"
+    assert fill_saved(older)["optim"]["lr"] == "fast"
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     write_json(tmp_path / "config.json", saved)
     assert saved_config(tmp_path) == saved

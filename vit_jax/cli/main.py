@@ -1,6 +1,6 @@
 """`vit_jax VERB`, or `python -m vit_jax VERB`: the table of verbs. Only the module of the verb that runs is imported.
 
-Exit codes: 0 done, 1 some runs of a sweep failed, 2 something the user can put right (one message, no traceback), 75 stopped
+Exit codes: 0 done, 1 some runs of a sweep failed, 2 a mistake that the user can correct (one message, no traceback), 75 stopped
 by SIGTERM or Ctrl-C (while training, after finishing the step and saving): the same command resumes. Signal handling starts only
 after this module's imports, so it imports nothing heavy.
 """

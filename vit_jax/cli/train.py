@@ -55,10 +55,10 @@ def main(argv: list[str] | None = None) -> int:
     from vit_jax import config as configs
 
     config = configs.load(flags.config)
-    told = dict(overrides)
-    if {told.get("optim.name"), name := config.optim.get("name")} == {"adam", "sgd"} and "optim.lr" not in told:
+    given = dict(overrides)
+    if {given.get("optim.name"), name := config.optim.get("name")} == {"adam", "sgd"} and "optim.lr" not in given:
         lr = f"optim.lr stays {config.optim.lr:g}, which was chosen for {name}"
-        print(f"note: optim.name is {told['optim.name']} and {lr}; set it with --config.optim.lr", flush=True)
+        print(f"note: optim.name is {given['optim.name']} and {lr}; set it with --config.optim.lr", flush=True)
     if flags.dry_run:
         from vit_jax.run import dry_run
 

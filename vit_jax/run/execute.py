@@ -77,7 +77,7 @@ def run(
       wait: wait until another process that uses `workdir` ends; without it, such a process is an error.
 
     Raises:
-      UserError: anything the user can put right. Nothing is lost: existing checkpoints stay.
+      UserError: a mistake that the user can correct. Nothing is lost: existing checkpoints stay.
       Interrupted: the run was asked to stop, and has saved.
     """
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
