@@ -89,7 +89,8 @@ INSIDE = {
         "extend": {"record", "job"},  # a run made longer
         "agreement": {"record", "job"},
         "hooks": {"record", "assemble", "job"},  # what a run does beside training
-        "execute": {"settle", "record", "initial", "job", "plan", "extend", "agreement", "hooks"},
+        "ready": {"initial", "job"},  # from a checked run to its first step
+        "execute": {"settle", "record", "job", "plan", "extend", "agreement", "hooks", "ready"},
     },
 }
 HOMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base_utils"}

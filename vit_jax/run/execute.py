@@ -6,12 +6,10 @@ while parameters are drawn or read; nothing in the loop waits for the device but
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 from clu import parameter_overview
@@ -20,7 +18,7 @@ from etils import epath
 from vit_jax import config as configs
 from vit_jax import peers
 from vit_jax.config import Draft
-from vit_jax.convert.adapt import Fate, format_report
+from vit_jax.convert.adapt import format_report
 from vit_jax.locks import hold
 from vit_jax.metrics.writers import MetricWriters, make_writers
 from vit_jax.models.build import count_params
@@ -28,14 +26,14 @@ from vit_jax.process import NO_RIGHT, NO_ROOM
 from vit_jax.run import record
 from vit_jax.run.extend import Extension, find_extension, record_extension
 from vit_jax.run.hooks import RunHooks
-from vit_jax.run.initial import initial_params
 from vit_jax.run.job import Job, build_job, saved_config
 from vit_jax.run.plan import describe_plan
+from vit_jax.run.ready import Ready, bring_up
 from vit_jax.run.settle import OF_DEVICES
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, check_folder, committed_steps, named_steps
 from vit_jax.train.loop import Length, NonFinite, Window, fit
-from vit_jax.types import TrainState, UserError, counted
+from vit_jax.types import UserError, counted
 
 MOVED = "from here on results equal those of one device to rounding, and not to the bit"
 
@@ -165,7 +163,7 @@ def _run_job(
     # Do everything that can still fail before claiming the workdir: writing config.json is the point of no return.
     if primary and not quiet and start_step < job.total_steps:
         print("compiling the training step", flush=True)
-    ready = _bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
+    ready = bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
     if primary:
         record.claim_workdir(folder, configs.to_dict(job.config), job.settled)
         if extension:
@@ -180,37 +178,6 @@ def _run_job(
             checkpointer.tidy()
     flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
     return _finish(job, folder, flops, time.perf_counter() - began, primary)
-
-
-@dataclasses.dataclass(frozen=True)
-class Ready:
-    """The inputs of training: the state of `start_step`, its checkpoint's meta, and the compiled step."""
-
-    start_step: int
-    state: TrainState
-    meta: dict[str, Any]
-    fates: list[Fate]
-    train_step: jax.stages.Compiled
-    flops: int
-
-
-def _bring_up(job: Job, folder: epath.Path, checkpointer: Checkpointer, start_step: int) -> Ready:
-    """Draws or reads the state while the step compiles in another thread; writes nothing."""
-    meta: dict[str, Any] = {}
-    fates: list[Fate] = []
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        compiling = pool.submit(job.parts.compile, job.batch_size, job.config.data.resolution)
-        if start_step:
-            state, meta = job.restore(checkpointer, folder, start_step)
-        else:
-            params, fates = initial_params(job.config, job.parts.model, job.init_source)
-            if job.init_source is not None:
-                job.init_source.tensors.clear()  # gigabytes, which the run no longer needs
-            state = job.parts.draw_state(params)
-        train_step, flops = compiling.result()
-    # The first collective waits only 30 s for the other processes (Gloo), and compile caches make some faster than others.
-    peers.wait_for_all("first step")
-    return Ready(start_step, state, meta, fates, train_step, flops)
 
 
 def _train(job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Ready, writers: MetricWriters) -> None:
