@@ -31,6 +31,7 @@ from vit_jax.run.plan import describe_plan
 from vit_jax.run.ready import Ready, bring_up
 from vit_jax.run.settle import OF_DEVICES
 from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.clock import Clock
 from vit_jax.train.folders import FOLDER, check_folder, committed_steps, named_steps
 from vit_jax.train.loop import Length, NonFinite, Window, fit
 from vit_jax.types import UserError, counted
@@ -163,7 +164,10 @@ def _run_job(
     # Do everything that can still fail before claiming the workdir: writing config.json is the point of no return.
     if primary and not quiet and start_step < job.total_steps:
         print("compiling the training step", flush=True)
-    ready = bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
+    clock = Clock(folder if primary else None)
+    clock.add("start", time.perf_counter() - began)
+    with clock.spend("compile"):
+        ready = bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
     if primary:
         record.claim_workdir(folder, configs.to_dict(job.config), job.settled)
         if extension:
@@ -173,14 +177,17 @@ def _run_job(
         if extension:
             writers.notice(str(extension))
         if ready:
-            _train(job, folder, checkpointer, ready, writers)
+            _train(job, folder, checkpointer, ready, writers, clock)
+            writers.notice(f"time: {clock}")
         else:  # the run was killed after its last checkpoint, before it removed the checkpoints that it does not keep
             checkpointer.tidy()
     flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
-    return _finish(job, folder, flops, time.perf_counter() - began, primary)
+    return _finish(job, folder, flops, time.perf_counter() - began, primary, clock)
 
 
-def _train(job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Ready, writers: MetricWriters) -> None:
+def _train(
+    job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Ready, writers: MetricWriters, clock: Clock
+) -> None:
     """Trains to the end."""
     config, parts, start_step = job.config, job.parts, ready.start_step
     if start_step:
@@ -221,6 +228,7 @@ def _train(job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Read
                 ),
                 hooks=RunHooks(job, folder, loader),
                 window=Window(ready.meta.get("pending")),
+                clock=clock,
                 checkpointer=checkpointer,
                 writers=writers,
             )
@@ -236,7 +244,7 @@ def _train(job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Read
         writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
 
 
-def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: bool) -> RunResult:
+def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: bool, clock: Clock) -> RunResult:
     """Writes run.json and the curves, and reads the last evaluation from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
@@ -251,6 +259,7 @@ def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: b
             "train_flops_per_image": flops,
             "steps": job.total_steps,
             "seconds": round(seconds, 1),
+            "time": {kind: round(share, 4) for kind, share in clock.shares().items()},
             "scores": scores,
             "checkpoints": named_steps(folder),
         }
