@@ -12,6 +12,7 @@ import ctypes
 import functools
 import itertools
 import json
+import os
 import re
 import signal
 import threading
@@ -24,9 +25,12 @@ import jax
 from jax._src import distributed
 
 from vit_jax import process
+from vit_jax.cluster import check_coordinator, local_devices, visible_gpus
 from vit_jax.types import UserError
 
-HEARTBEAT_S = 30  # a process without a sign of life for so long counts as gone
+HEARTBEAT_S = (
+    30  # a process without a sign of life for so long counts as gone
+)
 MEETING_S = 1800  # patience with the slowest process: it opens its data and compiles
 LEAVING_S = 5  # time for the other processes to read why one ends
 STATUS = re.compile(
@@ -43,18 +47,23 @@ _gone = threading.Event()
 
 
 @contextlib.contextmanager
-def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[None]:
+def joined(
+    coordinator: str, num_processes: int, process_id: int, *, meeting_s: int = 300, heartbeat_s: int = HEARTBEAT_S
+) -> Iterator[None]:
     """Makes this process one of the processes of a run, inside the `with`. If one ends early, for any reason, all end.
 
     Args:
       coordinator: `host:port` of process 0, or `auto` to detect SLURM, GKE or a TPU VM.
       num_processes: processes of the run.
       process_id: the index of this process, in [0, num_processes).
+      meeting_s: seconds in which all processes must have started.
+      heartbeat_s: seconds without a sign of life after which a process counts as gone, and all others end.
 
     Raises:
-      UserError: the processes do not meet.
+      UserError: the processes do not meet, or could not.
     """
-    _connect(coordinator, num_processes, process_id)
+    check_coordinator(coordinator, os.environ)
+    _connect(coordinator, num_processes, process_id, meeting_s, heartbeat_s)
     listener = threading.Thread(target=_end_with_others, daemon=True)
     listener.start()
     with process.before_end(_tell_others):
@@ -62,7 +71,7 @@ def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[No
             yield
         except Exception as error:
             if _is_of_jax(error):  # a collective fails before the service reports a lost process
-                time.sleep(HEARTBEAT_S + LEAVING_S)
+                time.sleep(heartbeat_s + LEAVING_S)
             if isinstance(error, UserError):
                 process.end(process.EXIT_USER_ERROR, f"error: {error}")
             traceback.print_exc()
@@ -72,12 +81,18 @@ def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[No
     listener.join(LEAVING_S)  # otherwise it would return from C++ into a Python interpreter that is shutting down
 
 
-def _connect(coordinator: str, num_processes: int, process_id: int) -> None:
+def _connect(coordinator: str, num_processes: int, process_id: int, meeting_s: int, heartbeat_s: int) -> None:
     """Joins the coordination service."""
     # JAX's preemption service takes SIGTERM away from Python, and nothing reads it before the first step.
     jax.config.update("jax_enable_preemption_service", False)
-    flags: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": HEARTBEAT_S}
-    if coordinator != "auto":
+    flags: dict[str, Any] = {
+        "initialization_timeout": meeting_s,
+        "heartbeat_timeout_seconds": heartbeat_s,
+        "shutdown_timeout_seconds": heartbeat_s,
+    }
+    if coordinator == "auto":
+        flags["local_device_ids"] = local_devices(os.environ, visible_gpus(os.environ))
+    else:
         flags |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
     try:
         with _losses_end_this_process():

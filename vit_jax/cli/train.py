@@ -38,6 +38,10 @@ def make_parser() -> Parser:
     parser.add_argument("--coordinator", default="", help="host:port of process 0, or auto (SLURM, GKE, TPU VM)")
     parser.add_argument("--num-processes", type=int, default=1, help="processes of the run")
     parser.add_argument("--process-id", type=int, default=0, help="this process's number")
+    text = "seconds in which all processes must have started (default: %(default)s)"
+    parser.add_argument("--meeting-s", type=int, default=300, help=text)
+    text = "seconds without a sign of life after which a process counts as gone (default: %(default)s)"
+    parser.add_argument("--heartbeat-s", type=int, default=30, help=text)
     return parser
 
 
@@ -68,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         return _run(config, flags.workdir, overrides, flags.extend)
     from vit_jax.peers import joined
 
-    with joined(flags.coordinator, flags.num_processes, flags.process_id):
+    times = {"meeting_s": flags.meeting_s, "heartbeat_s": flags.heartbeat_s}
+    with joined(flags.coordinator, flags.num_processes, flags.process_id, **times):
         return _run(config, flags.workdir, overrides, flags.extend)
 
 
