@@ -28,9 +28,7 @@ from vit_jax import process
 from vit_jax.cluster import check_coordinator, local_devices, visible_gpus
 from vit_jax.types import UserError
 
-HEARTBEAT_S = (
-    30  # a process without a sign of life for so long counts as gone
-)
+HEARTBEAT_S = 30  # a process without a sign of life for so long counts as gone
 MEETING_S = 1800  # patience with the slowest process: it opens its data and compiles
 LEAVING_S = 5  # time for the other processes to read why one ends
 STATUS = re.compile(
