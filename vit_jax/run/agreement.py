@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import vit_jax
 from vit_jax import config as configs
 from vit_jax.convert.load import fingerprint
 from vit_jax.data.likeness import likeness
@@ -48,9 +49,9 @@ def facts(job: Job, workdir: Any) -> dict[str, Any]:
 
 
 def hash_of_sources() -> str:
-    """A hash of every Python source file of this package."""
+    """A hash of every Python source file of `vit_jax`."""
     digest = hashlib.sha256()
-    package = Path(__file__).parent
+    package = Path(vit_jax.__file__).parent
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
