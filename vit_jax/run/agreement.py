@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import vit_jax
 from vit_jax import config as configs
 from vit_jax.convert.load import fingerprint
 from vit_jax.data.likeness import likeness
@@ -51,7 +50,7 @@ def facts(job: Job, workdir: Any) -> dict[str, Any]:
 def hash_of_sources() -> str:
     """A hash of every Python source file of `vit_jax`."""
     digest = hashlib.sha256()
-    package = Path(vit_jax.__file__).parent
+    package = Path(__file__).resolve().parents[1]
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
