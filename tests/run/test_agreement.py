@@ -4,14 +4,10 @@ import hashlib
 import shutil
 from pathlib import Path
 
-import pytest
 from etils import epath
 
 import vit_jax
-from vit_jax import config as configs
-from vit_jax.data.prepare.prepare import prepare
 from vit_jax.run.agreement import facts, hash_of_sources
-from vit_jax.run.job import build_job
 
 PACKAGE = Path(vit_jax.__file__).parent
 
@@ -25,48 +21,38 @@ def test_the_hash_of_the_sources_is_of_every_file_of_the_package():
     assert hash_of_sources() == hashlib.sha256(text).hexdigest()[:12]
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """Two machines' folders with the same data."""
-    folder = tmp_path_factory.mktemp("tfds")
-    prepare("digits", data_dir=str(folder / "here"))
-    shutil.copytree(folder / "here", folder / "there")
-    return folder
-
-
-def facts_of(digits, tmp_path, **overrides):
-    pairs = {"data.data_dir": str(digits / "here"), "model.depth": "1", **overrides}
-    job = build_job(configs.load("configs/quickstart.py:pretrain,smoke"), list(pairs.items()))
-    return facts(job, epath.Path(tmp_path / "run"))
+def facts_of(made, tmp_path, **overrides):
+    return facts(made(**overrides), epath.Path(tmp_path / "run"))
 
 
 def differing(a, b):
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 
-def test_where_a_machine_keeps_its_data_and_how_it_reads_it_is_not_compared(digits, tmp_path):
-    here = facts_of(digits, tmp_path)
-    own = {"data.data_dir": str(digits / "there"), "data.threads": "3", "data.prefetch": "5", "data.workers": "2"}
-    assert differing(here, facts_of(digits, tmp_path, **own)) == []
+def test_where_a_machine_keeps_its_data_and_how_it_reads_it_is_not_compared(digits, made, tmp_path):
+    here = facts_of(made, tmp_path)
+    shutil.copytree(digits, tmp_path / "there")
+    own = {"data__data_dir": str(tmp_path / "there"), "data__threads": "3", "data__prefetch": "5", "data__workers": "2"}
+    assert differing(here, facts_of(made, tmp_path, **own)) == []
 
 
-def test_a_different_key_split_or_workdir_is_named(digits, tmp_path):
-    here = facts_of(digits, tmp_path)
-    assert differing(here, facts_of(digits, tmp_path, **{"optim.lr": "0.5"})) == ["config.optim.lr"]
-    fewer = differing(here, facts_of(digits, tmp_path, **{"data.split": "train[:720]"}))
+def test_a_different_key_split_or_workdir_is_named(made, tmp_path):
+    here = facts_of(made, tmp_path)
+    assert differing(here, facts_of(made, tmp_path, optim__lr="0.5")) == ["config.optim.lr"]
+    fewer = differing(here, facts_of(made, tmp_path, data__split="train[:360]"))
     assert fewer == [
         "config.data.split",
         "data (hash of labels, names and some examples)",
         "splits (name, split, examples, classes)",
     ]
-    elsewhere = differing(here, facts_of(digits, tmp_path / "other"))
+    elsewhere = differing(here, facts_of(made, tmp_path / "other"))
     assert elsewhere == ["workdir"]
 
 
-def test_a_checkpoint_or_a_result_that_only_one_process_sees_is_named(digits, tmp_path):
-    before = facts_of(digits, tmp_path)
+def test_a_checkpoint_or_a_result_that_only_one_process_sees_is_named(made, tmp_path):
+    before = facts_of(made, tmp_path)
     (tmp_path / "run" / "checkpoints" / "5").mkdir(parents=True)
     (tmp_path / "run" / "run.json").write_text("{}")
-    after = facts_of(digits, tmp_path)
+    after = facts_of(made, tmp_path)
     assert differing(before, after) == ["a finished run in it", "checkpoints in it"]
     assert (before["checkpoints in it"], after["checkpoints in it"]) == ([], [5])
