@@ -4,67 +4,20 @@ import dataclasses
 import json
 
 import pytest
-from made import leave_result, result_of
+from made import SCORES, Pretending, leave_result, succeed
 
 from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vit_jax.sweeps import drive as driving
 from vit_jax.sweeps.drive import claim, collect, drive, without_data
 from vit_jax.sweeps.grid import Grid, _described, load_grid
 from vit_jax.sweeps.job import OUTCOME_FILE, write_job
-from vit_jax.sweeps.results import read_result, read_sweep, write_result
+from vit_jax.sweeps.results import read_result, read_sweep
 from vit_jax.types import UserError
-
-SCORES = {0.1: 0.3, 0.2: 0.8, 0.4: 0.5}
-
-
-class Pretending:
-    """Runs end at once, as `behave(folder, job)` says: it returns a score, or leaves an outcome, or crashes (None)."""
-
-    def __init__(self, behave, slots=2, adopted=()):
-        self._behave, self._slots, self._adopted = behave, slots, set(adopted)
-        self.started, self._over, self.most = [], [], 0
-
-    def room(self):
-        return self._slots - len(self._over)
-
-    def adopt(self, folder):
-        if f"{folder.parent.name}/{folder.name}" in self._adopted:
-            self._over.append(folder)
-            return True
-        return False
-
-    def start(self, folders):
-        for folder in folders:
-            self.started.append(f"{folder.parent.name}/{folder.name}")
-            self._over.append(folder)
-        self.most = max(self.most, len(self._over))
-
-    def ended(self):
-        over, self._over = self._over, []
-        for folder in over:
-            self._behave(folder)
-        return over
-
-    def stop(self):
-        return ""
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(driving, "POLL_S", 0.0)
-
-
-def succeed(grid):
-    runs = {}
-
-    def behave(folder):
-        job = json.loads((folder / "job.json").read_text())["run"]
-        task = job["task"]
-        runs.update({r.name: r for r in grid.dev_runs(task)})
-        runs.update({r.name: r for c in grid.candidates() for r in grid.final_runs(task, c)})
-        write_result(folder, result_of(runs[folder.name], SCORES[job["candidate"]["optim.lr"]], task=task))
-
-    return behave
 
 
 def go(grid, folder, executor, retries=2):
