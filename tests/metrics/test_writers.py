@@ -1,5 +1,6 @@
 """The writers of a run's numbers: records that survive kills and resumes without a trace."""
 
+import contextlib
 import glob
 import io
 import json
@@ -217,6 +218,16 @@ def test_tensorboard_on_resume_hides_what_comes_after_the_checkpoint_and_overwri
     assert len(scalars_of(events)) == 3
     # TensorBoard drops what it has read from the step of a START on (status 1), that step included.
     assert sorted(e.step for e in events if e.session_log.status == 1) == [0, 6]
+
+
+def test_a_full_disk_under_the_tensorboard_files_is_an_error_and_not_a_wait_for_ever(tmp_path):
+    writer = TensorBoardWriter(tmp_path, -1)
+    with contextlib.closing(open("/dev/full", "wb", buffering=0)) as full:
+        disk, writer._file._py_recordio_writer._writer = writer._file._py_recordio_writer._writer, full
+        with pytest.raises(OSError, match="No space left on device"):
+            writer.write(1, {"train/loss": 0.5})
+        writer._file._py_recordio_writer._writer = disk
+    writer.close()
 
 
 def test_writers_import_neither_tensorflow_nor_jax_and_metrics_imports_in_a_tenth_of_a_second(tmp_path):
