@@ -48,9 +48,9 @@ def facts(job: Job, workdir: Any) -> dict[str, Any]:
 
 
 def hash_of_sources() -> str:
-    """A hash of every Python source file of this package."""
+    """A hash of every Python source file of `vit_jax`."""
     digest = hashlib.sha256()
-    package = Path(__file__).parent
+    package = Path(__file__).resolve().parents[1]
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:12]

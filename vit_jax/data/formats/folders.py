@@ -110,6 +110,14 @@ def open_folder(dataset: str, split: str) -> FolderSource:
       UserError: another layout than LAYOUT (the message says what was found and what to point at), an unknown split,
         classes that train/ does not have, or class folders without images.
     """
+    root = _root_of(dataset)
+    try:
+        return _open(dataset, root, split)
+    except OSError as error:
+        raise UserError(f"image folder {root} cannot be listed: {error}; copy it, or change its permissions") from error
+
+
+def _root_of(dataset: str) -> epath.Path:
     root = epath.Path(dataset).expanduser()
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
@@ -117,10 +125,7 @@ def open_folder(dataset: str, split: str) -> FolderSource:
             f"image folder {root}: expected {LAYOUT}, found {what} there; check the path (it is relative to the "
             "folder the command runs in)"
         )
-    try:
-        return _open(dataset, root, split)
-    except OSError as error:
-        raise UserError(f"image folder {root} cannot be listed: {error}; copy it, or change its permissions") from error
+    return root
 
 
 def _open(dataset: str, root: epath.Path, split: str) -> FolderSource:
@@ -153,9 +158,9 @@ def folder_splits(dataset: str) -> list[str]:
     """The splits of a folder of images, sorted.
 
     Raises:
-      UserError: another layout than LAYOUT.
+      UserError: there is no such folder, or it has another layout than LAYOUT.
     """
-    return list(_find_splits(epath.Path(dataset).expanduser())[0])
+    return list(_find_splits(_root_of(dataset))[0])
 
 
 def describe_split(dataset: str, split: str, labels: np.ndarray, classes: Sequence[str]) -> DatasetSpec:
