@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import html.parser
 import io
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
+from parsed_page import Page
 from sklearn.datasets import load_sample_images
 
 from vit_jax.cli import dedup
 from vit_jax.data.dedup.exclusion import exclude
-from vit_jax.data.dedup.page import Shown, write_page
 from vit_jax.data.dedup.search import open_named
 from vit_jax.data.open import open_source
 
@@ -56,21 +55,6 @@ def run(capsys, photos, to, *more):
 
 def excluded_of(to):
     return sorted(Path(line).stem for line in (to / "exclude.txt").read_text().splitlines()[1:])
-
-
-class Page(html.parser.HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.images, self.text = [], [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        if tag == "img":
-            self.images.append(dict(attrs))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def test_copies_are_excluded_and_shown(capsys, photos, tmp_path):
@@ -165,18 +149,3 @@ def test_mistakes_are_said_before_anything_is_read(capsys, photos, tmp_path, mor
     assert dedup.main([f"--train={photos}", f"--against={photos}", f"--to={tmp_path / 'to'}", *more]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "to").exists()
-
-
-def test_the_page_says_how_many_it_does_not_show_and_escapes_names(tmp_path):
-    image = np.zeros((300, 400, 3), np.uint8)
-    pair = Shown("<b>.jpg", 'a"&.jpg', image, image[:20, :20], "hash 3", True)
-    write_page(tmp_path / "page.html", "Copies", ["one line"], [pair, pair._replace(copy=False)], 1502)
-    text = (tmp_path / "page.html").read_text()
-    page = Page(text)
-    assert "the 2 most doubtful of 1,502 pairs" in page.text
-    assert "train: <b>.jpg" in page.text
-    assert page.images[1]["alt"] == 'test: a"&.jpg'
-    assert [tag for tag in page.tags if tag == "li"] == ["li", "li"]
-    assert page.images[1]["src"].startswith("data:image/png")
-    write_page(tmp_path / "page.html", "Copies", [], [], 0)
-    assert "No pair was found." in (tmp_path / "page.html").read_text()
