@@ -100,3 +100,30 @@ def test_console_survives_an_unknown_eta_and_a_file_name_its_encoding_cannot_say
     writer.notice("skipped caf\u00e9\udcff.jpg")
     said = stream.buffer.getvalue().decode()
     assert said == "step  1/10  train             loss nan\nskipped caf\\xe9\\udcff.jpg\n"
+
+
+def test_seeds_and_intervals_are_in_the_record_only_and_other_figures_have_four_digits():
+    stream = io.StringIO()
+    scores = {"1shot": 0.5, "1shot_seed0": 0.4, "ece": 0.0123456, "ece_low": 0.01, "ece_high": 0.02, "top10": 1 / 3}
+    ConsoleWriter(10, stream=stream).write(10, {f"eval/a/b/{name}": value for name, value in scores.items()})
+    assert stream.getvalue() == "step 10/10  a/b               1-shot  50.00%  ece 0.01235  top-10  33.33%\n"
+
+
+def test_a_run_outlives_the_reader_of_its_lines():
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    writer = ConsoleWriter(10, stream=Gone())
+    writer.notice("nobody reads this")
+    writer.write(1, {"train/loss": 1.0})
+    writer.close()
+    writer._stream.close()
+
+
+def test_a_run_whose_standard_output_is_closed_writes_to_nowhere(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    writer = ConsoleWriter(10)
+    writer.write(1, {"train/loss": 1.0})
+    assert writer._stream.name == "/dev/null"
+    writer._stream.close()
