@@ -3,6 +3,8 @@
 import base64
 import csv
 import io
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -149,3 +151,17 @@ def test_mistakes_are_said_before_anything_is_read(capsys, photos, tmp_path, mor
     assert dedup.main([f"--train={photos}", f"--against={photos}", f"--to={tmp_path / 'to'}", *more]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "to").exists()
+
+
+def test_pairs_of_files_whose_names_are_no_utf_8_are_written_escaped(capsys, photos, tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    for split, files in (("train", {name: "05", "other.jpg": "06"}), ("test", {name: "05"})):
+        (tmp_path / "photos" / split / "any").mkdir(parents=True)
+        for target, source in files.items():
+            shutil.copy(photos / "train" / "any" / f"{source}.jpg", tmp_path / "photos" / split / "any" / target)
+    assert "1 of 2 training images to exclude" in run(capsys, tmp_path / "photos", tmp_path / "to")
+    rows = list(csv.DictReader((tmp_path / "to" / "pairs.csv").read_text().splitlines()))
+    assert [(row["train"], row["test"]) for row in rows] == [("train/any/caf\\xe9.jpg", "test/any/caf\\xe9.jpg")]
+    assert "train: train/any/caf\\xe9.jpg" in Page((tmp_path / "to" / "pairs.html").read_text()).text
+    # The list itself names the file as it is.
+    assert (tmp_path / "to" / "exclude.txt").read_bytes().splitlines()[1:] == [b"train/any/caf\xe9.jpg"]
