@@ -1,19 +1,25 @@
 """safetensors files: what a header or an index of shards says is checked, and a damaged file is refused in one message."""
 
+import json
 import random
 import struct
 
 import numpy as np
 import pytest
+import safetensors
 from checkpoints import (
     copy_golden,
     flat,
     golden_tensors,
+    same_bits,
     save_safetensors,
 )
 from damaged import attempt, safetensors_of, sharded, with_header
+from etils import epath
 
 from vit_jax.convert.load import load
+from vit_jax.convert.safetensor import DTYPES, read_safetensors, write_safetensors
+from vit_jax.types import UserError
 
 TWO = {"a": np.ones(2, np.float32), "b": np.zeros(2, np.float32)}
 
@@ -110,3 +116,35 @@ def test_an_index_of_shards_is_not_trusted(tmp_path):
     assert "stands in two shards" in attempt(twice, expected)
     (sharded(tmp_path / "folder", {"weight_map": both}, one=one) / "two.safetensors").mkdir()
     assert "cannot be read as safetensors" in attempt(tmp_path / "folder", expected)
+
+
+def test_every_type_is_read_to_the_bit_by_value_and_shape(tmp_path):
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 100, (2, 3))
+    tensors = {str(dtype): numbers.astype(dtype) for dtype in DTYPES.values()} | {"scalar": np.float32(2.5).reshape(())}
+    write_safetensors(epath.Path(tmp_path / "a.safetensors"), tensors)
+    same_bits(read_safetensors(str(tmp_path / "a.safetensors")), tensors)
+
+
+def test_a_tensor_that_is_a_view_is_written_as_what_it_shows(tmp_path):
+    whole = np.arange(12, dtype=np.float32).reshape(3, 4)
+    views = {"turned": whole.T, "every other": whole[:, ::2], "columns first": np.asfortranarray(whole)}
+    write_safetensors(epath.Path(tmp_path / "a"), views)
+    found = read_safetensors(str(tmp_path / "a"))
+    assert {name: x.tolist() for name, x in found.items()} == {name: x.tolist() for name, x in views.items()}
+    with safetensors.safe_open(tmp_path / "a", framework="np") as opened:
+        assert opened.metadata() == {"format": "pt"}  # without it transformers refuses the file
+
+
+def test_types_that_are_not_read_are_all_listed_with_those_that_are(tmp_path):
+    header = {"a": entry(0, 1, (1,), "F8_E4M3"), "b": entry(1, 3, (2,), "I8"), "c": entry(3, 5, (1,), "F16")}
+    (tmp_path / "model.safetensors").write_bytes(with_header(json.dumps(header).encode(), bytes(5)))
+    with pytest.raises(
+        UserError, match=r"\(known types: F64, F32, F16, BF16, I64, I32, U8, BOOL\):\n  a: .*\n  b: I8$"
+    ):
+        read_safetensors(str(tmp_path))
+
+
+def test_a_folder_without_the_file_names_what_was_looked_for(tmp_path):
+    with pytest.raises(UserError, match=r"/model.safetensors does not exist; expected a safetensors file or a folder"):
+        read_safetensors(str(tmp_path))
