@@ -20,7 +20,9 @@ from checkpoints import (
 )
 from damaged import TENSORS, attempt
 
+from vit_jax.convert.architecture import has_class_token, infer_grid, infer_settings
 from vit_jax.convert.load import load
+from vit_jax.types import UserError
 
 
 def wrong_shapes(x):
@@ -224,3 +226,41 @@ def test_a_mixers_sizes_are_read_off_the_file(tmp_path):
     expected = {"name": "mixer", "patch_size": (4, 6), "width": 8, "depth": 2, "tokens_mlp_dim": 5}
     expected |= {"channels_mlp_dim": 12, "num_classes": 3, "gelu": "tanh"}
     assert (loaded.settings, loaded.grid) == (expected, (2, 2))
+
+
+def test_a_grid_is_that_of_the_tables_else_a_square_and_else_unknown():
+    def positions(entries, **more):
+        return {numpy_vit.POSITIONS: np.zeros((1, entries, 8))} | more
+
+    token, average = {"class_token": "yes"}, {"class_token": "no"}
+    assert infer_grid(positions(197), token) == (14, 14)
+    assert infer_grid(positions(196), average) == (14, 14)
+    assert infer_grid(positions(196), token) is None  # 195 patches
+    assert infer_grid(positions(25), token) is None  # 24 are 4 x 6, or 3 x 8
+    assert infer_grid(positions(1), token) is None
+    assert infer_grid({}, token) is None
+    place = numpy_vit.POSITIONS
+    assert infer_grid({f"{place}_x": np.zeros((1, 6, 4)), f"{place}_y": np.zeros((1, 4, 4))}, token) == (4, 6)
+
+
+def test_a_model_has_a_class_token_where_it_is_read_unless_a_key_says_otherwise():
+    assert [has_class_token({"pool": pool}) for pool in ("token", "unpooled", "gap", "map")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert has_class_token({})
+    assert has_class_token({"pool": "gap", "class_token": "yes"})
+    assert not has_class_token({"pool": "unpooled", "class_token": "no"})
+
+
+def test_tensors_of_no_model_are_answered_with_what_a_model_has():
+    with pytest.raises(UserError, match=r"expected embedding/kernel .* found 5 tensors: a, b, c, d, \.\.\.$"):
+        infer_settings({name: np.zeros(2) for name in "edcba"})
+    with pytest.raises(UserError, match=r"found 0 tensors: none"):
+        infer_settings({})
+    with pytest.raises(
+        UserError, match=r"\n  embedding/kernel is 4x6; expected 4 axes\n  head/kernel is a scalar; exp"
+    ):
+        infer_settings({"embedding/kernel": np.zeros((4, 6)), "head/kernel": np.zeros(())})

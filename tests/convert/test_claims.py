@@ -1,6 +1,7 @@
 """Configs beside a checkpoint: each value is used as its library means it, or is refused; none is guessed."""
 
 import json
+from typing import Literal
 
 import pytest
 from checkpoints import (
@@ -10,6 +11,7 @@ from checkpoints import (
 )
 from damaged import TENSORS, attempt
 
+from vit_jax.convert import claims
 from vit_jax.convert.load import load
 from vit_jax.types import UserError
 
@@ -197,3 +199,90 @@ def test_values_of_a_config_are_shown_short(tmp_path, key):
     message = attempt(folder, {})
     assert key in message or "images of" in message
     assert len(message) < 500
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "is_one"),
+    [
+        (3, int, True),
+        (True, int, False),
+        (3.0, int, False),
+        (3, float, True),
+        (float("nan"), float, False),
+        (float("inf"), float, False),
+        (10**400, float, False),  # no float, and asking must not fail
+        (True, float, False),
+        (1, bool, False),
+        ("tanh", Literal["tanh", "erf"], True),
+        ("relu", Literal["tanh", "erf"], False),
+        (["tanh"], Literal["tanh", "erf"], False),
+        ([2, 3], tuple[int, int], True),
+        ([2, 3, 4], tuple[int, int], False),
+        ([2, 3.0], tuple[int, int], False),
+        ((), tuple[int, ...], True),
+        ("23", tuple[int, int], False),
+    ],
+    ids=str,
+)
+def test_a_value_fits_its_type_exactly(value, hint, is_one):
+    assert claims.fits(value, hint) is is_one
+
+
+def test_pixels_are_normalised_as_the_processor_says_else_as_timm_does_else_as_all_released_weights():
+    mean, std = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
+    timm = {"pretrained_cfg": {"mean": [0.1], "std": [0.2]}}
+    processor = {"image_mean": mean, "image_std": std}
+    assert claims.pixel_statistics(timm, processor) == {"pixel_mean": mean, "pixel_std": std}
+    assert claims.pixel_statistics(timm, {}) == {"pixel_mean": [0.1], "pixel_std": [0.2]}
+    for config in ({}, {"pretrained_cfg": "vit"}, {"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}):
+        assert claims.pixel_statistics(config, {}) == {}
+    # Without normalisation pixels stay in [0, 1]: mean 0 and deviation 1, whatever else is said.
+    assert claims.pixel_statistics(timm, processor | {"do_normalize": False}) == {
+        "pixel_mean": [0.0],
+        "pixel_std": [1.0],
+    }
+    with pytest.raises(UserError, match=r"the images' std is None; expected a list of numbers, one per channel"):
+        claims.pixel_statistics({}, {"image_mean": mean})
+
+
+def test_a_grid_is_the_image_divided_by_the_patch_and_what_is_left_over_is_cut():
+    assert claims.grid_of_config({"image_size": 224}, (16, 14)) == (14, 16)
+    assert claims.grid_of_config({"image_size": [100, 60]}, (16, 16)) == (6, 3)
+    assert claims.grid_of_config({"model_args": {"img_size": 32}}, (8, 8)) == (4, 4)
+    assert claims.grid_of_config({}, (16, 16)) is None
+    with pytest.raises(UserError, match=r"config.json says images of 8; expected pixels, at least the patch of 16x16"):
+        claims.grid_of_config({"image_size": 8}, (16, 16))
+
+
+def test_classes_are_named_in_the_order_of_their_numbers():
+    labels = {str(i): f"class {i}" for i in (10, 2, 0, 1, *range(3, 10))}  # as a file may list them
+    assert claims.class_names({"id2label": labels}) == [f"class {i}" for i in range(11)]
+    assert claims.class_names({"label_names": ["ant", "bee"]}) == ["ant", "bee"]
+    assert claims.class_names({}) is None
+    with pytest.raises(UserError, match=r"id2label is no object with keys 0, 1, \.\.\."):
+        claims.class_names({"id2label": {"0": "ant", "2": "bee"}})
+
+
+def test_every_mistake_of_a_model_section_is_in_one_message():
+    with pytest.raises(UserError) as caught:
+        claims.check_settings({"name": "vit", "depth": "2", "gelu": "relu", "hidden": 3})
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert lines[:4] == [
+        "these settings are no model's:",
+        "model.num_classes is missing",
+        "model.depth is '2'; expected int",
+        "model.gelu is 'relu'; expected tanh or erf",
+    ]
+    assert lines[4].startswith("model.hidden is no option of vit; it has ")
+    assert len(lines) == 5
+
+
+def test_only_the_sizes_that_tensors_show_may_contradict_a_claim():
+    tensors = {"width": 8, "depth": 2, "pool": "token"}
+    claims.check_against(tensors, {"width": 8, "depth": 2, "pool": "gap", "gelu": "erf"})
+    with pytest.raises(UserError) as caught:
+        claims.check_against(tensors, {"width": 16, "depth": 3})
+    assert [line.strip() for line in str(caught.value).splitlines()[1:]] == [
+        "width is 16, and of the tensors 8",
+        "depth is 3, and of the tensors 2",
+    ]

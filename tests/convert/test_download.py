@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import time
+import urllib.error
 
 import pytest
 from weights_server import npz, put, refused, there
@@ -159,3 +160,31 @@ def test_two_at_once_fetch_one_file_once(cached, server, capsys):
     assert (cached / "o.npz").read_bytes() == content
     assert there(cached) == ["o.npz"]
     assert server.starts() == [0, 100_000]
+
+
+def test_another_process_that_finished_meanwhile_leaves_nothing_to_do(tmp_path, capsys):
+    place = tmp_path / "a.npz"
+    place.write_bytes(b"whole")
+    download.download_npz("http://127.0.0.1:9/a.npz", place, sizes=(1, 10), title="a")  # nobody listens there
+    assert place.read_bytes() == b"whole"
+    assert there(tmp_path) == ["a.npz"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_local_file_is_copied_whole_and_another_size_is_not(tmp_path):
+    content = npz(5000)
+    (tmp_path / "source.npz").write_bytes(content)
+    place = tmp_path / "there.npz"
+    with pytest.raises(OSError, match=f"the file there has {len(content):,} bytes; expected 10 to 20"):
+        download.download_npz(str(tmp_path / "source.npz"), place, sizes=(10, 20), title="a")
+    (tmp_path / "there.npz.part").write_bytes(b"of another copy")
+    download.download_npz(str(tmp_path / "source.npz"), place, sizes=(10, 10_000), title="a")
+    assert place.read_bytes() == content
+    assert there(tmp_path) == ["source.npz", "there.npz"]
+
+
+def test_errors_are_clauses_of_a_message():
+    assert download.describe(TimeoutError()) == "the server sent nothing for 30 s"
+    assert download.describe(urllib.error.URLError(TimeoutError("timed out"))) == "the server sent nothing for 30 s"
+    assert download.describe(urllib.error.URLError(OSError(113, "No route to host"))) == "[Errno 113] No route to host"
+    assert download.describe(ConnectionResetError()) == "ConnectionResetError"

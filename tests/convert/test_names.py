@@ -18,6 +18,7 @@ from checkpoints import (
     save_safetensors,
 )
 
+from vit_jax.convert import names
 from vit_jax.convert.load import load
 from vit_jax.types import UserError
 
@@ -152,3 +153,35 @@ def test_a_tensor_under_two_names_is_an_error_and_not_a_choice(tmp_path):
         like = released[numpy_vit.POSITIONS][:, 1:] if other == "pos_embedding" else np.ones((2, 8), np.float32)
         with pytest.raises(UserError, match=r"stand for one|both stacked .* and apart"):
             load(save_npz(tmp_path / "vit.npz", released | {other: like}))
+
+
+def test_bits_names_are_undone_to_the_bit():
+    shapes = numpy_resnet.bit_shapes((1, 2), 64) | {"head/kernel": (512, 4), "head/bias": (4,)}
+    tensors = numpy_vit.draw(shapes, seed=11)
+    stored = names.bit_names(tensors)
+    assert set(stored) == {bit_name(name) for name in tensors}
+    assert stored["resnet/head/conv2d/kernel"].shape == (1, 1, 512, 4)
+    found, aside = names.native_names(stored)
+    same_bits(found, tensors)
+    assert aside == {}
+
+
+def test_of_several_prefixes_the_model_is_taken_and_what_lies_outside_is_named():
+    stored = {"opt/target/cls": np.ones(1), "opt/state/step": np.ones(1), "params/cls": np.zeros(1)}
+    found, aside = names.native_names(stored)
+    assert {name: x.tolist() for name, x in found.items()} == {"cls": [1.0]}
+    assert aside == {"opt/state/step": "outside opt/target", "params/cls": "outside opt/target"}
+
+
+def test_every_pair_of_tensors_with_one_name_is_listed():
+    tensors = {name: np.ones(1) for name in ("a", "A", "b", "c", "C")}
+    with pytest.raises(UserError, match=r"one and the same:\n  a and A\n  c and C$"):
+        names.rename(tensors, str.lower)
+
+
+def test_the_class_token_gets_a_position_that_adds_nothing():
+    positions = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    assert names.with_class_position(positions, False) is positions
+    found = names.with_class_position(positions, True)
+    assert found[0, 0].tolist() == [0, 0, 0, 0]
+    assert np.array_equal(found[:, 1:], positions)
