@@ -1,46 +1,50 @@
-"""The comparison with other input pipelines: medians of runs in turns, the table, and what to do without an environment."""
+"""The other libraries' pipelines, as far as they need none of them: their photographs and their crops."""
 
-import sys
+import random
 
+import numpy as np
 import pytest
 
-from vit_jax.bench.peers import check_python, measure_in_turns, to_markdown
-from vit_jax.types import UserError
+from vit_jax.bench.peer_pipelines import inception_box, list_photographs
 
 
-def test_commands_run_in_turns_and_medians_count(tmp_path):
-    log = tmp_path / "log"
-    script = (
-        "import json, sys; log = open(sys.argv[1], 'a+'); log.seek(0); n = len(log.read()); log.write(sys.argv[2]);"
-        "print('noise'); print(json.dumps({'n': n, 'name': 'x', 'flag': True}))"
-    )
-    commands = {name: [sys.executable, "-c", script, str(log), name] for name in "ABC"}
-    assert measure_in_turns(commands, 3) == {"A": {"n": 3}, "B": {"n": 4}, "C": {"n": 5}}  # of 0 3 6, 1 4 7, 2 5 8
-    assert log.read_text() == "ABCABCABC"
+def test_photographs_are_listed_by_path_with_the_number_of_their_folder(tmp_path):
+    for name in ("train/1/a.jpg", "train/0/b.jpg", "train/10/c.jpg", "train/0/a.jpg", "train/0/a.txt", "test/0/d.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    paths, labels = list_photographs(str(tmp_path))
+    assert [path.removeprefix(f"{tmp_path}/train/") for path in paths] == ["0/a.jpg", "0/b.jpg", "1/a.jpg", "10/c.jpg"]
+    assert labels == [0, 0, 1, 10]
 
 
-def test_a_pipeline_that_fails_says_its_last_words():
-    with pytest.raises(UserError, match="peer failed; its last words: out of paper"):
-        measure_in_turns({"peer": [sys.executable, "-c", "import sys; sys.exit('out of paper')"]}, 1)
+@pytest.fixture(autouse=True)
+def seeded():
+    state = random.getstate()
+    random.seed(5)
+    yield
+    random.setstate(state)
 
 
-def test_the_table_compares_with_its_first_row():
-    row = {
-        "images_per_s": 2000.4,
-        "cpu_ms_per_image": 0.8,
-        "memory_bytes": 250e6,
-        "process_start_to_first_batch_s": 1.44,
-    }
-    table = to_markdown({"ours": row | {"images_per_cpu_s": 1250.0}, "theirs": row | {"images_per_cpu_s": 500.0}})
-    assert table.splitlines()[2:] == [
-        "| ours | 2000 | 1250 | 0.80 | 250 | 1.4 | 1.00 x |",
-        "| theirs | 2000 | 500 | 0.80 | 250 | 1.4 | 2.50 x |",
-    ]
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (40, 40)])
+def test_a_crop_lies_in_the_image_and_has_the_areas_and_shapes_of_inceptions(height, width):
+    boxes = np.array([inception_box(height, width) for _ in range(2000)])
+    left, top, right, bottom = boxes.T
+    assert (left >= 0).all()
+    assert (top >= 0).all()
+    assert (right <= width).all()
+    assert (bottom <= height).all()
+    w, h = right - left, bottom - top
+    # Sides are whole pixels, which moves the ratio of the smallest boxes.
+    assert ((w + 1) / (h - 1) > 3 / 4).all()
+    assert ((w - 1) / (h + 1) < 4 / 3).all()
+    area = w * h / (width * height)
+    assert (area >= 0.05).all()
+    assert area.max() > 0.6
+    assert (area < 0.1).mean() > 0.05  # and small ones are drawn: their height is uniform, not their area
+    # Every place of a box is as likely as any other: on average it lies in the middle.
+    assert abs((left + right).mean() / width - 1) < 0.03
+    assert abs((top + bottom).mean() / height - 1) < 0.03
 
 
-@pytest.mark.parametrize("python", ["", "/nowhere/python", sys.executable])
-def test_without_the_peers_environment_the_command_that_makes_one_is_said(python, tmp_path, monkeypatch):
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('not here')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"pip install -r requirements-benchmark.txt"):
-        check_python(python)
+def test_an_image_in_which_no_crop_fits_is_taken_whole():
+    assert inception_box(4, 1000) == (0, 0, 1000, 4)

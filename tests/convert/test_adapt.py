@@ -1,14 +1,23 @@
 """Fitting a checkpoint to a model, tensor by tensor, and the report of it."""
 
+import random
+
 import numpy as np
 import numpy_vit
 import pytest
-from checkpoints import save_npz
+from checkpoints import (
+    copy_golden,
+    flat,
+    golden_tensors,
+    save_npz,
+)
+from damaged import TENSORS, attempt, safetensors_of
 
 from vit_jax.convert import adapt
 from vit_jax.convert.adapt import Fate, format_report
 from vit_jax.convert.architecture import infer_grid
 from vit_jax.convert.checkpoint import Checkpoint
+from vit_jax.convert.load import load
 from vit_jax.convert.open import open_checkpoint
 from vit_jax.types import UserError
 
@@ -267,3 +276,40 @@ def test_a_value_beyond_float32_is_refused_and_a_plain_one_rounded():
     source["cls"][0, 0, 1] = 0.1
     params, _ = fit_params(source, tensors(), head="keep", new_grid=(2, 2))
     assert params["cls"][0, 0, 1] == np.float32(0.1)
+
+
+def test_the_order_of_tensors_does_not_matter(tmp_path):
+    rng = random.Random(4)
+    golden = golden_tensors("hf_classifier")
+    expected = flat(load(copy_golden("hf_classifier", tmp_path / "hf")))
+    for i in range(5):
+        names, hub = list(TENSORS), list(golden)
+        rng.shuffle(names)
+        rng.shuffle(hub)
+        assert attempt(save_npz(tmp_path / f"{i}.npz", {name: TENSORS[name] for name in names}), TENSORS) == ""
+        (tmp_path / f"{i}.st").write_bytes(safetensors_of({name: golden[name] for name in hub}))
+        assert attempt(tmp_path / f"{i}.st", expected, num_heads=3, norm_eps=1e-12) == ""
+
+
+def test_every_renamed_tensor_is_named_in_one_message(tmp_path):
+    rng = random.Random(5)
+    for i in range(20):
+        names = rng.sample(sorted(TENSORS), 3)
+        renamed = {(f"{name}x" if name in names else name): x for name, x in TENSORS.items()}
+        message = attempt(save_npz(tmp_path / f"{i}.npz", renamed), TENSORS)
+        core = ("embedding/kernel", "/query/kernel", "Dense_0/kernel")  # without these, it is no Transformer at all
+        if not any(name.endswith(core) for name in names):
+            assert [name for name in names if f"{name}x" not in message] == []
+
+
+def test_a_missing_tensor_is_never_overlooked(tmp_path):
+    optional = {"head/kernel", "head/bias", "cls", numpy_vit.POSITIONS}  # of a model without them, if all are gone
+    for i, name in enumerate(sorted(TENSORS)):
+        path = save_npz(tmp_path / f"{i}.npz", {n: x for n, x in TENSORS.items() if n != name})
+        if name == numpy_vit.POSITIONS:
+            assert "has no position embeddings" in attempt(path, TENSORS)
+            continue
+        message = attempt(path, TENSORS)
+        assert message
+        if name not in optional and not name.endswith(("embedding/kernel", "query/kernel", "Dense_0/kernel")):
+            assert f"missing in the checkpoint: {name} " in message

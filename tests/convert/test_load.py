@@ -5,10 +5,8 @@ import math
 import jax
 import numpy as np
 import numpy_options
-import numpy_resnet
 import numpy_vit
 import pytest
-import test_mixer
 from checkpoints import agree, copy_golden, flat, golden_tensors, images, run, same_bits, save_npz
 
 from vit_jax.convert import load_model
@@ -17,154 +15,9 @@ from vit_jax.convert.save import save_model
 from vit_jax.models.build import count_params
 from vit_jax.types import UserError
 
-# Sizes of `numpy_vit.draw_params`, as a model section that was read off the file.
-SIZES = {"name": "vit", "patch_size": (4, 6), "width": 8, "depth": 2, "mlp_dim": 12, "num_heads": 2, "num_classes": 5}
-BLOCKS = [f"Transformer/encoderblock_{layer}" for layer in range(2)]
-ATTENTION = "MultiHeadDotProductAttention_1"
-
 
 def without(tensors, *ends):
     return {name: x for name, x in tensors.items() if not name.endswith(ends)}
-
-
-def with_layer_scale(tensors):
-    return tensors | numpy_vit.draw({f"{block}/LayerScale_{i}/scale": (8,) for block in BLOCKS for i in (0, 1)}, 20)
-
-
-def with_qk_norm(tensors):
-    norms = [f"{block}/{ATTENTION}/{part}_norm" for block in BLOCKS for part in ("query", "key")]
-    return tensors | numpy_vit.draw({f"{norm}/{leaf}": (4,) for norm in norms for leaf in ("scale", "bias")}, 21)
-
-
-def with_registers(tensors):
-    return tensors | numpy_vit.draw({"Transformer/registers": (1, 3, 8)}, 22)
-
-
-def with_pooled_norm(tensors):
-    return {name.replace("Transformer/encoder_norm", "fc_norm"): x for name, x in tensors.items()}
-
-
-def with_positions_2d(tensors, place="Transformer"):
-    tables = {f"{place}/posembed_input/pos_embedding_{axis}": (1, 2, 4) for axis in "xy"}
-    return without(tensors, "posembed_input/pos_embedding") | numpy_vit.draw(tables, 23)
-
-
-def with_positions_everywhere(tensors):
-    tables = {f"{block}/posembed_input/pos_embedding": (1, 5, 8) for block in BLOCKS}
-    return without(tensors, "posembed_input/pos_embedding") | numpy_vit.draw(tables, 24)
-
-
-def with_relative_positions(tensors):
-    tables = {f"{block}/{ATTENTION}/relative_positions/rel_embedding": (2 * 4 - 1 + 3, 2, 4) for block in BLOCKS}
-    return without(tensors, "posembed_input/pos_embedding") | numpy_vit.draw(tables, 25)
-
-
-def axial(tensors):
-    halves = {}
-    for name, x in tensors.items():
-        block = next((block for block in BLOCKS if name.startswith(block)), None)
-        if block:
-            halves[name.replace(block, f"{block}/row")] = x
-            halves[name.replace(block, f"{block}/column")] = x + np.float32(0.1)
-        else:
-            halves[name] = x
-    return halves
-
-
-# What was done to the plain model: pool it is drawn with, change, what the file must be read as, what numpy is told.
-OPTIONS = {
-    "plain": ("token", dict, {"pool": "token", "class_token": "yes", "positions": "learned_1d"}, {}),
-    "average": ("gap", dict, {"pool": "gap", "class_token": "no"}, {"pool": "gap"}),
-    "registers": ("token", with_registers, {"registers": 3}, {}),
-    "layer scale": ("token", with_layer_scale, {"layer_scale": 1e-5}, {}),
-    "qk norm": ("token", with_qk_norm, {"qk_norm": True}, {}),
-    "norm of the average": (
-        "gap",
-        with_pooled_norm,
-        {"pool": "gap", "norm_after_pool": True},
-        {"pool": "gap", "norm_pooled": True},
-    ),
-    "norm of the average beside a class token": (
-        "token",
-        with_pooled_norm,
-        {"pool": "gap", "class_token": "yes", "norm_after_pool": True},
-        {"pool": "gap", "norm_pooled": True},
-    ),
-    "no positions": (
-        "token",
-        lambda tensors: without(tensors, "posembed_input/pos_embedding"),
-        {"positions": "none"},
-        {},
-    ),
-    "2-D positions": ("token", with_positions_2d, {"positions": "learned_2d"}, {}),
-    "a table for every layer": (
-        "token",
-        with_positions_everywhere,
-        {"positions": "learned_1d", "positions_at": "every_layer"},
-        {"at": "every_layer"},
-    ),
-    "relative positions": (
-        "token",
-        with_relative_positions,
-        {"positions": "relative", "positions_at": "every_layer"},
-        {"at": "every_layer"},
-    ),
-    "axial": ("gap", axial, {"axial": True, "pool": "gap"}, {"pool": "gap"}),
-}
-
-
-@pytest.mark.parametrize("what", OPTIONS)
-def test_an_option_is_read_off_the_file(tmp_path, what):
-    pool, change, settings, told = OPTIONS[what]
-    tensors = change(numpy_vit.draw_params(seed=26, pool=pool))
-    asked = {"positions": "none"} if what == "no positions" else {}  # which no tensor tells
-    loaded = load(save_npz(tmp_path / "vit.npz", tensors), **asked)
-    assert {key: loaded.settings[key] for key in SIZES | settings} == SIZES | settings
-    same_bits(flat(loaded), tensors)
-    agree(run(loaded, images()).logits, numpy_options.forward(tensors, images(), **told)["logits"])
-
-
-def test_a_map_head_and_a_representation_layer_are_read_off_the_file(tmp_path):
-    tensors = numpy_vit.draw_params(seed=27, pool="map", representation=6)
-    loaded = load(save_npz(tmp_path / "vit.npz", tensors))
-    assert (loaded.settings["pool"], loaded.settings["representation_size"]) == ("map", 6)
-    out, expected = run(loaded, images()), numpy_vit.forward(tensors, images(), pool="map")
-    agree(out.pre_logits, expected["pre_logits"])
-    agree(out.logits, expected["logits"])
-
-
-@pytest.mark.parametrize(
-    ("depths", "width", "stride"),
-    [((), 16, 4), ((1,), 8, 4), ((1, 2), 8, 8), ((1, 1, 1), 4, 16), ((1, 1, 1, 1), 2, 32)],
-)
-def test_a_hybrids_stem_and_its_image_size_are_read_off_the_file(tmp_path, depths, width, stride):
-    channels = width * 2 ** (len(depths) - 1) * 4 if depths else width
-    tensors = numpy_vit.draw_params(seed=28, patch=(1, 1))
-    tensors |= numpy_vit.draw(
-        numpy_resnet.stem_shapes(depths, width) | {"embedding/kernel": (1, 1, channels, 8)}, seed=9
-    )
-    loaded = load(save_npz(tmp_path / "hybrid.npz", tensors))
-    found = {key: loaded.settings[key] for key in ("stem", "stem_depths", "stem_width", "patch_size")}
-    assert found == {"stem": "resnet", "stem_depths": depths, "stem_width": width, "patch_size": (1, 1)}
-    same_bits(flat(loaded), tensors)
-    # The positions are of 2x2 patches: it loads, so the image that they came from had 2 x stride pixels.
-    assert loaded.grid == (2, 2)
-    assert loaded.module.grid((2 * stride, 2 * stride)) == (2, 2)
-
-
-def test_a_resnets_stages_and_width_are_read_off_the_file(tmp_path):
-    tensors = numpy_vit.draw(numpy_resnet.bit_shapes((2, 1), 64) | {"head/kernel": (512, 3), "head/bias": (3,)}, 29)
-    loaded = load(save_npz(tmp_path / "resnet.npz", tensors))
-    assert loaded.settings == {"name": "resnet", "depths": (2, 1), "width_factor": 1, "num_classes": 3}
-    same_bits(flat(loaded), tensors)
-
-
-def test_a_mixers_sizes_are_read_off_the_file(tmp_path):
-    tensors = numpy_vit.draw(test_mixer.mixer_shapes(**test_mixer.TINY | {"tokens": 4}), seed=30)
-    loaded = load(save_npz(tmp_path / "mixer.npz", tensors))
-    expected = {"name": "mixer", "patch_size": (4, 6), "width": 8, "depth": 2, "tokens_mlp_dim": 5}
-    expected |= {"channels_mlp_dim": 12, "num_classes": 3, "gelu": "tanh"}
-    assert (loaded.settings, loaded.grid) == (expected, (2, 2))
 
 
 def test_what_it_returns_is_the_module_and_its_parameters(tmp_path):

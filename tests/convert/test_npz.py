@@ -3,7 +3,11 @@
 import functools
 import os
 import pickle
+import random
+import struct
+import time
 import zipfile
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +17,16 @@ import numpy as np
 import numpy_vit
 import pytest
 import scipy.ndimage
+from checkpoints import (
+    flat,
+    golden_tensors,
+    same_bits,
+    save_npz,
+    save_safetensors,
+)
+from damaged import TENSORS, Bomb, attempt, npy, npz_with, zip_of
 
+from vit_jax.convert import load as door
 from vit_jax.convert.names import native_names
 from vit_jax.convert.npz import read_npz
 from vit_jax.models import build
@@ -195,16 +208,6 @@ def test_a_pre_logits_layer_the_model_lacks_is_an_error_when_the_head_is_kept(tm
         load(path)
 
 
-class Bomb:
-    """Pickled, it makes a folder when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 def test_a_pickle_in_an_npz_is_refused_and_never_executed(tmp_path):
     tensors = numpy_vit.draw_params() | {"head/bias": np.array([Bomb(tmp_path / "exploded")], object)}
     np.savez(tmp_path / "bomb.npz", **tensors)
@@ -266,3 +269,176 @@ def test_a_zip_of_other_files_is_an_error(tmp_path):
 def test_a_folder_that_is_no_run_and_a_missing_file_are_errors(tmp_path, name, message):
     with pytest.raises(UserError, match=message):
         load(tmp_path / name)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_npz_cut_anywhere_is_refused(tmp_path, compressed):
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "whole.npz", **TENSORS)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    assert attempt(tmp_path / "whole.npz", TENSORS) == ""
+    rng = random.Random(1)
+    for size in [*range(12), len(whole) - 1, len(whole) - 22, *(rng.randrange(len(whole)) for _ in range(40))]:
+        (tmp_path / "cut.npz").write_bytes(whole[:size])
+        assert attempt(tmp_path / "cut.npz", TENSORS), f"cut to {size} bytes"
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_npz_with_a_flipped_bit_is_refused_or_unharmed(tmp_path, compressed):
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "whole.npz", **TENSORS)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    # Values are guarded by their sums; what is not guarded are the tables of the zip, most of all the one at the end.
+    table = whole.index(b"PK\x01\x02")
+    rng = random.Random(2)
+    places = [rng.randrange(len(whole)) for _ in range(30)] + [rng.randrange(table, len(whole)) for _ in range(80)]
+    refused = 0
+    for place in places:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << rng.randrange(8)
+        (tmp_path / "flipped.npz").write_bytes(flipped)
+        refused += bool(attempt(tmp_path / "flipped.npz", TENSORS))
+    assert refused > len(places) / 3
+
+
+def test_a_noisy_npz_is_refused_or_unharmed(tmp_path):
+    np.savez(tmp_path / "whole.npz", **TENSORS)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    rng = random.Random(3)
+    for _ in range(60):
+        noisy = bytearray(whole)
+        start = rng.randrange(len(whole) - 64)
+        noisy[start : start + 64] = rng.randbytes(64)
+        (tmp_path / "noisy.npz").write_bytes(noisy)
+        attempt(tmp_path / "noisy.npz", TENSORS)
+
+
+def test_numbers_that_are_no_floats_are_refused_and_wider_floats_are_rounded(tmp_path):
+    name = "head/bias"
+    for i, dtype in enumerate(("i4", "i8", "u1", "?", "c8", "S4", "U2", "M8[s]", "V3", [("a", "f4"), ("b", "f4")])):
+        path = save_npz(tmp_path / f"{i}.npz", TENSORS | {name: np.zeros(5, dtype)})
+        assert "not floating point: head/bias" in attempt(path, TENSORS), dtype
+    wide = {n: x.astype(np.float64) + 1e-12 for n, x in TENSORS.items()}
+    expected = {n: x.astype(np.float32) for n, x in wide.items()}
+    assert attempt(save_npz(tmp_path / "wide.npz", wide), expected) == ""
+    big_endian = {n: x.astype(">f4") for n, x in TENSORS.items()}
+    assert attempt(save_npz(tmp_path / "big.npz", big_endian), TENSORS) == ""
+    columns_first = {n: np.asfortranarray(x) for n, x in TENSORS.items()}
+    assert attempt(save_npz(tmp_path / "fortran.npz", columns_first), TENSORS) == ""
+    huge = TENSORS | {name: np.full(5, 1e300)}
+    assert "too large for float32: head/bias holds 1e+300" in attempt(save_npz(tmp_path / "huge.npz", huge), TENSORS)
+
+
+def test_a_tensor_that_stands_twice_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "twice.npz", "w") as archive:
+        for name, x in TENSORS.items():
+            archive.writestr(f"{name}.npy", npy(x))
+        archive.writestr("cls", npy(TENSORS["cls"] + 1))
+    assert "  cls: stands twice in the file" in attempt(tmp_path / "twice.npz", TENSORS)
+
+
+CLS = TENSORS["cls"]
+TERA = "{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,), }"
+HEADERS = {
+    "terabytes": npy(CLS, header=TERA),
+    "more digits than an int has": npy(CLS, header=TERA.replace("1099511627776", "9" * 5000)),
+    "an axis beyond any index": npy(CLS, header=TERA.replace("1099511627776", f"0, {2**80}")),
+    "terabytes of nothing": npy(CLS, header=TERA.replace("1099511627776", "0, 1099511627776")),
+    "negative": npy(CLS, header=TERA.replace("1099511627776", "-8")),
+    "twice negative": npy(CLS, header=TERA.replace("1099511627776,", "1, -1, -8")),
+    "a hundred axes": npy(CLS, header=TERA.replace("1099511627776,", "1, " * 100 + "8")),
+    "text for a shape": npy(CLS, header=TERA.replace("(1099511627776,)", "'1, 1, 8'")),
+    "no shape": npy(CLS, header="{'descr': '<f4'}"),
+    "no Python": npy(CLS, header="{'descr': "),
+    "a program": npy(CLS, header="__import__('os').mkdir('exploded')"),
+    "brackets without end": npy(CLS, header="(" * 9000),
+    "an unknown type": npy(CLS, header=TERA.replace("<f4", "<q9")),
+    "a type without size": npy(CLS, header=TERA.replace("<f4", "|V0").replace("1099511627776", "8")),
+    "version 9": npy(CLS, version=(9, 0)),
+    "version 2, cut": npy(CLS, version=(2, 0))[:9],
+    "bytes too many": npy(CLS) + b"\0" * 4,
+    "bytes too few": npy(CLS)[:-4],
+    "nothing": b"",
+    "text": b"<html>404</html>",
+}
+
+
+@pytest.mark.parametrize("what", HEADERS)
+def test_a_lying_array_is_refused_by_name_and_allocates_nothing(tmp_path, what):
+    message = attempt(npz_with(tmp_path / "lie.npz", cls=HEADERS[what]), TENSORS)
+    assert "\n  cls: " in message
+    assert not os.path.exists("exploded")
+
+
+def test_headers_that_numpy_reads_load_the_same(tmp_path):
+    assert attempt(npz_with(tmp_path / "two.npz", cls=npy(CLS, version=(2, 0))), TENSORS) == ""
+    by_python_2 = npy(CLS, header="{'descr': '<f4', 'fortran_order': False, 'shape': (1L, 1L, 8L), }")
+    assert attempt(npz_with(tmp_path / "old.npz", cls=by_python_2), TENSORS) == ""
+
+
+def test_lists_of_damaged_tensors_are_complete(tmp_path):
+    path = npz_with(tmp_path / "many.npz", cls=b"", head__bias=HEADERS["version 9"], head__kernel=HEADERS["negative"])
+    message = attempt(path, TENSORS)
+    assert [line.split(":")[0] for line in message.splitlines()[1:]] == ["  cls", "  head/kernel", "  head/bias"]
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(tmp_path):
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("cls.npy", "w", force_zip64=True) as member,
+    ):
+        member.write(npy(np.zeros(0, np.float32), header=TERA.replace("1099511627776", str(300 * 2**18))))
+        for _ in range(300):
+            member.write(bytes(2**20))
+    packed = (tmp_path / "bomb.npz").stat().st_size
+    assert packed < 2**21 < 300 * 2**20
+    began = time.perf_counter()
+    message = attempt(tmp_path / "bomb.npz", TENSORS)
+    assert f"has {packed:,} bytes and would unpack to 314," in message
+    assert time.perf_counter() - began < 1
+
+
+def test_a_zip_that_lies_about_what_it_unpacks_to_is_refused(tmp_path):
+    zip_of(tmp_path / "bomb.npz", {"cls.npy": bytes(2**24)}, zipfile.ZIP_DEFLATED)
+    lying = (tmp_path / "bomb.npz").read_bytes().replace(struct.pack("<I", 2**24), struct.pack("<I", 160))
+    (tmp_path / "bomb.npz").write_bytes(lying)
+    assert attempt(tmp_path / "bomb.npz", TENSORS)
+
+
+def test_an_npz_of_an_unknown_compression_or_with_a_password_is_refused(tmp_path):
+    for i, (offset, value) in enumerate(((8, 99), (8, 12), (8, 14), (6, 1))):
+        whole = bytearray(npz_with(tmp_path / f"{i}.npz").read_bytes())
+        for mark, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+            place = whole.find(mark)
+            while place >= 0:
+                whole[place + offset + shift] = value
+                place = whole.find(mark, place + 4)
+        (tmp_path / f"{i}.npz").write_bytes(whole)
+        assert "cannot be read as npz" in attempt(tmp_path / f"{i}.npz", TENSORS)
+
+
+def test_sums_are_checked_although_every_byte_was_read(tmp_path):
+    # The array ends where the member ends: reading exactly its bytes must not skip the check.
+    whole = npz_with(tmp_path / "whole.npz").read_bytes()
+    at = whole.index(npy(TENSORS["head/kernel"]))
+    wrong = bytearray(whole)
+    wrong[at + len(npy(TENSORS["head/kernel"])) - 1] ^= 1
+    (tmp_path / "wrong.npz").write_bytes(wrong)
+    assert zlib.crc32(bytes(wrong)) != zlib.crc32(whole)
+    assert "Bad CRC-32" in attempt(tmp_path / "wrong.npz", TENSORS)
+
+
+def test_bfloat16_stored_as_two_bytes_of_void_is_read_exactly(tmp_path):
+    tensors = {name: x.astype(ml_dtypes.bfloat16) for name, x in numpy_vit.draw_params(seed=7).items()}
+    loaded = door.load(save_npz(tmp_path / "vit.npz", {name: x.view("V2") for name, x in tensors.items()}))
+    same_bits(flat(loaded), {name: x.astype(np.float32) for name, x in tensors.items()})
+
+
+def test_tensors_without_values_are_refused_by_name(tmp_path):
+    for i, (name, x) in enumerate(TENSORS.items()):
+        for axis in range(x.ndim):
+            shape = [0 if a == axis else size for a, size in enumerate(x.shape)]
+            message = attempt(save_npz(tmp_path / f"{i}.npz", TENSORS | {name: np.zeros(shape, np.float32)}), TENSORS)
+            assert f"\n  {name}: " in message
+    tensors = golden_tensors("timm_token") | {"norm.bias": np.zeros((0, 24), np.float32)}
+    assert "\n  norm.bias: shape [0, 24]" in attempt(save_safetensors(tmp_path / "st", tensors), {}, num_heads=3)
+    layers = {"Transformer/encoderblock/LayerNorm_0/scale": np.zeros((10**9, 0), np.float32)}
+    assert attempt(save_npz(tmp_path / "layers.npz", TENSORS | layers), TENSORS)

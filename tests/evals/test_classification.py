@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from vit_jax import partition
-from vit_jax.data.open import open_source
 from vit_jax.evals import base
 from vit_jax.evals import split as scored_split
 from vit_jax.evals.classification import Classification
 from vit_jax.train.objectives import Objective, sigmoid_cross_entropy, softmax_cross_entropy
-from vit_jax.types import DatasetSpec, UserError
+from vit_jax.types import UserError
 
 
 def evaluate(folder, kernel, forward, *, objective=None, devices=8, **options):
@@ -113,32 +112,3 @@ def test_a_batch_that_goes_missing_is_an_error_and_not_a_score(folder, kernel, f
     monkeypatch.setattr(scored_split, "read_split", without_the_first)
     with pytest.raises(UserError, match="scored 5 examples of 13"):
         evaluate(folder[0], kernel, forward, max_corrupt=0)
-
-
-def test_a_reader_that_ends_early_is_an_error_for_every_evaluator(folder, monkeypatch):
-    whole = base.eval_batches
-
-    class Short:
-        def __init__(self, *args, **options):
-            self._loader = whole(*args, **options)
-            self.corrupt = self._loader.corrupt
-
-        def __iter__(self):
-            return iter(list(self._loader)[:1])
-
-    monkeypatch.setattr(base, "eval_batches", Short)
-    source = open_source(str(folder[0]), "test")
-    options = {"recipe": "eval", "resolution": (8, 8), "batch_size": 8, "max_corrupt": 0}
-    with pytest.raises(UserError, match="8 examples read and 0 corrupt, but the split has 13"):
-        list(base.read_split(source, mesh=partition.make_mesh(), **options))
-
-
-def test_opening_says_what_it_will_read(folder):
-    (spec,) = Classification(split="test", dataset=str(folder[0])).open()
-    assert isinstance(spec, DatasetSpec)
-    assert (spec.split, spec.num_examples, spec.num_classes) == ("test", 13, 7)
-
-
-def test_opening_a_missing_split_fails_before_the_run(folder):
-    with pytest.raises(UserError, match="validation"):
-        Classification(split="validation", dataset=str(folder[0])).open()

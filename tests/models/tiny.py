@@ -6,6 +6,7 @@ import numpy as np
 from flax import traverse_util
 
 from vit_jax.models import build
+from vit_jax.models.variants import vit_variant
 from vit_jax.models.vit import VisionTransformer
 
 # Compiles in a third of the time, which is most of what these tests take; what is computed is the same.
@@ -48,3 +49,17 @@ def run(model, params, images, **asked):
 
     params = traverse_util.unflatten_dict(traverse_util.flatten_dict(params, sep="/"), sep="/")
     return jax.jit(apply, compiler_options=QUICK)(params, jnp.asarray(images))
+
+
+def draw(model, seed=0):
+    """Every parameter of a looped model at random, so that none is zero or one."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: (rng.standard_normal(shape) * 0.4 + name.endswith("scale")).astype(np.float32)
+        for name, shape in model_shapes(model).items()
+    }
+
+
+def shapes_of(variant, **options):
+    model = VisionTransformer(**{k: v for k, v in vit_variant(variant).items() if k != "name"}, **options)
+    return model_shapes(model, (224, 224))

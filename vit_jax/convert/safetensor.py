@@ -98,4 +98,4 @@ def _entries(place: epath.Path) -> Iterator[tuple[str, str, list[int], Callable[
 
 def write_safetensors(path: epath.Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes tensors under their names, marked as PyTorch's, because readers require the mark."""
-    save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, path, metadata={"format": "pt"})
+    save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, path, metadata={"format": "pt"})

@@ -2,8 +2,9 @@
 
 import base64
 import csv
-import html.parser
 import io
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
+from parsed_page import Page
 from sklearn.datasets import load_sample_images
 
 from vit_jax.cli import dedup
 from vit_jax.data.dedup.exclusion import exclude
-from vit_jax.data.dedup.page import Shown, write_page
 from vit_jax.data.dedup.search import open_named
 from vit_jax.data.open import open_source
 
@@ -56,21 +57,6 @@ def run(capsys, photos, to, *more):
 
 def excluded_of(to):
     return sorted(Path(line).stem for line in (to / "exclude.txt").read_text().splitlines()[1:])
-
-
-class Page(html.parser.HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.images, self.text = [], [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        if tag == "img":
-            self.images.append(dict(attrs))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def test_copies_are_excluded_and_shown(capsys, photos, tmp_path):
@@ -167,16 +153,15 @@ def test_mistakes_are_said_before_anything_is_read(capsys, photos, tmp_path, mor
     assert not (tmp_path / "to").exists()
 
 
-def test_the_page_says_how_many_it_does_not_show_and_escapes_names(tmp_path):
-    image = np.zeros((300, 400, 3), np.uint8)
-    pair = Shown("<b>.jpg", 'a"&.jpg', image, image[:20, :20], "hash 3", True)
-    write_page(tmp_path / "page.html", "Copies", ["one line"], [pair, pair._replace(copy=False)], 1502)
-    text = (tmp_path / "page.html").read_text()
-    page = Page(text)
-    assert "the 2 most doubtful of 1,502 pairs" in page.text
-    assert "train: <b>.jpg" in page.text
-    assert page.images[1]["alt"] == 'test: a"&.jpg'
-    assert [tag for tag in page.tags if tag == "li"] == ["li", "li"]
-    assert page.images[1]["src"].startswith("data:image/png")
-    write_page(tmp_path / "page.html", "Copies", [], [], 0)
-    assert "No pair was found." in (tmp_path / "page.html").read_text()
+def test_pairs_of_files_whose_names_are_no_utf_8_are_written_escaped(capsys, photos, tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    for split, files in (("train", {name: "05", "other.jpg": "06"}), ("test", {name: "05"})):
+        (tmp_path / "photos" / split / "any").mkdir(parents=True)
+        for target, source in files.items():
+            shutil.copy(photos / "train" / "any" / f"{source}.jpg", tmp_path / "photos" / split / "any" / target)
+    assert "1 of 2 training images to exclude" in run(capsys, tmp_path / "photos", tmp_path / "to")
+    rows = list(csv.DictReader((tmp_path / "to" / "pairs.csv").read_text().splitlines()))
+    assert [(row["train"], row["test"]) for row in rows] == [("train/any/caf\\xe9.jpg", "test/any/caf\\xe9.jpg")]
+    assert "train: train/any/caf\\xe9.jpg" in Page((tmp_path / "to" / "pairs.html").read_text()).text
+    # The list itself names the file as it is.
+    assert (tmp_path / "to" / "exclude.txt").read_bytes().splitlines()[1:] == [b"train/any/caf\xe9.jpg"]

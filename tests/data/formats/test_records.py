@@ -64,12 +64,6 @@ def test_a_data_set_that_is_not_prepared_names_the_folder_and_the_command(tmp_pa
     assert "`vit_jax prepare eurosat/rgb`" in refuse("eurosat/rgb", "train", "")
 
 
-def test_an_unknown_name_offers_the_nearest(tmp_path):
-    assert "cifar10" in refuse("cifar_10", "train", tmp_path)
-    assert "digits" in refuse("digit", "train", tmp_path)
-    assert "neither a TFDS data set" in refuse("two words", "train", tmp_path)
-
-
 @pytest.mark.parametrize("name", ["jft_300m", "imagenet21k"])
 def test_private_data_sets_say_that_the_data_is_the_users_own(name, tmp_path):
     message = refuse(name, "train", tmp_path)

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import generated
 import numpy as np
 import PIL.Image
 import pytest
+from vtab_numbered import COUNTS, numbered, picture
 
 from vit_jax.data.formats.records import open_builder
 from vit_jax.data.open import open_source
@@ -20,39 +20,6 @@ from vit_jax.data.vtab import tasks as vtab
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
-COUNTS = {"train": 24, "test": 24, "validation": 24}
-
-
-def picture(split, number):
-    file = io.BytesIO()
-    PIL.Image.fromarray(np.full((4, 4, 3), [number, list(COUNTS).index(split), 0], np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
-
-def numbered(shift, step):
-    """The generator's example `index` is number `shift + step * index`: its name, image and labels say so."""
-
-    def change(example, split, index):
-        number = (shift + step * index) % 24
-        example["image"] = picture(split, number)
-        for key in {"image/file_name", "file_name", "filename", "id", "name"} & set(example):
-            example[key] = f"{split}_{number:03d}"
-        if "label" in example:
-            example["label"] = number % 2
-        if "label_lighting" in example:  # smallNORB
-            example |= {"label_category": 0, "instance": list(COUNTS).index(split), "label_lighting": 5}
-            example |= {"label_elevation": number // 6, "label_azimuth": number % 6}
-        if "label_shape" in example:  # dSprites
-            example |= {"label_shape": list(COUNTS).index(split), "label_scale": 0, "label_y_position": 0}
-            example |= {"label_orientation": number, "label_x_position": number}
-        if "question_answer" in example:  # CLEVR
-            plain = {"color": 0, "material": 0, "shape": 0, "size": 0, "rotation": np.float32(0)}
-            thing = plain | {"3d_coords": np.zeros(3, np.float32), "pixel_coords": np.float32([0, 0, 8 + number / 9])}
-            example |= {"question_answer": [], "objects": [thing] * (3 + number % 8)}
-        elif "objects" in example:
-            example["objects"] = []
-
-    return change
 
 
 def prepare_all(folder, shift, step):
@@ -161,20 +128,6 @@ def test_ids_are_the_names_that_the_data_sets_give(exported):
     slices = {"caltech101", "eurosat", "resisc45", "dsprites_loc", "dsprites_ori", "smallnorb_azim", "smallnorb_elev"}
     assert {name for name in lists if "test" in lists[name]} == slices
     assert example_ids.KEYS.keys() == {task.dataset for task in vtab.TASKS.values()}
-
-
-def test_the_index_is_read_once_and_again_when_the_data_changes(tmp_path, monkeypatch):
-    builder = generated.prepare("dtd", tmp_path, COUNTS, numbered(0, 1))
-    first = example_ids.ids_of(builder, "dtd", "train")
-    assert sorted(first) == [f"train_{i:03d}" for i in range(24)]
-    with monkeypatch.context() as patch:
-        patch.setattr(example_ids, "_read_ids", lambda *_: pytest.fail("was read again"))
-        assert example_ids.ids_of(builder, "dtd", "train") == first
-    shutil.copy(cache := Path(builder.data_dir) / "example_ids.train.txt", tmp_path / "old")
-    shutil.rmtree(tmp_path / "dtd")
-    builder = generated.prepare("dtd", tmp_path, {**COUNTS, "train": 23}, numbered(3, 5))
-    shutil.copy(tmp_path / "old", cache)
-    assert len(example_ids.ids_of(builder, "dtd", "train")) == 23
 
 
 def change_file(exported, change, task="dtd"):

@@ -25,7 +25,7 @@ from vit_jax.data.image.decode import Image
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
-from vit_jax.types import UserError
+from vit_jax.types import UserError, printable
 
 
 class Named(NamedTuple):
@@ -142,7 +142,7 @@ def write_pairs(search: Search, train: Named, results: list[Found]) -> None:
         out.writerow(["train", "against", "test", "distance", "correlation", "cosine", "copy"])
         for f in results:
             ids = example_ids(train.source, f.pairs["train"].tolist(), counts)
-            for name, pair, confirmed in zip(ids, f.pairs, f.confirmed, strict=True):
+            for name, pair, confirmed in zip(map(printable, ids), f.pairs, f.confirmed, strict=True):
                 distance = "" if pair["distance"] == duplicates.UNKNOWN_DISTANCE else int(pair["distance"])
                 cosine = "" if math.isnan(pair["cosine"]) else f"{pair['cosine']:.4f}"
                 test = f.against.source.read(int(pair["test"]))[2] if len(rows) <= 100_000 else f"#{pair['test']}"
@@ -157,7 +157,7 @@ def write_pairs(search: Search, train: Named, results: list[Found]) -> None:
         (name,) = example_ids(train.source, [int(pair["train"])], counts)
         images = _image(train.source, int(pair["train"])), _image(source, int(pair["test"]))
         named = f"{f.against.text} {source.read(int(pair['test']))[2]}"
-        shown.append(Shown(name, named, images[0], images[1], _scores(pair), bool(f.confirmed[i])))
+        shown.append(Shown(printable(name), named, images[0], images[1], _scores(pair), bool(f.confirmed[i])))
     lines = [
         f"{train.text}, {len(train.source):,} images, against {', '.join(f.against.text for f in results)}.",
         f"A pair is taken for a copy where {how} is {search.least} or more; its training image is then excluded.",

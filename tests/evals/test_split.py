@@ -11,7 +11,7 @@ from vit_jax.evals.fewshot import FewShot
 from vit_jax.evals.scorecard import Scorecard
 from vit_jax.models.build import normalize
 from vit_jax.train.objectives import softmax_cross_entropy
-from vit_jax.types import Outputs, UserError
+from vit_jax.types import DatasetSpec, Outputs, UserError
 
 EVALUATORS = {
     "classification": (Classification, {"split": "test"}),
@@ -75,3 +75,14 @@ def test_examples_come_with_the_scores_in_the_order_of_the_split(folder, kernel,
     source = open_source(str(folder[0]), "test")
     assert examples["label"].tolist() == [source.read(index)[1] for index in range(13)]
     assert (examples["label"] == examples["predicted"]).mean() == pytest.approx(values["top1"])
+
+
+def test_opening_says_what_it_will_read(folder):
+    (spec,) = Classification(split="test", dataset=str(folder[0])).open()
+    assert isinstance(spec, DatasetSpec)
+    assert (spec.split, spec.num_examples, spec.num_classes) == ("test", 13, 7)
+
+
+def test_opening_a_missing_split_fails_before_the_run(folder):
+    with pytest.raises(UserError, match="validation"):
+        Classification(split="validation", dataset=str(folder[0])).open()

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import QUICK, flat, model_shapes, nested, random_images, run, shapes, tiny_vit
+from tiny import QUICK, draw, flat, model_shapes, nested, random_images, run, shapes, tiny_vit
 
 from vit_jax.models import build
 
@@ -17,15 +17,6 @@ VARIETIES = {
     "options": {"registers": 2, "qk_norm": True, "layer_scale": 0.1, "stochastic_depth": 0.2, "pool": "map"},
     "axial": {"axial": True, "pool": "gap"},
 }
-
-
-def draw(model, seed=0):
-    """Every parameter of a looped model at random, so that none is zero or one."""
-    rng = np.random.default_rng(seed)
-    return {
-        name: (rng.standard_normal(shape) * 0.4 + name.endswith("scale")).astype(np.float32)
-        for name, shape in model_shapes(model).items()
-    }
 
 
 @pytest.mark.parametrize("variety", VARIETIES)
@@ -84,19 +75,6 @@ def test_scanned_blocks_are_recomputed_where_asked():
     assert with_remat - without >= 7
 
 
-def test_a_scanned_model_starts_where_the_looped_one_does():
-    looped, scanned = (tiny_vit(depth=DEPTH, scan=scan, layer_scale=0.1) for scan in (False, True))
-    rng = jax.random.key(7)
-    expected = build.stack_layers(flat(build.init_params(looped, rng, (8, 12))))
-    found = flat(build.init_params(scanned, rng, (8, 12)))
-    assert shapes(found) == shapes(expected) == model_shapes(scanned)
-    for name, value in expected.items():
-        assert found[name].dtype == value.dtype == np.float32
-        assert np.array_equal(found[name], value), name
-    kernels = found["Transformer/encoderblock/MlpBlock_3/Dense_0/kernel"]
-    assert not np.array_equal(kernels[0], kernels[1])  # and not one draw for all
-
-
 def test_layers_of_a_scan_drop_elements_of_their_own():
     # Only the biases behind the MLPs are not zero, so what a block adds is the mask of its last dropout, doubled.
     model = tiny_vit(depth=DEPTH, scan=True, dropout=0.5)
@@ -109,41 +87,3 @@ def test_layers_of_a_scan_drop_elements_of_their_own():
     for first, second in ((0, 1), (0, 2), (1, 2)):
         agree = np.mean(masks[first] == masks[second])
         assert abs(agree - 0.5) < 4 * 0.5 / np.sqrt(masks[0].size)
-
-
-# Names
-
-
-def test_stacking_is_undone():
-    tensors = draw(tiny_vit(depth=DEPTH, axial=True, pool="gap"))
-    stacked = build.stack_layers(tensors)
-    assert len(stacked) < len(tensors)
-    again = build.unstack_layers(stacked)
-    assert again.keys() == tensors.keys()
-    assert all(np.array_equal(again[name], tensors[name]) for name in tensors)
-    twice = build.stack_layers(again)
-    assert twice.keys() == stacked.keys()
-    assert all(np.array_equal(twice[name], stacked[name]) for name in stacked)
-
-
-def test_layers_are_stacked_in_the_order_of_their_numbers():
-    # 10 comes behind 9, not behind 1; and a prefix of the names stays.
-    tensors = {f"params/Transformer/encoderblock_{i}/LayerNorm_0/scale": np.full(2, i, np.float32) for i in range(11)}
-    tensors = dict(sorted(tensors.items())) | {"params/head/bias": np.zeros(3, np.float32)}
-    stacked = build.stack_layers(tensors)
-    assert shapes(stacked) == {
-        "params/Transformer/encoderblock/LayerNorm_0/scale": (11, 2),
-        "params/head/bias": (3,),
-    }
-    assert stacked["params/Transformer/encoderblock/LayerNorm_0/scale"][:, 0].tolist() == list(range(11))
-    again = build.unstack_layers(stacked)
-    assert {name: x.tolist() for name, x in again.items()} == {name: x.tolist() for name, x in tensors.items()}
-
-
-def test_trees_without_layers_or_without_stacks_stay():
-    tensors = draw(tiny_vit())
-    assert build.unstack_layers(tensors).keys() == tensors.keys()
-    others = {"Transformer/encoder_norm/scale": np.ones(2), "encoderblock_0/bias": np.ones(2)}
-    assert build.stack_layers(others).keys() == others.keys()
-    number = {"Transformer/encoderblock/count": np.zeros(())}  # has no axis of layers
-    assert build.unstack_layers(number).keys() == number.keys()

@@ -9,7 +9,14 @@ from etils import epath
 from vit_jax import config as configs
 from vit_jax.run import run
 from vit_jax.train.checkpoint import read_params, write_params
-from vit_jax.train.folders import check_folder, named_steps, run_folder
+from vit_jax.train.folders import (
+    check_folder,
+    committed_steps,
+    how_to_go_on,
+    named_steps,
+    run_folder,
+    stored_model,
+)
 from vit_jax.types import UserError
 
 META = {"grid": [1, 1], "config": {"model": {}}}
@@ -96,3 +103,48 @@ def test_a_checkpoint_of_a_run_has_a_name(tmp_path):
     ):
         run_folder(f"{tmp_path / 'plain'}@best")
     assert run_folder(f"{tmp_path / 'nothing'}@best") is None
+
+
+def test_the_best_has_a_score_and_of_equal_ones_is_the_later(tmp_path):
+    make_steps(tmp_path, {4: 0.25, 8: "NaN", 12: 0.25, 16: None})
+    assert named_steps(tmp_path) == {"last": 16, "best": 12}
+
+
+def test_what_a_kill_left_half_written_is_no_checkpoint(tmp_path):
+    make_steps(tmp_path, {8: None, 16: None})
+    for name in ("24.orbax-checkpoint-tmp-0", "32.partial", "notes.txt"):
+        (tmp_path / "checkpoints" / name).mkdir()
+    assert committed_steps(tmp_path / "checkpoints") == [8, 16]
+    assert committed_steps(tmp_path / "nothing") == []
+
+
+def test_the_folder_of_a_step_is_a_checkpoint_and_a_relative_path_is_found(tmp_path, monkeypatch):
+    make_steps(tmp_path / "run", {8: None, 16: None})
+    monkeypatch.chdir(tmp_path)
+    assert run_folder("run/checkpoints/8") == tmp_path / "run" / "checkpoints" / "8"
+    assert run_folder("run") == tmp_path / "run" / "checkpoints" / "16"
+    assert run_folder("run/checkpoints") is None
+    assert run_folder("nothing") is None
+
+
+def test_advice_about_damage_names_the_folder_to_remove_and_the_step_that_is_left(tmp_path):
+    make_steps(tmp_path, {8: 0.5, 16: "unreadable", 24: 0.75})
+    place = epath.Path(tmp_path / "checkpoints")
+    assert (
+        how_to_go_on(place, 24) == f"\nIf the folder is damaged, remove {place}/24: the run then resumes from step 16"
+    )
+    # The scores of 16 cannot be read.
+    assert how_to_go_on(place) == f"\nIf the folder is damaged, remove {place}/16: the run then resumes from step 24"
+    make_steps(tmp_path / "other", {8: 0.5})
+    place = epath.Path(tmp_path / "other" / "checkpoints")
+    assert how_to_go_on(place, 8) == f"\nIf the folder is damaged, remove {place}/8: the run then starts over"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": []}', '{"config": {"model": 3}}', "{"])
+def test_a_checkpoint_that_does_not_say_its_model_has_none(tmp_path, text):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "metadata").write_text(text)
+    assert stored_model(tmp_path) == {}
+    (tmp_path / "meta" / "metadata").write_text('{"config": {"model": {"name": "vit"}}}')
+    assert stored_model(tmp_path) == {"name": "vit"}
+    assert stored_model(tmp_path / "nothing") == {}
