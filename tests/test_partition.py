@@ -1,12 +1,17 @@
 """The mesh, who holds what, and what does not divide."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from vit_jax import partition
+from vit_jax.models import build
+from vit_jax.models.variants import vit_variant
+from vit_jax.models.vit import VisionTransformer
 from vit_jax.types import Batch, UserError
 
 
@@ -50,6 +55,36 @@ def test_a_parameters_largest_axis_is_split(shape, spec):
         partition.param_sharding(jax.ShapeDtypeStruct(shape, jnp.float32), partition.make_mesh()).spec
         == PartitionSpec()
     )
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_scanned_stack_of_layers_is_split_as_each_layer_is(scan):
+    mesh = partition.make_mesh(8)
+    layers = {"encoderblock": (24,)} if scan else {"encoderblock_0": ()}
+    shapes = {"kernel": (16, 1024), "bias": (4096,)}  # 24 biases are more than 2^14 elements
+    tree = {
+        "Transformer": {
+            name: {key: jax.ShapeDtypeStruct(stack + shape, jnp.float32) for key, shape in shapes.items()}
+            for name, stack in layers.items()
+        }
+    }
+    ((found,),) = (tuple(part.values()) for part in partition.param_sharding(tree, mesh).values())
+    none = (None,) * scan
+    assert found["kernel"].spec == PartitionSpec(*none, None, "fsdp")
+    assert found["bias"].is_fully_replicated
+    moments = partition.param_sharding(({"mu": tree}, {"nu": tree}), mesh)
+    assert {str(x.spec) for x in jax.tree.leaves(moments)} == {str(x.spec) for x in jax.tree.leaves(found)}
+
+
+@pytest.mark.parametrize(("variant", "fsdp"), [("B/16", 8), ("B/16", 16), ("H/14", 8), ("H/14", 64)])
+def test_the_state_of_a_device_falls_as_one_by_fsdp(variant, fsdp):
+    model = VisionTransformer(1000, scan=True, **vit_variant(variant))
+    params = build.abstract_params(model, (224, 224))
+    mesh = AbstractMesh((1, fsdp), partition.BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    shards = jax.tree.map(
+        lambda s, x: math.prod(s.shard_shape(x.shape)), partition.param_sharding(params, mesh), params
+    )
+    assert sum(jax.tree.leaves(shards)) < 1.1 * build.count_params(params) / fsdp
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def build_parts(config: Config, total_steps: int, to_steps: Callable[[int | str]
     mesh = partition.make_mesh(settings.fsdp)
     partition.check_batch_size(config.data.batch_size, mesh, accumulation=settings.accumulation)
     model = build_model(config)
-    forward = models.make_forward(model)
+    forward = partition.on_mesh(models.make_forward(model), mesh)
     objective = configs.build(OBJECTIVES[config.objective.name], config.objective)
     mix = make_mix(settings.mixup, settings.cutmix)
     if mix and not objective.linear:
