@@ -1,6 +1,7 @@
 """The mesh, who holds what, and what does not divide."""
 
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,35 @@ def test_the_mesh_is_data_by_fsdp(fsdp, data):
 def test_fsdp_that_does_not_divide_the_devices_names_what_does(fsdp):
     with pytest.raises(UserError, match=rf"train.fsdp={fsdp} does not divide the 8 devices; .*\[1, 2, 4, 8\]"):
         partition.make_mesh(fsdp)
+
+
+def devices_of(slices, per_slice):
+    """Devices as JAX shows those of several TPU slices, or of several nodes of GPUs; not in the order of their slices."""
+    places = [(s, i) for i in range(per_slice) for s in range(slices)]
+    return [
+        types.SimpleNamespace(id=s * per_slice + i, slice_index=s, platform="gpu", device_kind="an H100")
+        for s, i in places
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "ids"),
+    [
+        (1, [[0], [1], [2], [3], [4], [5], [6], [7]]),
+        (2, [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        (4, [[0, 1, 2, 3], [4, 5, 6, 7]]),  # a slice
+        (8, [[0, 1, 2, 3, 4, 5, 6, 7]]),
+    ],
+)
+def test_parameters_are_split_inside_a_slice_and_data_over_slices(fsdp, ids):
+    found = partition.arrange(devices_of(2, 4), fsdp)
+    assert [[device.id for device in row] for row in found] == ids
+
+
+def test_a_split_that_would_cross_slices_without_filling_them_is_refused():
+    expected = r"train.fsdp=6 does not divide the 12 devices in 3 slices of 4; choose one of \[1, 2, 4, 12\]"
+    with pytest.raises(UserError, match=expected):
+        partition.arrange(devices_of(3, 4), 6)
 
 
 @pytest.mark.parametrize(

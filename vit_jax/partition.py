@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
@@ -57,11 +58,37 @@ def make_mesh(fsdp: int = 1, devices: Any = None) -> Mesh:
       UserError: fsdp does not divide the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    if fsdp < 1 or len(devices) % fsdp:
-        divisors = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
-        raise UserError(f"train.fsdp={fsdp} does not divide the {len(devices)} devices; choose one of {divisors}")
     # Auto axes: with make_mesh's default (Explicit), fsdp-style code raises ShardingTypeError.
-    return jax.make_mesh((len(devices) // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    return Mesh(arrange(devices, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def arrange(devices: Any, fsdp: int) -> np.ndarray:
+    """Devices in an array (data, fsdp), so that the devices of one row share the fastest network.
+
+    A slice is a TPU slice or a node of GPUs: slow links join it to others, so a row lies in one slice if it fits there, and in
+    whole slices otherwise. `jax.make_mesh` refuses several slices.
+    """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    per_slice = len(devices) // slices
+    choices = {n: found for n in range(1, len(devices) + 1) if (found := _spread(n, slices, per_slice))}
+    if fsdp not in choices:
+        inside = f" in {slices} slices of {per_slice}" if slices > 1 else ""
+        raise UserError(
+            f"train.fsdp={fsdp} does not divide the {len(devices)} devices{inside}; choose one of {[*choices]}"
+        )
+    across, within = choices[fsdp]
+    if slices == 1:
+        return mesh_utils.create_device_mesh(within, devices, allow_split_physical_axes=True)
+    return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
+
+
+def _spread(fsdp: int, slices: int, per_slice: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """((data, fsdp) over slices, (data, fsdp) over the devices of a slice); None if the devices cannot be arranged so."""
+    inside = math.gcd(fsdp, per_slice)
+    outside = fsdp // inside
+    if slices % outside or (outside > 1 and inside < per_slice):
+        return None
+    return (slices // outside, outside), (per_slice // inside, inside)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
