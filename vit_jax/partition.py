@@ -68,18 +68,35 @@ def arrange(devices: Any, fsdp: int) -> np.ndarray:
     A slice is a TPU slice or a node of GPUs: slow links join it to others, so a row lies in one slice if it fits there, and in
     whole slices otherwise. `jax.make_mesh` refuses several slices.
     """
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
-    per_slice = len(devices) // slices
-    choices = {n: found for n in range(1, len(devices) + 1) if (found := _spread(n, slices, per_slice))}
-    if fsdp not in choices:
+    slices, per_slice = _slices(devices)
+    if fsdp not in (choices := splits(devices)):
         inside = f" in {slices} slices of {per_slice}" if slices > 1 else ""
         raise UserError(
-            f"train.fsdp={fsdp} does not divide the {len(devices)} devices{inside}; choose one of {[*choices]}"
+            f"train.fsdp={fsdp} does not divide the {len(devices)} devices{inside}; choose one of {choices}"
         )
-    across, within = choices[fsdp]
+    spread = _spread(fsdp, slices, per_slice)
+    assert spread is not None
+    across, within = spread
     if slices == 1:
         return mesh_utils.create_device_mesh(within, devices, allow_split_physical_axes=True)
     return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
+
+
+def splits(devices: Any) -> list[int]:
+    """The values of `train.fsdp` that some devices can be arranged for."""
+    return [n for n in range(1, len(devices) + 1) if _spread(n, *_slices(devices))]
+
+
+def device_memory(devices: Any) -> int | None:
+    """Bytes that a program may use on a device; None if the backend does not report it, as a CPU does not."""
+    mine = [device for device in devices if device.process_index == jax.process_index()]
+    return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in mine) or None
+
+
+def _slices(devices: Any) -> tuple[int, int]:
+    """(slices, devices of each)."""
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    return slices, len(devices) // slices
 
 
 def _spread(fsdp: int, slices: int, per_slice: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
