@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "cluster": {"types"},
     "peers": {"types", "process", "cluster"},
     "metrics": {"types", "files", "console"},
-    "models": {"types"},
+    "models": {"types", "partition"},  # activations and gathered parameters on a mesh
     "data": {"types", "targets", "files"},
     # Hands out modules with their parameters, and reads our own runs' like any other format.
     "convert": {"types", "files", "models", "train.checkpoint", "train.folders"},

@@ -8,7 +8,7 @@ from vit_jax import config as configs
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.resolve import resolve
 from vit_jax.run.schema import SCHEMA
-from vit_jax.run.settle import Facts, settle
+from vit_jax.run.settle import Facts, settle, settle_fsdp
 from vit_jax.types import UserError
 
 # A tiny checkpoint that was trained with another GELU, patches of 4 and 3 classes.
@@ -107,3 +107,27 @@ def test_a_resumed_run_keeps_the_model_that_it_began_with_and_needs_no_checkpoin
     saved = configs.to_dict(begun)["model"]  # JSON: tuples are lists
     resumed, _ = settle(open_config, Facts("cpu", num_classes=10, resumed=saved))
     assert resumed.model == begun.model
+
+
+@pytest.mark.parametrize(
+    ("memory", "state", "fsdp"),
+    [
+        (16e9, 3.9e9, 1),  # a quarter of the memory holds it
+        (16e9, 4.1e9, 2),
+        (16e9, 10e9, 4),  # H/14 on a TPU v3: 10 / 2 = 5, 10 / 4 = 2.5
+        (16e9, 1000e9, 8),  # nothing suffices
+    ],
+)
+def test_the_smallest_split_whose_shards_fit_is_chosen(memory, state, fsdp):
+    settled, decisions = settle_fsdp(config(), [1, 2, 4, 8], int(memory), int(state))
+    assert settled.train.fsdp == fsdp
+    why = f"state and gradients take {state / 1e9:.1f} GB, and a device has 16.0 GB"
+    assert decisions == [("train.fsdp", fsdp, why)]
+
+
+def test_a_split_set_by_hand_stays_and_unknown_memory_splits_nothing():
+    assert config().train.fsdp is None
+    by_hand, decisions = settle_fsdp(config(train__fsdp="2"), [1, 2, 4, 8], 10, 100)
+    assert (by_hand.train.fsdp, decisions) == (2, [])
+    unknown, decisions = settle_fsdp(config(train__fsdp="auto"), [1, 2, 4, 8], None, 100)
+    assert (unknown.train.fsdp, decisions) == (1, [])

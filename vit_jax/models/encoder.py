@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vit_jax import partition
 from vit_jax.models import initializers
 from vit_jax.models.dropout import Dropout, DropPath
 from vit_jax.models.positions import Kind, PositionEmbedding, RelativePositions
@@ -175,7 +176,7 @@ class EncoderBlock(nn.Module):
         shared: Float[Array, "1 n d"] | None = None,
     ) -> tuple[Float[Array, "b n d"], Captured]:
         """Runs the block. `drop_rate` is its rate of stochastic depth, `shared` positions are added first; None for none."""
-        settings = self.settings
+        settings, z = self.settings, partition.constrain(z)
         if self.positions:
             shared = PositionEmbedding(*self.positions, settings.dtype, name="posembed_input")(z)
         z = z if shared is None else z + shared
@@ -185,7 +186,7 @@ class EncoderBlock(nn.Module):
         z = z + self.branch(Dropout(settings.dropout)(y, self.train), 0, drop_rate)
         y = settings.norm("LayerNorm_2")(z)
         mlp = MlpBlock(settings.mlp_dim, settings.dropout, settings.dtype, settings.gelu, name="MlpBlock_3")
-        z = z + self.branch(mlp(y, train=self.train), 1, drop_rate)
+        z = partition.constrain(z + self.branch(mlp(y, train=self.train), 1, drop_rate))
         captured = {"layers": z, "attention": weights}
         return z, {name: captured[name] for name in self.capture}
 

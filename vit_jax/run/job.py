@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 from etils import epath
 
 from vit_jax import config as configs
+from vit_jax import partition
 from vit_jax.config import Config, Draft
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.data.build import TrainData
@@ -26,7 +27,7 @@ from vit_jax.run import record
 from vit_jax.run.assemble import Parts, bind_evaluators, build_parts
 from vit_jax.run.initial import keep_head, open_init
 from vit_jax.run.schema import SCHEMA
-from vit_jax.run.settle import Facts, Settled, settle
+from vit_jax.run.settle import Facts, Settled, settle, settle_fsdp
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
 from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
@@ -139,7 +140,8 @@ def build_job(
     if total_steps < 1:
         raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
-    parts = build_parts(config, total_steps, to_steps)
+    config, parts, split = _build(config, total_steps, to_steps, jax.devices())
+    decisions += split
     scorers = bind_evaluators(config, parts, evaluators)
     _check_best(config)
     if config.init.path and config.init.head == "keep":
@@ -150,7 +152,13 @@ def build_job(
 
 
 def stand_in(
-    draft: Draft, overrides: list[tuple[str, str]], *, num_classes: int, total_steps: int = 10_000
+    draft: Draft,
+    overrides: list[tuple[str, str]],
+    *,
+    num_classes: int,
+    total_steps: int = 10_000,
+    devices: Sequence[jax.Device] | None = None,
+    memory: int | None = None,
 ) -> tuple[Config, Parts]:
     """Builds the parts of a run as `build_job` does, but without any data: for a plan or a benchmark of the run.
 
@@ -158,14 +166,34 @@ def stand_in(
       draft, overrides: see `build_job`.
       num_classes: number of classes, used where the config leaves it to the data.
       total_steps: steps of the run, 100 per epoch; only the learning rate depends on it.
+      devices: the devices that it is for; this machine's by default.
+      memory: bytes of one of them, if it cannot be asked.
     """
     config = resolve(draft, SCHEMA, overrides)
     by_hand = frozenset(path for path, _ in overrides)
-    config, _ = settle(
-        config, Facts(jax.default_backend(), num_classes, checkpoint=open_init(config, by_hand)), by_hand
-    )
+    devices = jax.devices() if devices is None else devices
+    facts = Facts(devices[0].platform, num_classes, checkpoint=open_init(config, by_hand))
+    config, _ = settle(config, facts, by_hand)
     to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
-    return config, build_parts(config, total_steps, to_steps)
+    return _build(config, total_steps, to_steps, devices, memory)[:2]
+
+
+def _build(
+    config: Config,
+    total_steps: int,
+    to_steps: Callable[[int | str], int],
+    devices: Sequence[jax.Device],
+    memory: int | None = None,
+) -> tuple[Config, Parts, list[Settled]]:
+    """Builds the parts, and decides `train.fsdp` from their size and the devices' memory."""
+    parts = build_parts(config, total_steps, to_steps, devices)
+    if config.train.fsdp is not None:
+        return config, parts, []
+    memory = partition.device_memory(devices) if memory is None else memory
+    config, decisions = settle_fsdp(config, partition.splits(devices), memory, parts.state_bytes)
+    if config.train.fsdp > 1:
+        parts = build_parts(config, total_steps, to_steps, devices)
+    return config, parts, decisions
 
 
 def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:

@@ -21,7 +21,7 @@ SCHEMA: Schema = {
     "data": Section(TrainData),
     "objective": Section(OBJECTIVES),
     "optim": Section(make_optimizer, injected=("total_steps",)),
-    "train": Section(TrainSettings),
+    "train": Section(TrainSettings, left_open={"fsdp": ()}),
     "evals": Section(EVALUATORS, many=True, left_open=EVALS_OPEN),
     "checkpoint": Section(Checkpointer, injected=("directory",)),
     "init": Section(Init, left_open={"grid": ((0, 0),)}),

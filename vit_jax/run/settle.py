@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vit_jax import config as configs
@@ -20,6 +21,9 @@ from vit_jax.types import UserError
 INHERITED = ("dataset", "data_dir", "exif", "resolution")
 # Model keys that the device decides. If the device decided one, a run that moves to another device decides it again.
 OF_DEVICES = ("dtype", "scan")
+# The part of a device's memory that state and gradients may take: the rest is left for activations, which are the same for any
+# train.fsdp, because the batch is split over all devices.
+STATE_SHARE = 0.25
 
 
 Decide = Callable[[str, str, Any, str], None]  # section, key, value, why
@@ -90,6 +94,26 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
         if "likelihood" in section and section["likelihood"] is None:
             section["likelihood"] = "sigmoid" if config.objective.name == "sigmoid" else "softmax"
     return Config(draft), decisions
+
+
+def settle_fsdp(config: Config, splits: Sequence[int], memory: int | None, state: int) -> tuple[Config, list[Settled]]:
+    """Decides `train.fsdp`, if it is open: the smallest split whose share of the state leaves memory for activations.
+
+    A smaller split needs less communication, and its shards stay long enough for a TPU's tiles of 8 x 128.
+
+    Args:
+      config: settled but for `train.fsdp`.
+      splits: the splits that the devices can be arranged in, from `partition.splits`.
+      memory: bytes of a device's memory; None if unknown.
+      state: bytes of the whole state (parameters, optimizer state, average) and of the gradients.
+    """
+    if config.train.fsdp is not None:
+        return config, []
+    draft = config.to_dict()
+    budget = STATE_SHARE * memory if memory else math.inf
+    fsdp = draft["train"]["fsdp"] = next((n for n in splits if state / n <= budget), splits[-1])
+    why = f"state and gradients take {state / 1e9:.1f} GB, and a device has {(memory or 0) / 1e9:.1f} GB"
+    return Config(draft), [Settled("train.fsdp", fsdp, why)] if memory else []
 
 
 def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[str], decide: Decide) -> None:
