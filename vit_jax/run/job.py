@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ from vit_jax.run import record
 from vit_jax.run.assemble import Parts, bind_evaluators, build_parts
 from vit_jax.run.initial import keep_head, open_init
 from vit_jax.run.schema import SCHEMA
-from vit_jax.run.settle import Facts, Settled, settle
+from vit_jax.run.settle import BEFORE, Facts, Settled, check_attention, settle
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
 from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
@@ -98,6 +99,7 @@ def build_job(
     draft: Draft,
     overrides: list[tuple[str, str]] | None = None,
     resumed: Mapping[str, Any] | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> Job:
     """Checks everything that can be checked before a run starts.
 
@@ -106,6 +108,7 @@ def build_job(
       overrides: (`a.b`, text) from `--config.a.b=text`.
       resumed: the saved config of the run being resumed, or None. Its model section is used, and the checkpoint that it
         started from is not opened again.
+      begun: values that the run being resumed keeps, see `settle.begun_with`.
 
     Raises:
       MissingData: lists all missing data, with the commands that supply it.
@@ -117,17 +120,15 @@ def build_job(
     checkpoint = None if same_init else open_init(config, by_hand)
     missing: list[str] = []
     train = _try_to_open(configs.build(TrainData, config.data).open, missing)
-    config, decisions = settle(
-        config,
-        Facts(
-            jax.default_backend(),
-            num_classes=train.spec.num_classes if train else 0,
-            data=train.spec.name if train else "",
-            checkpoint=checkpoint,
-            resumed=resumed["model"] if resumed and same_init else None,
-        ),
-        by_hand,
+    facts = device_facts()._replace(
+        num_classes=train.spec.num_classes if train else 0,
+        data=train.spec.name if train else "",
+        checkpoint=checkpoint,
+        resumed=resumed["model"] if resumed and same_init else None,
+        begun=begun or {},
     )
+    config, decisions = settle(config, facts, by_hand)
+    check_attention(config, facts)
     evaluators = {name: configs.build(EVALUATORS[s.name], s) for name, s in config.evals.items()}
     specs = [spec for evaluator in evaluators.values() for spec in _try_to_open(evaluator.open, missing) or ()]
     if missing or train is None:
@@ -161,11 +162,17 @@ def stand_in(
     """
     config = resolve(draft, SCHEMA, overrides)
     by_hand = frozenset(path for path, _ in overrides)
-    config, _ = settle(
-        config, Facts(jax.default_backend(), num_classes, checkpoint=open_init(config, by_hand)), by_hand
-    )
+    facts = device_facts()._replace(num_classes=num_classes, checkpoint=open_init(config, by_hand), steps=total_steps)
+    config, _ = settle(config, facts, by_hand)
+    check_attention(config, facts)
     to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
     return config, build_parts(config, total_steps, to_steps)
+
+
+def device_facts() -> Facts:
+    """The facts about this process's devices."""
+    capability = str(getattr(jax.devices()[0], "compute_capability", ""))  # "9.0"; of other vendors' GPUs a name
+    return Facts(jax.default_backend(), capability=float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0.0)
 
 
 def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
@@ -208,4 +215,5 @@ def complete_saved(saved: dict[str, Any]) -> dict[str, Any]:
         config = resolve(saved, SCHEMA)
     except UserError:  # the mistake is then reported as a difference from the current config
         return configs.to_dict(Draft(saved))
-    return configs.to_dict(settle(config, Facts(jax.default_backend()))[0])
+    backend = jax.default_backend()
+    return configs.to_dict(settle(config, Facts(backend, begun=BEFORE | {"scan": backend == "cpu"}))[0])
