@@ -22,6 +22,8 @@ from vit_jax.convert.npz import read_npz
 from vit_jax.convert.safetensor import INDEX, read_safetensors
 from vit_jax.convert.torch_source import open_torch
 from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, open_regular, read_json, read_regular
+from vit_jax.models.base import DEVICE, ImageModel, keys_of_role
+from vit_jax.models.build import MODELS
 from vit_jax.train.checkpoint import read_params
 from vit_jax.train.folders import FOLDER, run_folder
 from vit_jax.types import UserError, printable
@@ -98,9 +100,9 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
 def _open_run(path: str, folder: epath.Path, weights: Weights) -> Checkpoint:
     try:
         tensors, meta = read_params(folder, average=weights == "average")
-        settings = {
-            k: tuple(x) if isinstance(x, list) else x for k, x in meta.get("config", {}).get("model", {}).items()
-        }
+        section = meta.get("config", {}).get("model", {})
+        skip = keys_of_role(MODELS.get(section.get("name"), ImageModel), DEVICE)
+        settings = {k: tuple(x) if isinstance(x, list) else x for k, x in section.items() if k not in skip}
         grid = tuple(meta["grid"])
     except UserError:
         raise

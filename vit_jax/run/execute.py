@@ -29,7 +29,7 @@ from vit_jax.run.hooks import RunHooks
 from vit_jax.run.job import Job, build_job, saved_config
 from vit_jax.run.plan import describe_plan
 from vit_jax.run.ready import Ready, bring_up
-from vit_jax.run.settle import OF_DEVICES
+from vit_jax.run.settle import OF_DEVICES, begun_with
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.clock import Clock
 from vit_jax.train.folders import FOLDER, check_folder, committed_steps, named_steps
@@ -108,9 +108,10 @@ def _check(
 ) -> tuple[Job, Extension | None]:
     """The job, and how it makes the run in its workdir longer, if it does."""
     old = saved_config(folder)
-    job = build_job(config, overrides, old)
+    decided = record.saved_decisions(folder)
+    job = build_job(config, overrides, old, begun_with(old["model"], decided, jax.default_backend()) if old else None)
     by_device = {f"model.{key}" for key in OF_DEVICES} & {decision.key for decision in job.settled}
-    free = by_device & record.saved_decisions(folder)
+    free = by_device & decided.keys()
     extension = find_extension(job, folder, old, free, asked=extend)
     if extension is None:
         record.check_workdir(folder, configs.to_dict(job.config), old, free)

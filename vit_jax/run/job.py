@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from vit_jax.run import record
 from vit_jax.run.assemble import Parts, bind_evaluators, build_parts
 from vit_jax.run.initial import keep_head, open_init
 from vit_jax.run.schema import SCHEMA
-from vit_jax.run.settle import Facts, Settled, settle, settle_fsdp
+from vit_jax.run.settle import BEFORE, Facts, Settled, check_attention, settle, settle_fsdp
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
 from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
@@ -99,6 +100,7 @@ def build_job(
     draft: Draft,
     overrides: list[tuple[str, str]] | None = None,
     resumed: Mapping[str, Any] | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> Job:
     """Checks everything that can be checked before a run starts.
 
@@ -107,6 +109,7 @@ def build_job(
       overrides: (`a.b`, text) from `--config.a.b=text`.
       resumed: the saved config of the run being resumed, or None. Its model section is used, and the checkpoint that it
         started from is not opened again.
+      begun: values that the run being resumed keeps, see `settle.begun_with`.
 
     Raises:
       MissingData: lists all missing data, with the commands that supply it.
@@ -118,17 +121,15 @@ def build_job(
     checkpoint = None if same_init else open_init(config, by_hand)
     missing: list[str] = []
     train = _try_to_open(configs.build(TrainData, config.data).open, missing)
-    config, decisions = settle(
-        config,
-        Facts(
-            jax.default_backend(),
-            num_classes=train.spec.num_classes if train else 0,
-            data=train.spec.name if train else "",
-            checkpoint=checkpoint,
-            resumed=resumed["model"] if resumed and same_init else None,
-        ),
-        by_hand,
+    facts = device_facts()._replace(
+        num_classes=train.spec.num_classes if train else 0,
+        data=train.spec.name if train else "",
+        checkpoint=checkpoint,
+        resumed=resumed["model"] if resumed and same_init else None,
+        begun=begun or {},
     )
+    config, decisions = settle(config, facts, by_hand)
+    check_attention(config, facts)
     evaluators = {name: configs.build(EVALUATORS[s.name], s) for name, s in config.evals.items()}
     specs = [spec for evaluator in evaluators.values() for spec in _try_to_open(evaluator.open, missing) or ()]
     if missing or train is None:
@@ -172,8 +173,11 @@ def stand_in(
     config = resolve(draft, SCHEMA, overrides)
     by_hand = frozenset(path for path, _ in overrides)
     devices = jax.devices() if devices is None else devices
-    facts = Facts(devices[0].platform, num_classes, checkpoint=open_init(config, by_hand))
+    facts = device_facts(devices[0])._replace(
+        num_classes=num_classes, checkpoint=open_init(config, by_hand), steps=total_steps
+    )
     config, _ = settle(config, facts, by_hand)
+    check_attention(config, facts)
     to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
     return _build(config, total_steps, to_steps, devices, memory)[:2]
 
@@ -194,6 +198,13 @@ def _build(
     if config.train.fsdp > 1:
         parts = build_parts(config, total_steps, to_steps, devices)
     return config, parts, decisions
+
+
+def device_facts(device: jax.Device | None = None) -> Facts:
+    """The facts about a device; by default, about this process's."""
+    backend, device = (jax.default_backend(), jax.devices()[0]) if device is None else (device.platform, device)
+    capability = str(getattr(device, "compute_capability", ""))  # "9.0"; of other vendors' GPUs a name
+    return Facts(backend, capability=float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0.0)
 
 
 def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
@@ -236,4 +247,5 @@ def fill_saved(saved: dict[str, Any]) -> dict[str, Any]:
         config = resolve(saved, SCHEMA)
     except UserError:  # the mistake is then reported as a difference from the current config
         return configs.to_dict(Draft(saved))
-    return configs.to_dict(settle(config, Facts(jax.default_backend()))[0])
+    backend = jax.default_backend()
+    return configs.to_dict(settle(config, Facts(backend, begun=BEFORE | {"scan": backend == "cpu"}))[0])

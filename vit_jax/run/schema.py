@@ -13,7 +13,7 @@ from vit_jax.train.objectives import OBJECTIVES
 from vit_jax.train.optim import make_optimizer
 
 # Keys that are None in a config until `settle` decides them, with the older spellings of None.
-MODEL_OPEN = {"dtype": ("auto",), "scan": ("auto",), "num_classes": (0,)}
+MODEL_OPEN = {"dtype": ("auto",), "scan": ("auto",), "attention": ("auto",), "num_classes": (0,)}
 EVALS_OPEN = {"dataset": ("",), "data_dir": ("",), "exif": ("",), "resolution": ((0, 0),), "likelihood": ("",)}
 
 SCHEMA: Schema = {
