@@ -79,5 +79,5 @@ def get_sweep(text: str | None = None) -> dict:
         "tasks": tasks,
         "candidates": {"optim.lr": parse_rates(arg.lr)},
         "seeds": parse_seeds(arg.seeds),
-        "complete": len(TASKS),
+        "tasks_in_mean": len(TASKS),
     }

@@ -16,6 +16,9 @@ from jaxtyping import install_import_hook
 install_import_hook(["vit_jax.models", "vit_jax.train"], "beartype.beartype")
 
 jax.config.update("jax_platforms", "cpu")
+# Most of the time of these tests is compiling small programs that run once: without optimisation it is a fifth less. Programs
+# that tests start (end-to-end runs, the golden ones among them) compile as users' do.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import ml_collections
 
-from vit_jax.resolve import complete
+from vit_jax.resolve import fill
 from vit_jax.types import Duration
 
 
@@ -31,4 +31,4 @@ def schema(
 def completed(**values):
     """(completed section, errors)."""
     made = section(**values)
-    return made, complete(made, schema, "part", ["injected"])
+    return made, fill(made, schema, "part", ["injected"])

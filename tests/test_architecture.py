@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "console": {"types"},
     "flops": set(),
     "partition": {"types"},
-    "peers": {"types", "process"},
+    "cluster": {"types"},
+    "peers": {"types", "process", "cluster"},
     "metrics": {"types", "files", "console"},
     "models": {"types"},
     "data": {"types", "targets", "files"},
@@ -89,14 +90,17 @@ INSIDE = {
         "extend": {"record", "job"},  # a run made longer
         "agreement": {"record", "job"},
         "hooks": {"record", "assemble", "job"},  # what a run does beside training
-        "execute": {"settle", "record", "initial", "job", "plan", "extend", "agreement", "hooks"},
+        "ready": {"initial", "job"},  # from a checked run to its first step
+        "execute": {"settle", "record", "job", "plan", "extend", "agreement", "hooks", "ready"},
     },
 }
 # Modules with logic whose tests lie elsewhere, and where.
 TESTED_ELSEWHERE = {
     "data/prepare/pack_beam.py": "tests/beam, which needs an environment of its own",
+    # being written
+    "cli/plan.py": "",
+    "run/ready.py": "",
 }
-BEING_WRITTEN = {"cli", "report", "sweeps", "run", "metrics", "peers", "evaluate"}  # rooms
 HOMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base_utils"}
 
 
@@ -241,7 +245,7 @@ def test_every_module_with_logic_has_a_test_file_of_its_name():
         place = path.relative_to(PACKAGE)
         has_logic = any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in ast.walk(parse(path)))
         test = ROOT / "tests" / place.parent / f"test_{place.name}"
-        if has_logic and not place.name.startswith("__") and not test.exists() and room_of(path) not in BEING_WRITTEN:
+        if has_logic and not place.name.startswith("__") and not test.exists():
             missing.add(place.as_posix())
     assert missing == set(TESTED_ELSEWHERE)
 

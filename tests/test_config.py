@@ -6,7 +6,7 @@ import pytest
 from section_schema import completed, schema, section
 
 from vit_jax import config as configs
-from vit_jax.resolve import complete
+from vit_jax.resolve import fill
 from vit_jax.types import UserError
 
 # parse_arg
@@ -151,5 +151,5 @@ def test_the_name_that_chose_a_function_is_not_passed_to_it():
         return rate
 
     made = section(name="chosen", rate=0.5)
-    assert complete(made, chosen, "objective") == []
+    assert fill(made, chosen, "objective") == []
     assert configs.build(chosen, made) == 0.5

@@ -756,7 +756,7 @@ def test_the_light_protocol_is_the_benchmarks_own_scripts():
 
 def test_vtab_sweeps_all_19_with_three_seeds():
     grid = load_grid(f"{ROOT / 'configs' / 'vtab.py'}:variant=B/16", [])
-    assert (len(grid.sweep.tasks), grid.sweep.seeds, grid.sweep.complete) == (19, (0, 1, 2), 19)
+    assert (len(grid.sweep.tasks), grid.sweep.seeds, grid.sweep.tasks_in_mean) == (19, (0, 1, 2), 19)
     assert grid.num_runs == 57  # one learning rate: nothing to choose
     assert load_grid(f"{ROOT / 'configs' / 'vtab.py'}:variant=B/16,lr=0.003+0.01", []).num_runs == 19 * (2 + 3)
 

@@ -1,9 +1,6 @@
 """From image files to classes: what the model is fed, which files are found, and what becomes of those that cannot be read."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,22 +121,3 @@ def test_a_pipe_among_the_files_is_told_and_not_waited_for(photos, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (entry,) = classify(str(GOLDEN / "timm_token"), [str(tmp_path)])
     assert "is a named pipe; expected a regular file" in entry.error
-
-
-def call(*words):
-    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "vit_jax", "predict", f"--model={GOLDEN / 'timm_token'}", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-
-
-@pytest.mark.slow
-def test_the_program_classifies_what_it_can_and_names_the_rest(photos):
-    done = call(photos, photos / "a.png", "nowhere.png", "--json")
-    assert done.returncode == 0, done.stderr
-    assert [Path(json.loads(line)["file"]).name for line in done.stdout.splitlines()] == [
-        *("a.png", "b.JPG", "c.png", "d.jpeg", "z.png", "a.png")
-    ]
-    assert done.stderr.startswith("2 of 8 files cannot be read as images:\n")
-    none = call(photos / "broken.png", "nowhere.png")
-    assert none.returncode == 2
-    assert none.stderr.startswith("error: 2 of 2 files cannot be read as images:\n")

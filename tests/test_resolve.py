@@ -6,10 +6,10 @@ import ml_collections
 import pytest
 from section_schema import completed, schema, section
 
-from vit_jax.resolve import Section, complete, resolve
+from vit_jax.resolve import Section, fill, resolve
 from vit_jax.types import Duration, UserError
 
-# complete
+# fill
 
 
 def test_defaults_are_written_in_and_values_take_their_types():
@@ -88,9 +88,9 @@ def test_a_class_and_a_dataclass_are_schemas_too():
         hidden: int = dataclasses.field(default=0, init=False)
 
     plain, data = section(), section(split=3)
-    assert complete(plain, Plain, "a", ["directory"]) == []
+    assert fill(plain, Plain, "a", ["directory"]) == []
     assert plain.every == 5
-    assert complete(data, Data, "b") == ["config.b.split is 3; expected text"]
+    assert fill(data, Data, "b") == ["config.b.split is 3; expected text"]
     assert "hidden" not in data
 
 

@@ -134,15 +134,15 @@ def to_dict(config: Draft) -> dict[str, Any]:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
     """Lists the keys in which two saved configs differ, as `data.batch_size: 512 -> 256`."""
-    found = []
+    lines = []
     for key in sorted({*old, *new}):
         here = f"{path}{key}"
         a, b = old.get(key, "(absent)"), new.get(key, "(absent)")
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{here}.")
+            lines += differences(a, b, f"{here}.")
         elif a != b:
-            found.append(f"{here}: {a!r} -> {b!r}")
-    return found
+            lines.append(f"{here}: {a!r} -> {b!r}")
+    return lines
 
 
 def steps(duration: int | str, *, steps_per_epoch: float, total: int = 0, path: str = "a duration") -> int:

@@ -85,7 +85,7 @@ class ConsoleWriter:
 
 def _evaluations(scalars: Mapping[str, float]) -> dict[str, tuple[list[str], list[str]]]:
     """Groups `eval/NAME/METRIC` and `eval_average/NAME/METRIC` by NAME into (raw, average), each metric as text."""
-    found: dict[str, tuple[list[str], list[str]]] = {}
+    scores: dict[str, tuple[list[str], list[str]]] = {}
     for key, value in scalars.items():
         parsed = Metric.parse(key)
         if parsed is None:
@@ -98,11 +98,11 @@ def _evaluations(scalars: Mapping[str, float]) -> dict[str, tuple[list[str], lis
             or metric.endswith(("_low", "_high"))
         ):
             continue
-        shown = found.setdefault(name, ([], []))[kind == "eval_average"]
+        shown = scores.setdefault(name, ([], []))[kind == "eval_average"]
         if metric == "num_examples":
             shown.append(f"{value:.0f} examples")
         elif metric == "accuracy" or re.fullmatch(r"top\d+|\d+shot", metric):
             shown.append(f"{re.sub(r'(?<=top)|(?=shot)', '-', metric)} {value:7.2%}")
         else:
             shown.append(f"{metric} {value:.4f}" if metric == "loss" else f"{metric} {value:.4g}")
-    return found
+    return scores

@@ -71,7 +71,7 @@ def evaluate(
     if pack:
         evaluators, missing = open_pack(pack, num_classes, **options)
         for name in missing:
-            print(f"{name} is missing; why is said at the end", file=sys.stderr)
+            print(f"{name} is missing; the reason follows at the end", file=sys.stderr)
     else:
         evaluators = {"": Scorecard(dataset=dataset, split=split, recipe=recipe, **options)}
         evaluators[""].open()

@@ -68,11 +68,11 @@ def open_descriptor(name: str, *, limit: int | None = None, holes: bool = False)
     # Non-blocking, because opening a named pipe would otherwise wait for a writer.
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise UnreadableFile(f"{name} is a {_kind(found.st_mode)}; expected a regular file")
-        _check_size(name, found.st_size, found.st_size if holes else found.st_blocks * 512, limit)
-        return descriptor, found.st_size
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableFile(f"{name} is a {_kind(status.st_mode)}; expected a regular file")
+        _check_size(name, status.st_size, status.st_size if holes else status.st_blocks * 512, limit)
+        return descriptor, status.st_size
     except BaseException:
         os.close(descriptor)
         raise

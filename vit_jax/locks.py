@@ -72,7 +72,7 @@ def hold(folder: Path, *, work: str = "used", wait: bool = False) -> Iterator[No
 
 def _lock(file: Path, work: str, wait: bool) -> int | None:
     """The descriptor of the locked file; None if locking is impossible."""
-    told = False
+    announced = False
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -82,7 +82,7 @@ def _lock(file: Path, work: str, wait: bool) -> int | None:
         if descriptor is None:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait and told else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait and announced else fcntl.LOCK_NB))
             if not _is_named(descriptor, file):  # its last holder has removed it
                 os.close(descriptor)
                 continue
@@ -99,7 +99,7 @@ def _lock(file: Path, work: str, wait: bool) -> int | None:
                     f"workdir {file.parent} is {work} by {holder}; wait for it, stop it, or give another --workdir"
                 ) from None
             print(f"{file.parent} is {work} by {holder}; waiting for its end", flush=True)
-            told = True
+            announced = True
         except OSError as error:
             os.close(descriptor)
             if error.errno not in NO_LOCKS:

@@ -12,6 +12,7 @@ import ctypes
 import functools
 import itertools
 import json
+import os
 import re
 import signal
 import threading
@@ -24,6 +25,7 @@ import jax
 from jax._src import distributed
 
 from vit_jax import process
+from vit_jax.cluster import check_coordinator, local_devices, visible_gpus
 from vit_jax.types import UserError
 
 HEARTBEAT_S = 30  # a process without a sign of life for so long counts as gone
@@ -43,18 +45,23 @@ _gone = threading.Event()
 
 
 @contextlib.contextmanager
-def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[None]:
+def joined(
+    coordinator: str, num_processes: int, process_id: int, *, meeting_s: int = 300, heartbeat_s: int = HEARTBEAT_S
+) -> Iterator[None]:
     """Makes this process one of the processes of a run, inside the `with`. If one ends early, for any reason, all end.
 
     Args:
       coordinator: `host:port` of process 0, or `auto` to detect SLURM, GKE or a TPU VM.
       num_processes: processes of the run.
       process_id: the index of this process, in [0, num_processes).
+      meeting_s: seconds in which all processes must have started.
+      heartbeat_s: seconds without a sign of life after which a process counts as gone, and all others end.
 
     Raises:
-      UserError: the processes do not meet.
+      UserError: the processes do not meet, or could not.
     """
-    _connect(coordinator, num_processes, process_id)
+    check_coordinator(coordinator, os.environ)
+    _connect(coordinator, num_processes, process_id, meeting_s, heartbeat_s)
     listener = threading.Thread(target=_end_with_others, daemon=True)
     listener.start()
     with process.before_end(_tell_others):
@@ -62,7 +69,7 @@ def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[No
             yield
         except Exception as error:
             if _is_of_jax(error):  # a collective fails before the service reports a lost process
-                time.sleep(HEARTBEAT_S + LEAVING_S)
+                time.sleep(heartbeat_s + LEAVING_S)
             if isinstance(error, UserError):
                 process.end(process.EXIT_USER_ERROR, f"error: {error}")
             traceback.print_exc()
@@ -72,12 +79,18 @@ def joined(coordinator: str, num_processes: int, process_id: int) -> Iterator[No
     listener.join(LEAVING_S)  # otherwise it would return from C++ into a Python interpreter that is shutting down
 
 
-def _connect(coordinator: str, num_processes: int, process_id: int) -> None:
+def _connect(coordinator: str, num_processes: int, process_id: int, meeting_s: int, heartbeat_s: int) -> None:
     """Joins the coordination service."""
     # JAX's preemption service takes SIGTERM away from Python, and nothing reads it before the first step.
     jax.config.update("jax_enable_preemption_service", False)
-    flags: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT_S, "shutdown_timeout_seconds": HEARTBEAT_S}
-    if coordinator != "auto":
+    flags: dict[str, Any] = {
+        "initialization_timeout": meeting_s,
+        "heartbeat_timeout_seconds": heartbeat_s,
+        "shutdown_timeout_seconds": heartbeat_s,
+    }
+    if coordinator == "auto":
+        flags["local_device_ids"] = local_devices(os.environ, visible_gpus(os.environ))
+    else:
         flags |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
     try:
         with _losses_end_this_process():
@@ -139,15 +152,15 @@ def _end_with_others() -> None:
     client, me = _client(), distributed.global_state.process_id
     while True:
         try:
-            said = json.loads(client.blocking_key_value_get(ENDED, 3_600_000))
+            last_words = json.loads(client.blocking_key_value_get(ENDED, 3_600_000))
             break
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 return  # this process ends, or the service is gone, which ends it elsewhere
-    if said["process"] != me:
-        text = said["text"].removeprefix("error: ")
-        text = f"process {said['process']} of {distributed.global_state.num_processes} has ended: {text}"
-        if said["code"] == process.EXIT_USER_ERROR:
+    if last_words["process"] != me:
+        text = last_words["text"].removeprefix("error: ")
+        text = f"process {last_words['process']} of {distributed.global_state.num_processes} has ended: {text}"
+        if last_words["code"] == process.EXIT_USER_ERROR:
             process.end(process.EXIT_USER_ERROR, text)
         process.end(process.EXIT_INTERRUPTED, f"{text}\nstart all of them again with the same command: they resume")
 
@@ -157,8 +170,8 @@ def _tell_others(code: int, text: str) -> None:
     if _gone.is_set():
         return
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # another process was first
-        said = {"process": distributed.global_state.process_id, "code": code, "text": text}
-        _client().key_value_set(ENDED, json.dumps(said))
+        last_words = {"process": distributed.global_state.process_id, "code": code, "text": text}
+        _client().key_value_set(ENDED, json.dumps(last_words))
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         _client().wait_at_barrier(f"{ENDED}/read", LEAVING_S * 1000)
 
@@ -168,8 +181,8 @@ def _is_of_jax(error: BaseException | None) -> bool:
     if error is None:
         return False
     # A failed computation raises a ValueError where its result is read.
-    found = isinstance(error, jax.errors.JaxRuntimeError) or STATUS.match(str(error)) is not None
-    return found or _is_of_jax(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
+    of_jax = isinstance(error, jax.errors.JaxRuntimeError) or STATUS.match(str(error)) is not None
+    return of_jax or _is_of_jax(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
 
 
 @contextlib.contextmanager

@@ -61,8 +61,8 @@ def begin(stopped: str = STOPPED) -> None:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def watch() -> None:
-        while found := os.read(reader, 1):
-            began, number = time.monotonic(), found[0]
+        while received := os.read(reader, 1):
+            began, number = time.monotonic(), received[0]
             if _acknowledgement and number in (signal.SIGTERM, signal.SIGINT):
                 _write_line(1, _acknowledgement.pop())
             time.sleep(PATIENCE_S)
@@ -281,7 +281,7 @@ def enable_compilation_cache() -> None:
 def keep_freed_memory() -> None:
     """On a CPU, lets the C library keep the memory of one step for the next instead of returning it to the kernel.
 
-    XLA allocates a step's buffers anew each time; glibc maps them from the kernel, which zeroes every page again. Keeping
+    XLA allocates a step's buffers again each time; glibc maps them from the kernel, which zeroes every page again. Keeping
     them made steps of the quickstart's model 2.4 times as fast and those of S/16 1.1 times. Linux with glibc only.
     """
     import jax

@@ -38,13 +38,13 @@ class Section(NamedTuple):
         name = section.get("name")
         return self.reader.get(name) if isinstance(name, str) else None
 
-    def complete(self, section: Draft, path: str) -> list[str]:
-        """Calls `complete` with the function that the section chooses."""
+    def fill(self, section: Draft, path: str) -> list[str]:
+        """Calls `fill` with the function that the section chooses."""
         fn = self.chosen(section)
         if fn is None:
             known = self.reader if isinstance(self.reader, Mapping) else {}
             return [f"config.{path}.name is {section.get('name')!r}; {nearest(str(section.get('name')), known)}"]
-        return complete(section, fn, path, self.injected, self.left_open)
+        return fill(section, fn, path, self.injected, self.left_open)
 
 
 Schema = Mapping[str, Section]
@@ -69,7 +69,7 @@ def resolve(draft: Mapping[str, Any], schema: Schema, overrides: Iterable[tuple[
     # Apply names first, so that `--config.objective.name=mine --config.objective.weights=1,2` works in any order.
     errors = override(config, sorted(overrides, key=lambda pair: not pair[0].endswith(".name")), schema)
     for path, section, part in parts_of(config, schema):
-        errors += section.complete(part, path)
+        errors += section.fill(part, path)
     if not isinstance(config.seed, int) or config.seed < 0:
         errors.append(f"config.seed is {config.seed!r}; expected an integer, 0 or more")
     if errors:
@@ -88,7 +88,7 @@ def parts_of(config: Draft, schema: Schema) -> list[tuple[str, Section, Draft]]:
     return parts
 
 
-def complete(
+def fill(
     section: Draft,
     fn: Callable,
     path: str,
@@ -205,10 +205,10 @@ def _assign(section: Draft, key: str, value: Any) -> None:
 
 def _elsewhere(config: Draft, key: str) -> str:
     """`did you mean config.optim.lr?` for a key that exists in other sections; "" if it exists in none."""
-    found = [
+    places = [
         f"config.{name}.{key}" for name, section in config.items() if isinstance(section, Draft) and key in section
     ]
-    return f"did you mean {' or '.join(found)}?" if found else ""
+    return f"did you mean {' or '.join(places)}?" if places else ""
 
 
 def _near_key(section: Any, key: str) -> str:

@@ -176,7 +176,7 @@ def printable(text: str, *, keep: str = "") -> str:
     direction marks, and bytes that are not UTF-8 (which Python keeps in names as lone surrogates); not characters in `keep`."""
     if text.isprintable():
         return text
-    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+    return _UNPRINTABLE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
 
 
 def _escape(character: str) -> str:

@@ -11,8 +11,6 @@ import PIL.Image
 import pytest
 
 from vit_jax.cli import main as cli
-from vit_jax.cli.flags import Parser, parse_command_line
-from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 HELP = """
@@ -69,23 +67,6 @@ def test_no_verb_and_a_misspelt_one_are_mistakes(capsys):
     assert cli.main(["trian"]) == 2
     assert "error: there is no verb 'trian'; did you mean 'train'?" in capsys.readouterr().err
     assert cli.main(["--version"]) == 0
-
-
-def parser():
-    found = Parser("test", "vit_jax test", None, old={"--from": "--model"})
-    found.add_argument("--model")
-    found.add_argument("--data-dir")
-    found.add_argument("--num-processes", type=int)
-    return found
-
-
-def test_flags_with_underscores_and_those_of_older_versions_are_accepted():
-    words = ["--from=a_b", "--data_dir", "c_d", "--num_processes=2", "--config.data.data_dir=e_f"]
-    flags, overrides = parse_command_line(words, parser())
-    assert (flags.model, flags.data_dir, flags.num_processes) == ("a_b", "c_d", 2)
-    assert overrides == [("data.data_dir", "e_f")]
-    with pytest.raises(UserError, match=r"argument '--modle=x' is unknown.*did you mean '--model'"):
-        parse_command_line(["--modle=x"], parser())
 
 
 @pytest.mark.slow

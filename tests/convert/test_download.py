@@ -95,7 +95,7 @@ def test_a_file_that_changes_in_the_middle_is_fetched_whole(cached, server, tag,
     finally:
         download.time.sleep = real
     assert there(cached) == ["i.npz"]
-    assert ("do not belong together" in capsys.readouterr().err) == (tag is None)
+    assert ("the file on the server has changed" in capsys.readouterr().err) == (tag is None)
 
 
 def test_a_file_of_another_size_after_a_break_is_started_anew(server):

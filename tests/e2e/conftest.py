@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -169,6 +171,20 @@ class Program:
     def run(self, workdir: Path, *words: str, devices: int = 1, **sections: dict[str, object]) -> Finished:
         """Starts a run and waits for its end."""
         return self.start(workdir, *words, devices=devices, **sections).finish()
+
+    def call(self, *words: str) -> Finished:
+        """What `vit_jax VERB` answers in this process: for what ends before it trains, where a start costs more than the rest."""
+        from vit_jax.cli import train
+        from vit_jax.cli.main import main
+
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            patch.chdir(ROOT)
+            patch.setattr(train, "prepare_process", lambda: None)  # the process is the tests'
+            patch.setattr(logging.getLogger("vit_jax.data.vtab.source"), "filters", [])
+            patch.setenv("TFDS_DATA_DIR", self.env["TFDS_DATA_DIR"])
+            code = main([*words])
+        return Finished(code, out.getvalue(), err.getvalue())
 
     def close(self) -> None:
         """Leaves no process behind."""

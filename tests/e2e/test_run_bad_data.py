@@ -73,7 +73,7 @@ def test_a_corrupt_test_image_stops_an_evaluator_that_allows_none(program, photo
 
 def test_missing_data_sets_are_all_listed_with_the_commands_that_prepare_them(program, tmp_path):
     words = ["--config=configs/finetune.py:dataset=cifar10", "--config.evals.test.dataset=oxford_flowers102"]
-    stopped = program.execute(["-m", "vit_jax.main", *words, f"--workdir={tmp_path / 'run'}"]).finish()
+    stopped = program.call("train", *words, f"--workdir={tmp_path / 'run'}")
     assert stopped.code == 2
     assert "vit_jax prepare cifar10" in stopped.err
     assert "vit_jax prepare oxford_flowers102" in stopped.err

@@ -20,7 +20,7 @@ def test_two_more_steps_at_a_constant_rate_are_those_of_the_longer_run(program, 
     assert json.loads((short / "run.json").read_text())["steps"] == 6
     assert json.loads((short / "config.json").read_text())["train"]["duration"] == "6"  # text, as in the config file
     # What it was before is now a different run, and shorter.
-    refused = program.run(short, optim=CONSTANT, train={"duration": 4})
+    refused = program.call("train", *program.command(short, optim=CONSTANT, train={"duration": 4}))
     assert refused.code == 2
     assert "train.duration: '6' -> '4'" in refused.err
 
@@ -29,12 +29,12 @@ def test_another_schedule_has_to_be_asked_for_and_is_recorded(program, reading, 
     workdir = tmp_path / "run"
     shutil.copytree(undisturbed, workdir)
     before = reading.hash_of(workdir)
-    refused = program.run(workdir, train={"duration": 18})
+    refused = program.call("train", *program.command(workdir, train={"duration": 18}))
     assert refused.code == 2
     assert "the longer schedule has other learning rates for steps that are done (step " in refused.err
     assert "--extend continues from step 16" in refused.err
     assert reading.hash_of(workdir) == before
-    refused = program.run(workdir, "--extend", train={"duration": 18}, optim={"lr": 1.0})
+    refused = program.call("train", *program.command(workdir, train={"duration": 18}, optim={"lr": 1.0}), "--extend")
     assert "holds a different run" in refused.err
     longer = program.run(workdir, "--extend", train={"duration": 18})
     assert longer.code == 0, longer.err

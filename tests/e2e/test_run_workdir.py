@@ -17,26 +17,28 @@ def test_a_finished_run_started_again_trains_nothing_and_changes_nothing(program
 
 def test_a_workdir_of_a_different_run_is_refused_with_the_keys_that_differ(program, reading, undisturbed):
     before = reading.hash_of(undisturbed)
-    refused = program.run(undisturbed, optim={"lr": 1.0}, model={"dropout": 0.2}, data={"workers": 1, "batch_size": 60})
+    other = {"optim": {"lr": 1.0}, "model": {"dropout": 0.2}, "data": {"workers": 1, "batch_size": 64}}
+    refused = program.call("train", *program.command(undisturbed, **other))
     assert refused.code == 2
     assert f"workdir {undisturbed} holds a different run" in refused.err
     lines = [line.strip() for line in refused.err.splitlines() if " -> " in line]
-    assert lines == ["data.batch_size: 120 -> 60", "model.dropout: 0.1 -> 0.2", "optim.lr: 0.002 -> 1.0"]
+    assert lines == ["data.batch_size: 120 -> 64", "model.dropout: 0.1 -> 0.2", "optim.lr: 0.002 -> 1.0"]
     assert "Traceback" not in refused.err
     assert reading.hash_of(undisturbed) == before
 
 
 def test_a_dry_run_prints_the_plan_and_what_was_settled_and_writes_nothing(program, reading, undisturbed, tmp_path):
-    said = program.run(tmp_path / "new", "--dry-run", model={"scan": "auto", "dtype": "auto"})
+    open_keys = program.command(tmp_path / "new", model={"scan": "auto", "dtype": "auto"})
+    said = program.call("train", *open_keys, "--dry-run")
     assert said.code == 0, said.err
     assert "  length     16 steps = 1.3 epochs\n" in said.out
     assert "  settled    model.dtype float32, model.scan True: suits the device, a CPU\n" in said.out
     assert "step 1/16" not in said.out
     assert not (tmp_path / "new").exists()
     before = reading.hash_of(undisturbed)
-    again = program.run(undisturbed, "--dry-run")
+    again = program.call("train", *program.command(undisturbed), "--dry-run")
     assert "16 steps = 1.3 epochs, from step 16" in again.out
-    refused = program.run(undisturbed, "--dry-run", optim={"lr": 1.0})
+    refused = program.call("train", *program.command(undisturbed, optim={"lr": 1.0}), "--dry-run")
     assert (refused.code, "optim.lr: 0.002 -> 1.0" in refused.err) == (2, True)
     assert reading.hash_of(undisturbed) == before
 
@@ -72,7 +74,7 @@ def test_a_run_killed_after_its_last_save_keeps_no_more_checkpoints_than_one_tha
 def test_a_second_run_on_a_workdir_ends_at_once_and_disturbs_nothing(program, reading, undisturbed, tmp_path):
     workdir = tmp_path / "run"
     first = program.start(workdir)
-    first.wait_until((workdir / ".lock").exists)
+    first.wait_until(lambda: (workdir / ".lock").exists() and (workdir / ".lock").read_text())  # it says who holds it
     first.process.send_signal(signal.SIGSTOP)  # so that the others find it at work, however slow they are
     before = reading.hash_of(workdir)
     words = ["-m", "vit_jax.main", *program.command(workdir)]

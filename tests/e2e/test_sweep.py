@@ -16,6 +16,7 @@ import pytest
 from vtab_examples import amend
 
 from vit_jax.data.vtab import tasks as vtab
+from vit_jax.report.page import write_report
 from vit_jax.sweeps.results import read_results, read_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,46 @@ def words(config, workdir, *more, **overrides):
     """A command line of vit_jax sweep."""
     settings = [f"--config.{key.replace('__', '.')}={value}" for key, value in overrides.items()]
     return ["-m", "vit_jax", "sweep", f"--config={config}", f"--workdir={workdir}", "--parallel=2", *more, *settings]
+
+
+# `vit_jax sweep` whose runs are calls in its own process: a process costs more than a run of two steps. The tests of sweeps that
+# are killed, of a checkpoint that goes away and of few-shot probes have processes.
+IN_ONE_PROCESS = """
+import contextlib, sys
+from vit_jax.cli import main, sweep
+from vit_jax.sweeps import job
+
+class Inside:
+    def __init__(self):
+        self._over = []
+
+    def room(self):
+        return 1 - len(self._over)
+
+    def adopt(self, folder):
+        return False
+
+    def start(self, folders):
+        for folder in folders:
+            with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
+                job.main([str(folder)])
+            self._over.append(folder)
+
+    def ended(self):
+        over, self._over = self._over, []
+        return over
+
+    def stop(self):
+        return ""
+
+sweep.make_executor = lambda flags, folder: Inside()
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def in_one_process(config, workdir, *more, **overrides):
+    """The same command line, whose runs are no processes."""
+    return ["-c", IN_ONE_PROCESS, *words(config, workdir, *more, **overrides)[2:]]
 
 
 def tiny(**more):
@@ -51,7 +92,7 @@ def chosen_of_two(program, vtab_dir, tmp_path_factory):
     """The folder of a finished sweep over two of VTAB's tasks, with two rates to choose from."""
     folder = tmp_path_factory.mktemp("chosen") / "vtab"
     config = f"{ROOT / 'tests' / 'sweeps' / 'vtab_small.py'}:variant=Ti/16,lr=0.01+0.03,seeds=1,tasks=dtd+svhn"
-    finished = program.execute(words(config, folder, **small(vtab_dir))).finish(600)
+    finished = program.execute(in_one_process(config, folder, **small(vtab_dir))).finish(600)
     assert finished.code == 0, finished.printed
     assert "6 of 6 done" in finished.out
     return folder
@@ -63,10 +104,10 @@ def swept(program, vtab_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep") / "vtab"
     config = f"{ROOT / 'tests' / 'sweeps' / 'vtab_small.py'}:variant=Ti/16,lr=0.01,seeds=1"
     options = small(vtab_dir)
-    first = program.execute(words(config, folder, **options)).finish(600)
+    first = program.execute(in_one_process(config, folder, **options)).finish(600)
     generated.prepare("kitti", vtab_dir, {"train": 32, "test": 32, "validation": 32}, amend("kitti"))
     before = read_sweep(folder)
-    second = program.execute(words(config, folder, **options)).finish(600)
+    second = program.execute(in_one_process(config, folder, **options)).finish(600)
     return folder, (first, before), second
 
 
@@ -79,7 +120,7 @@ def test_vtab_runs_all_that_has_data_and_later_only_what_was_missing(swept):
     assert second.code == 0, second.printed
     assert "19 of 19 done" in second.out
     assert re.findall(r"  (\S+)  top1 ", second.out) == ["kitti/final-lr0.01-seed0"]
-    assert read_sweep(folder).complete == 19
+    assert read_sweep(folder).tasks_in_mean == 19
 
 
 def chosen(folder, task):
@@ -129,10 +170,9 @@ def test_a_final_run_leaves_predictions_mistakes_and_a_checkpoint_and_a_developm
         assert [e["confidence"] for e in listed] == sorted((e["confidence"] for e in listed), reverse=True)
 
 
-def test_the_page_of_the_sweep_is_table_9_with_the_mean_over_19(program, swept, tmp_path):
+def test_the_page_of_the_sweep_is_table_9_with_the_mean_over_19(swept, tmp_path):
     folder = swept[0]
-    made = program.execute(["-m", "vit_jax", "report", str(folder), f"--to={tmp_path / 'page'}"]).finish()
-    assert made.code == 0, made.printed
+    assert write_report([folder], tmp_path / "page").finished
     with (tmp_path / "page" / "table9.csv").open() as file:
         (ours,) = [row for row in csv.DictReader(file) if row["kind"] == "sweep"]
     finals = [r for r in read_results(folder).values() if r.phase == "final"]
@@ -145,14 +185,13 @@ def test_the_page_of_the_sweep_is_table_9_with_the_mean_over_19(program, swept, 
     assert float(ours["Mean: All 19"]) == pytest.approx(100 * sum(score for (score,) in scores.values()) / 19)
 
 
-def page_without_times(program, folder, to):
+def page_without_times(folder, to):
     """Every file of a sweep's page, drawn from a copy whose times are gone."""
     copy = to / "sweep"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("checkpoints", "tensorboard", "log.txt"))
     for file in copy.rglob("result.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": 1.0, "surroundings": {}}))
-    made = program.execute(["-m", "vit_jax", "report", str(copy)]).finish()
-    assert made.code == 0, made.printed
+    assert write_report([copy], copy / "report").finished
     files = {str(p.relative_to(copy / "report")): p.read_bytes() for p in (copy / "report").rglob("*") if p.is_file()}
     assert "index.html" in files
     return files
@@ -169,24 +208,27 @@ def comparable(folder):
     return found
 
 
-def test_a_sweep_killed_five_times_comes_to_what_an_undisturbed_one_does(program, digits_dir, tmp_path):
+def test_a_sweep_killed_three_times_comes_to_what_an_undisturbed_one_does(program, digits_dir, tmp_path):
     config = "configs/finetune.py:dataset=cifar10,variant=B/16,smoke,lr=0.01+0.03,seeds=2"
     options = tiny(data__data_dir=digits_dir, train__duration=12, checkpoint__every=2)
     undisturbed = program.execute(words(config, tmp_path / "one", **options)).finish(600)
     assert undisturbed.code == 0, undisturbed.printed
     rng = random.Random(0)
     folder = tmp_path / "two"
-    for _ in range(5):
+    # In the middle of the first runs, when a candidate has its score, and when the chosen one trains.
+    for pattern in ("dev-*/checkpoints/[0-9]*", "dev-*/result.json", "final-*/config.json"):
         sweep = program.execute(words(config, folder, **options))
-        time.sleep(rng.uniform(4.0, 9.0))
+        sweep.wait_until(lambda pattern=pattern: any(folder.glob(f"runs/*/{pattern}")))
+        time.sleep(rng.uniform(0, 0.5))
         sweep.process.kill()  # the driver alone: its runs notice, save, and hold their folders until they have
         sweep.kill()
+    assert len(read_results(folder)) < 4
     finished = program.execute(words(config, folder, **options)).finish(600)
     assert finished.code == 0, finished.printed
     found, expected = comparable(folder), comparable(tmp_path / "one")
     assert sorted(found) == sorted(expected)
     assert found == expected
-    pages = [page_without_times(program, tmp_path / name, tmp_path / f"page_{name}") for name in ("one", "two")]
+    pages = [page_without_times(tmp_path / name, tmp_path / f"page_{name}") for name in ("one", "two")]
     assert pages[0] == pages[1]
 
 
@@ -215,13 +257,12 @@ def test_a_checkpoint_that_goes_away_in_the_middle_loses_nothing(program, undist
 def test_a_rate_that_diverges_is_not_chosen_and_blocks_nothing(program, digits_dir, tmp_path):
     config = "configs/finetune.py:dataset=cifar10,variant=B/16,smoke,lr=1e30+0.01,seeds=1"
     options = tiny(data__data_dir=digits_dir, train__duration=4)
-    finished = program.execute(words(config, tmp_path / "s", **options, optim__clip_norm=0.0)).finish(600)
+    finished = program.execute(in_one_process(config, tmp_path / "s", **options, optim__clip_norm=0.0)).finish(600)
     assert finished.code == 0, finished.printed
     results = {f"{r.phase} {r.candidate['optim.lr']}": r.scores["top1"] for r in read_results(tmp_path / "s").values()}
     assert math.isnan(results.pop("dev 1e+30"))
     assert set(results) == {"dev 0.01", "final 0.01"}
-    made = program.execute(["-m", "vit_jax", "report", str(tmp_path / "s")]).finish()
-    assert made.code == 0, made.printed
+    assert write_report([tmp_path / "s"], tmp_path / "page").finished
 
 
 FULL = """
@@ -267,15 +308,14 @@ def test_few_shot_probes_of_a_run_make_a_table(program, undisturbed, digits_dir,
     assert [r.seed for r in results] == [0, 1]
     assert all(0.1 < r.scores["1shot"] <= r.scores["5shot"] <= 1 for r in results)
     assert f"sets=digits,shots=1+5+1000,seeds={2}" in results[1].command
-    made = program.execute(["-m", "vit_jax", "report", str(tmp_path / "s")]).finish()
-    assert made.code == 0, made.printed
-    with (tmp_path / "s" / "report" / "table-fewshot.csv").open() as file:
+    assert write_report([tmp_path / "s"], tmp_path / "page").finished
+    with (tmp_path / "page" / "table-fewshot.csv").open() as file:
         assert f"{50 * (results[0].scores['5shot'] + results[1].scores['5shot']):.4f}"[:6] in file.read()
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(program, digits_dir, tmp_path):
     config = "configs/finetune.py:dataset=cifar10,variant=B/16,smoke,lr=0.01+0.03,seeds=2"
-    said = program.execute(words(config, tmp_path / "s", "--dry-run", data__data_dir=digits_dir)).finish()
+    said = program.call(*words(config, tmp_path / "s", "--dry-run", data__data_dir=digits_dir)[2:])
     assert said.code == 0, said.printed
     assert "4 runs, 0 done" in said.out
     assert "16 steps        1,024 examples" in said.out
@@ -287,7 +327,7 @@ def test_what_a_run_would_refuse_is_refused_before_any_starts(program, digits_di
     wrong = tiny(checkpoint__best_metric="top1", data__data_dir=digits_dir)
     messages = set()
     for more in ([], ["--dry-run"]):
-        said = program.execute(words(config, tmp_path / "s", *more, **wrong)).finish()
+        said = program.call(*words(config, tmp_path / "s", *more, **wrong)[2:])
         assert said.code == 2, said.printed
         messages.add(said.err)
     (message,) = messages
@@ -307,7 +347,7 @@ def test_what_a_run_would_refuse_is_refused_before_any_starts(program, digits_di
     ],
 )
 def test_what_cannot_run_is_told_before_anything_does(program, tmp_path, config, message):
-    said = program.execute(words(config, tmp_path / "s")).finish()
+    said = program.call(*words(config, tmp_path / "s")[2:])
     assert said.code == 2
     assert message in said.err
     assert "Traceback" not in said.printed

@@ -39,7 +39,7 @@ def vtab_sweep(**changes) -> Sweep:
         "tasks": tasks,
         "candidates": {"optim.lr": (0.01,)},
         "seeds": (0, 1, 2),
-        "complete": 19,
+        "tasks_in_mean": 19,
     }
     return Sweep(**settings | changes)
 

@@ -10,7 +10,6 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from vit_jax import config as configs
-from vit_jax.data.prepare.prepare import prepare as prepare_data
 from vit_jax.models.build import abstract_params, init_params, relayout
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.run import run
@@ -37,15 +36,13 @@ TINY = {
 
 
 @pytest.fixture
-def start(monkeypatch, tmp_path_factory):
+def start(monkeypatch, digits):
     """Runs on a device of a kind: the computations are this machine's, and the choices are the kind's."""
-    data = str(tmp_path_factory.mktemp("tfds"))
-    prepare_data("digits", data_dir=data)
 
     def start(workdir, backend, **more):
         monkeypatch.setattr(jax, "default_backend", lambda: backend)
         config = configs.load("configs/pretrain.py:variant=Nano/4,dataset=digits")
-        overrides = {**TINY, "data.data_dir": data, **more}
+        overrides = {**TINY, "data.data_dir": digits, **more}
         return run(config, workdir, overrides=[(key, str(value)) for key, value in overrides.items()])
 
     return start

@@ -14,16 +14,18 @@ lives() {
   } 2>/dev/null
 }
 
-# runs DIR DAEMON: whether the daemon of that pid file lives.
+# runs DIR NAME: whether the daemon of that pid file lives; NAME is DAEMON or DAEMON.NODE.
 runs() {
-  lives "$1" "$2" "$(cat "$1/$2.pid" 2>/dev/null)"
+  lives "$1" "${2%%.*}" "$(cat "$1/$2.pid" 2>/dev/null)"
 }
 
 # stop_all DIR: asks each daemon to end, and kills what does not within ten seconds.
 stop_all() {
-  local daemon pid until
-  for daemon in slurmd slurmctld munged; do
-    pid=$(cat "$1/$daemon.pid" 2>/dev/null) || continue
+  local file daemon pid until
+  for file in "$1"/slurmd.*.pid "$1/slurmctld.pid" "$1/munged.pid"; do
+    daemon=$(basename "$file" .pid)
+    daemon=${daemon%%.*}
+    pid=$(cat "$file" 2>/dev/null) || continue
     until=$((SECONDS + 10))
     lives "$1" "$daemon" "$pid" && kill "$pid" # which removes the pid file at once, and ends later
     while lives "$1" "$daemon" "$pid"; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts a SLURM on this machine for tests: one node of four CPUs, where jobs of the partition urgent preempt the others. It
-# needs Debian's packages slurmctld, slurmd, slurm-client and munge, no root and no systemd. All it writes lies in FOLDER, its
+# Starts a SLURM on this machine for tests: one node of four CPUs, where jobs of the partition urgent preempt the others, and two
+# more "nodes" of two CPUs, n1 and n2, in the partition pair. It needs Debian's packages slurmctld, slurmd, slurm-client and munge, no root and no systemd. All it writes lies in FOLDER, its
 # ports are free ones, and no setting of the machine is read or changed: several of them, and the machine's own, do not meet.
 #
 #   bash tests/slurm/start.sh FOLDER       does nothing where it runs already; FOLDER's path has to be short (sockets)
@@ -19,7 +19,9 @@ for program in munged slurmctld slurmd sinfo sbatch srun; do
 done
 
 export SLURM_CONF=$conf
-if runs "$dir" munged && runs "$dir" slurmctld && runs "$dir" slurmd; then
+host=$(uname -n)
+node=${host%%.*}
+if runs "$dir" munged && runs "$dir" slurmctld && runs "$dir" "slurmd.$node" && runs "$dir" slurmd.n1 && runs "$dir" slurmd.n2; then
   echo "SLURM runs already in $dir"
   exit 0
 fi
@@ -39,13 +41,11 @@ munged --force --key-file="$dir/munge.key" --socket="$dir/munge.socket" --pid-fi
 
 ports=($(python3 -c '
 import socket
-held = [socket.socket() for _ in range(2)]
+held = [socket.socket() for _ in range(4)]
 for s in held: s.bind(("127.0.0.1", 0))
 print(*(s.getsockname()[1] for s in held))'))
-host=$(uname -n)
-node=${host%%.*}
 user=$(id -un)
-mkdir -p "$dir/state" "$dir/spool"
+mkdir -p "$dir/state" "$dir/spool.$node" "$dir/spool.n1" "$dir/spool.n2"
 cat >"$conf" <<END
 ClusterName=test
 SlurmctldHost=$node(127.0.0.1)
@@ -71,19 +71,24 @@ PreemptMode=REQUEUE
 SlurmctldPidFile=$dir/slurmctld.pid
 SlurmctldLogFile=$dir/slurmctld.log
 StateSaveLocation=$dir/state
-SlurmdPidFile=$dir/slurmd.pid
-SlurmdLogFile=$dir/slurmd.log
-SlurmdSpoolDir=$dir/spool
+SlurmdPidFile=$dir/slurmd.%n.pid
+SlurmdLogFile=$dir/slurmd.%n.log
+SlurmdSpoolDir=$dir/spool.%n
 NodeName=$node NodeAddr=127.0.0.1 Port=${ports[1]} CPUs=4
-PartitionName=debug Nodes=ALL Default=YES PriorityTier=1 GraceTime=5 State=UP
-PartitionName=urgent Nodes=ALL PriorityTier=2 State=UP
+NodeName=n1 NodeHostname=$node NodeAddr=127.0.0.1 Port=${ports[2]} CPUs=2
+NodeName=n2 NodeHostname=$node NodeAddr=127.0.0.1 Port=${ports[3]} CPUs=2
+PartitionName=debug Nodes=$node Default=YES PriorityTier=1 GraceTime=5 State=UP
+PartitionName=urgent Nodes=$node PriorityTier=2 State=UP
+PartitionName=pair Nodes=n1,n2 State=UP
 END
 slurmctld -c >"$dir/slurmctld.err" 2>&1 # -c: the jobs of an earlier start are gone
-slurmd >"$dir/slurmd.err" 2>&1
+for name in "$node" n1 n2; do
+  slurmd -N "$name" >"$dir/slurmd.$name.err" 2>&1
+done
 
 until=$((SECONDS + 60))
-while [ "$(timeout 10 sinfo --noheader --partition=debug --format=%T 2>"$dir/sinfo.err")" != idle ]; do
-  [ $SECONDS -lt $until ] || give_up "SLURM's node was not idle within a minute"
+while [ "$(timeout 10 sinfo --noheader --partition=debug,pair --format=%T 2>"$dir/sinfo.err" | sort -u)" != idle ]; do
+  [ $SECONDS -lt $until ] || give_up "SLURM's nodes were not idle within a minute"
   sleep 0.2
 done
 echo "SLURM runs in $dir: export SLURM_CONF=$conf"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -222,3 +224,53 @@ def test_a_refused_submission_is_told_once_in_sbatch_s_words_and_loses_nothing(c
     wait_until(lambda: len(set(cluster.jobs()) - before) == 2, "two jobs", sweep.with_suffix(".txt"))
     driver.send_signal(signal.SIGINT)
     assert driver.wait(PATIENCE_S) == 75
+
+
+def test_the_documented_job_trains_on_two_nodes_of_two_processes_and_resumes_after_a_death(cluster, tmp_path):
+    """docs/scale.md's batch script, on a small config. The two nodes are one machine, whose names no resolver knows."""
+    page = (ROOT / "docs" / "scale.md").read_text()
+    (script,) = re.findall(r"^```\n(#!/bin/bash\n.*?)^```", page, re.DOTALL | re.MULTILINE)
+    run, small = tmp_path / "run", "quickstart:pretrain,smoke --config.train.duration=40 --config.checkpoint.every=10"
+    script = script.replace("vit_jax train", f"{sys.executable} -m vit_jax train").replace("/shared/runs/b16", str(run))
+    script = re.sub(r"--config=configs/\S+", f"--config={small} --heartbeat-s=10", script)
+    (tmp_path / "job.sh").write_text(script)
+    with socket.socket() as held:
+        held.bind(("localhost", 0))
+        cluster.env["JAX_COORDINATOR_ADDRESS"] = f"localhost:{held.getsockname()[1]}"
+    submit = [
+        "sbatch",
+        "--parsable",
+        "--partition=pair",
+        "--no-requeue",
+        f"--chdir={ROOT}",
+        f"--output={tmp_path / 'log'}",
+    ]
+    try:
+        job = cluster.ask(*submit, str(tmp_path / "job.sh")).strip()
+        wait_until(lambda: (run / "checkpoints" / "10").exists(), "the first checkpoint", tmp_path / "log")
+        (victim,) = processes_of(job, rank=3)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: job not in cluster.jobs(), "the end of the job", tmp_path / "log")
+        assert not (run / "run.json").exists()
+        job = cluster.ask(*submit, str(tmp_path / "job.sh")).strip()
+        wait_until(lambda: job not in cluster.jobs(), "the end of the second job", tmp_path / "log")
+    finally:
+        del cluster.env["JAX_COORDINATOR_ADDRESS"]
+    told = (tmp_path / "log").read_text()
+    assert "4 x cpu (data 4 x fsdp 1), 4 processes" in told, told
+    assert f"resuming {run} from step" in told, told
+    assert told.count("done: step 40") == 4, told
+    assert [line["step"] for line in records(run) if "train/loss" in line][-1] == 40
+
+
+def processes_of(job: str, rank: int) -> list[int]:
+    """Ids of the processes of vit_jax that are this rank of a job."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (place / "cmdline").read_bytes().split(b"\0")
+            environment = (place / "environ").read_bytes().split(b"\0")
+            asked = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()}
+            if b"vit_jax" in words and asked <= {*environment}:
+                found.append(int(place.name))
+    return found

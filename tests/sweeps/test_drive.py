@@ -4,68 +4,20 @@ import dataclasses
 import json
 
 import pytest
-from made import leave_result, result_of
+from made import SCORES, Pretending, leave_result, succeed
 
 from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vit_jax.sweeps import drive as driving
 from vit_jax.sweeps.drive import claim, collect, drive, without_data
 from vit_jax.sweeps.grid import Grid, _described, load_grid
-from vit_jax.sweeps.job import OUTCOME_FILE, read_outcome, write_job
-from vit_jax.sweeps.job import main as job_main
-from vit_jax.sweeps.results import read_result, read_results, read_sweep, spread, write_result
+from vit_jax.sweeps.job import OUTCOME_FILE, write_job
+from vit_jax.sweeps.results import read_result, read_sweep
 from vit_jax.types import UserError
-
-SCORES = {0.1: 0.3, 0.2: 0.8, 0.4: 0.5}
-
-
-class Pretending:
-    """Runs end at once, as `behave(folder, job)` says: it returns a score, or leaves an outcome, or crashes (None)."""
-
-    def __init__(self, behave, slots=2, adopted=()):
-        self._behave, self._slots, self._adopted = behave, slots, set(adopted)
-        self.started, self._over, self.most = [], [], 0
-
-    def room(self):
-        return self._slots - len(self._over)
-
-    def adopt(self, folder):
-        if f"{folder.parent.name}/{folder.name}" in self._adopted:
-            self._over.append(folder)
-            return True
-        return False
-
-    def start(self, folders):
-        for folder in folders:
-            self.started.append(f"{folder.parent.name}/{folder.name}")
-            self._over.append(folder)
-        self.most = max(self.most, len(self._over))
-
-    def ended(self):
-        over, self._over = self._over, []
-        for folder in over:
-            self._behave(folder)
-        return over
-
-    def stop(self):
-        return ""
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(driving, "POLL_S", 0.0)
-
-
-def succeed(grid):
-    runs = {}
-
-    def behave(folder):
-        job = json.loads((folder / "job.json").read_text())["run"]
-        task = job["task"]
-        runs.update({r.name: r for r in grid.dev_runs(task)})
-        runs.update({r.name: r for c in grid.candidates() for r in grid.final_runs(task, c)})
-        write_result(folder, result_of(runs[folder.name], SCORES[job["candidate"]["optim.lr"]], task=task))
-
-    return behave
 
 
 def go(grid, folder, executor, retries=2):
@@ -169,19 +121,6 @@ def test_a_result_of_another_config_is_refused(grid, config_file, tmp_path):
     assert read_result(run.folder(tmp_path)) is not None  # and nothing was lost
 
 
-def test_a_config_file_that_changes_while_the_sweep_goes_on_is_told_by_the_run(grid, config_file, tmp_path):
-    run = grid.dev_runs("a")[0]
-    place = run.folder(tmp_path)
-    write_job(place, run, "final")
-    config_file.write_text(config_file.read_text().replace("0.5", "0.6"))
-    _described.cache_clear()
-    assert job_main([str(place)]) == EXIT_USER_ERROR
-    code, message = read_outcome(place)
-    assert code == EXIT_USER_ERROR
-    assert "swept.py:a-dev has changed since the sweep was started" in message
-    assert not (place / "config.json").exists()
-
-
 def test_a_damaged_result_is_named(grid, tmp_path):
     run = grid.dev_runs("a")[0]
     leave_result(tmp_path, run, 0.5)
@@ -274,29 +213,3 @@ def test_tasks_without_data_are_written_down_as_such(grid, tmp_path):
     sweep = without_data(grid.sweep, {"b": "b is not prepared"})
     assert [task.missing for task in sweep.tasks] == ["", "b is not prepared"]
     assert without_data(sweep, {}) == grid.sweep  # found again when it is there
-
-
-def test_results_are_read_back_as_written(grid, tmp_path):
-    runs = grid.dev_runs("a")
-    for run in reversed(runs):
-        leave_result(tmp_path, run, 0.25, resolution=(384, 512))
-    found = read_results(tmp_path)
-    assert list(found) == [run.folder(tmp_path) for run in runs]
-    assert list(found.values()) == [result_of(run, 0.25, resolution=(384, 512)) for run in runs]
-
-
-def test_the_outcome_of_an_earlier_process_is_forgotten_at_a_new_start(grid, tmp_path):
-    run = grid.dev_runs("a")[0]
-    place = run.folder(tmp_path)
-    write_job(place, run, "final")
-    (place / OUTCOME_FILE).write_text('{"code": 2, "message": "error: x"}')
-    assert read_outcome(place) == (2, "error: x")
-    write_job(place, run, "final")
-    assert read_outcome(place) is None
-
-
-def test_spread_is_the_sample_deviation():
-    assert spread([0.1, 0.2, 0.3])[0] == pytest.approx(0.2)
-    assert spread([0.1, 0.2, 0.3]).std == pytest.approx(0.1)  # sqrt((0.01 + 0 + 0.01) / 2)
-    assert spread([0.5]).std != spread([0.5]).std  # nan: one value has none
-    assert spread([]).num == 0

@@ -3,14 +3,12 @@
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
 
 from vit_jax import partition
 from vit_jax.convert.load import load
 from vit_jax.data.open import open_source
-from vit_jax.data.prepare.prepare import prepare
 from vit_jax.evals.base import Bound
 from vit_jax.evals.fewshot import FewShot
 from vit_jax.models.build import make_forward
@@ -18,30 +16,6 @@ from vit_jax.sweeps import probe as probing
 from vit_jax.sweeps.grid import load_grid, probe_config
 from vit_jax.sweeps.probe import probe
 from vit_jax.types import UserError
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tfds")
-    prepare("digits", data_dir=str(folder))
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A tiny ViT with random weights, as an npz of the release's names."""
-    from vit_jax.models.build import init_params
-    from vit_jax.models.vit import VisionTransformer
-
-    width, rng = 16, np.random.default_rng(0)
-    module = VisionTransformer(
-        patch_size=(4, 4), width=width, depth=1, mlp_dim=16, num_heads=2, num_classes=0, representation_size=0
-    )
-    params = init_params(module, jax.random.key(0), (8, 8))
-    file = tmp_path_factory.mktemp("model") / "tiny.npz"
-    flat = {"/".join(k.key for k in path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(params)}
-    np.savez(file, **{name: x + 0.1 * rng.standard_normal(x.shape).astype(np.float32) for name, x in flat.items()})
-    return str(file)
 
 
 def runs_of(checkpoint, data_dir, shots="1+5", **settings):
@@ -82,7 +56,8 @@ def test_features_are_computed_once_and_shared_by_all_seeds(checkpoint, data_dir
 
 def test_a_class_that_is_smaller_than_asked_gives_what_it_has(checkpoint, data_dir, tmp_path):
     found = probe(probe_config(runs_of(checkpoint, data_dir, "5+142+1000")[0]), tmp_path)
-    labels = [open_source("digits", "train", data_dir).read(i)[1] for i in range(1437)]
+    source = open_source("digits", "train", data_dir)
+    labels = [source.read(i)[1] for i in range(1437)]
     counts = np.bincount(labels)
     assert found["short"] == {142: sum(counts < 142), 1000: 10}
     assert 0 < found["short"][142] < 10

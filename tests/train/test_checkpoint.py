@@ -97,7 +97,7 @@ def test_a_file_that_is_damaged_is_one_message_with_the_remedy(workdir, damage, 
     with pytest.raises(UserError, match=r"If the folder is damaged, remove .*/6: the run then resumes from step 4$"):
         restore(workdir)
     shutil.rmtree(workdir / "checkpoints" / "6")
-    with pytest.raises(UserError, match=r"remove .*/4: the run then starts anew$"):
+    with pytest.raises(UserError, match=r"remove .*/4: the run then starts over$"):
         restore(workdir)
     if item != "scalars":  # which init does not read
         with pytest.raises(UserError, match=r"/4 cannot be read as a vit_jax checkpoint .*; copy it again"):

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from vit_jax import partition
 from vit_jax.metrics.writers import MetricWriters
 from vit_jax.train import loop
 from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.clock import Clock
 from vit_jax.train.loop import Interrupted, Length, NonFinite, StopSignal, Window, fit
 from vit_jax.types import Batch, TrainState, UserError
 
@@ -66,7 +68,7 @@ def no_checksums(monkeypatch):
     monkeypatch.setattr(loop, "examine_state", lambda state, mesh: {})
 
 
-def train(*, start=0, total=7, log_every=3, every=100, window=None, step=None, batches=None, hooks=None):
+def train(*, start=0, total=7, log_every=3, every=100, window=None, step=None, batches=None, hooks=None, clock=None):
     mesh = partition.make_mesh(1)
 
     def plain(state, batch):
@@ -89,6 +91,7 @@ def train(*, start=0, total=7, log_every=3, every=100, window=None, step=None, b
             length=length,
             hooks=hooks or Beside(),
             window=window or Window(),
+            clock=clock or Clock(),
             checkpointer=saver,
             writers=record,
         )
@@ -154,3 +157,17 @@ def test_when_the_data_ends_the_run_the_steps_before_it_are_saved():
     saver, _, error = train(batches=two())
     assert "too many corrupt images" in str(error)
     assert [step for step, _ in saver.saved] == [2]
+
+
+def test_a_starved_device_is_reported_once():
+    batch = Batch(np.zeros((8, 2, 2, 3), np.uint8), np.zeros(8, np.int32), np.ones(8, np.float32))
+
+    def slow():
+        while True:
+            time.sleep(0.004)
+            yield batch
+
+    clock = Clock()
+    _, record, _ = train(total=60, log_every=10, batches=slow(), clock=clock)
+    assert len([text for text in record.notices if "waits for data" in text]) == 1
+    assert clock.totals()["data"] >= 60 * 0.004

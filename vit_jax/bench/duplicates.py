@@ -83,18 +83,18 @@ def measure(images: list[Image], owners: np.ndarray, radius: int, least: float) 
     """(share found of each kind of copy, pairs of different photographs taken for copies, all pairs of different photographs)."""
     hashes = np.array([hash_image(image) for image in images], HASHES)
     small = [thumbnail(image) for image in images]
-    found = {}
+    shares = {}
     for name, alter in ALTERED.items():
         copies = [alter(image) for image in images]
         pairs = find_candidates(hashes, np.array([hash_image(copy) for copy in copies], HASHES), radius)
         pairs = pairs[pairs["train"] == pairs["test"]]
         good = [correlation(small[i], thumbnail(copies[i])) >= least for i in pairs["train"].tolist()]
-        found[name] = sum(good) / len(images)
+        shares[name] = sum(good) / len(images)
     pairs = find_candidates(hashes, hashes, radius)
     pairs = pairs[(pairs["train"] < pairs["test"]) & (owners[pairs["train"]] != owners[pairs["test"]])]
     wrong = sum(correlation(small[i], small[j]) >= least for i, j in zip(pairs["train"], pairs["test"], strict=True))
     different = (len(owners) ** 2 - int((owners[:, None] == owners).sum())) // 2
-    return found, wrong, different
+    return shares, wrong, different
 
 
 @reports_user_errors
@@ -108,9 +108,9 @@ def main() -> int:
     parser.add_argument("--correlation", type=float, default=CORRELATION, help="of the pixels (default %(default)s)")
     flags = parser.parse_args()
     images, owners = read_images(flags.images)
-    found, wrong, different = measure(images, owners, flags.radius, flags.correlation)
+    shares, wrong, different = measure(images, owners, flags.radius, flags.correlation)
     print(f"{len(images)} images, radius {flags.radius}, correlation {flags.correlation}")
-    for name, share in found.items():
+    for name, share in shares.items():
         print(f"{name:<20} {share:6.1%} found")
     print(f"different images     {wrong} of {different:,} pairs taken for copies")
     return 0

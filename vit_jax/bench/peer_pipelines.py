@@ -162,9 +162,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--pipeline", choices=PIPELINES, required=True)
     parser.add_argument("--folder", default="", help="holds train/LABEL/*.jpg")
-    parser.add_argument(
-        "--records", default="", help="a TFRecord to read instead; made from --folder if it is not there"
-    )
+    parser.add_argument("--records", default="", help="a TFRecord to read instead; made from --folder if it is missing")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--warmup", type=int, default=3)

@@ -24,11 +24,11 @@ def check_python(python: str) -> None:
     if not python:
         raise UserError(f"--compare needs an interpreter that has TensorFlow, PyTorch and Pillow; {PYTHON_HINT}")
     try:
-        found = _run([python, "-c", "import PIL, tensorflow, torch"])
+        imported = _run([python, "-c", "import PIL, tensorflow, torch"])
     except OSError as error:
         raise UserError(f"--peer-python={python} cannot be started: {error}; {PYTHON_HINT}") from error
-    if found.returncode:
-        reason = (found.stderr.strip().splitlines() or ["no reason given"])[-1]
+    if imported.returncode:
+        reason = (imported.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(f"--peer-python={python} lacks a package: {reason}; {PYTHON_HINT}")
 
 
@@ -69,15 +69,15 @@ def to_markdown(medians: Mapping[str, Mapping[str, float]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     first = next(iter(medians.values()))["images_per_cpu_s"]
-    for name, found in medians.items():
+    for name, figures in medians.items():
         cells = [
             name,
-            f"{found['images_per_s']:.0f}",
-            f"{found['images_per_cpu_s']:.0f}",
-            f"{found['cpu_ms_per_image']:.2f}",
-            f"{found['memory_bytes'] / 1e6:.0f}",
-            f"{found['process_start_to_first_batch_s']:.1f}",
-            f"{first / found['images_per_cpu_s']:.2f} x",
+            f"{figures['images_per_s']:.0f}",
+            f"{figures['images_per_cpu_s']:.0f}",
+            f"{figures['cpu_ms_per_image']:.2f}",
+            f"{figures['memory_bytes'] / 1e6:.0f}",
+            f"{figures['process_start_to_first_batch_s']:.1f}",
+            f"{first / figures['images_per_cpu_s']:.2f} x",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

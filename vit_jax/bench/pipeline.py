@@ -26,10 +26,10 @@ def measure_data(
 ) -> dict[str, Any]:
     """Runs only the input pipeline of a config, on its data set or on `jpegs` photographs made for the measurement."""
     with tempfile.TemporaryDirectory(prefix="vit_jax_jpegs_") as folder:
-        found = _measure_data(spec, overrides, batch_size, steps, warmup, jpegs, folder)
+        figures = _measure_data(spec, overrides, batch_size, steps, warmup, jpegs, folder)
         # Readers work a few batches ahead and will find the folder gone.
         logging.getLogger("vit_jax.data.formats.folders").setLevel(logging.CRITICAL)
-    return found
+    return figures
 
 
 def _measure_data(
@@ -51,7 +51,7 @@ def _measure_data(
     source = data.open()
     loader = data.batches(source, seed=0, start_step=0, process_index=0, process_count=1, corrupt=())
     try:
-        found = measure_batches(loader, batch_size=batch_size, batches=steps, began=began, warmup=warmup)
+        figures = measure_batches(loader, batch_size=batch_size, batches=steps, began=began, warmup=warmup)
     finally:
         loader.close()
     described = {"mode": "data", "config": spec, "overrides": dict(overrides), "dataset": config.data.dataset}
@@ -59,7 +59,7 @@ def _measure_data(
         described["dataset"] = f"{jpegs} photographs of 500x375"
     shape = {"recipe": config.data.recipe, "resolution": list(config.data.resolution), "batch_size": batch_size}
     threads = {"workers": config.data.workers, "threads": config.data.threads}
-    return described | shape | threads | found
+    return described | shape | threads | figures
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""Completion of verbs, flags, their values and config keys in bash: `eval "$(vit_jax completion)"`, in ~/.bashrc to keep it.
+"""Completion of verbs, flags, their values and config keys: `eval "$(vit_jax completion)"`, in ~/.bashrc to keep it.
 
 Keys of --config.SECTION.KEY come from the --config on the line, defaults included; loading it takes about two seconds.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -16,56 +17,51 @@ from vit_jax import config as configs
 from vit_jax.cli.flags import Parser
 from vit_jax.types import UserError
 
-EXAMPLES = 'vit_jax completion >> ~/.bashrc\neval "$(vit_jax completion)"'
-SCRIPT = """\
-_vit_jax() {
-  local IFS=$'\\n'
-  COMPREPLY=($(vit_jax completion --line="${COMP_LINE:0:$COMP_POINT}" 2>/dev/null))
-}
-complete -o default -o nospace -F _vit_jax vit_jax
+EXAMPLES = """
+vit_jax completion >> ~/.bashrc
+vit_jax completion --shell=zsh >> ~/.zshrc
+vit_jax completion --shell=fish > ~/.config/fish/completions/vit_jax.fish
 """
 
 
 def make_parser() -> Parser:
     """The flags."""
     parser = Parser("completion", EXAMPLES, __doc__)
-    parser.add_argument("--line", help="print the candidates for the end of this command line instead")
+    parser.add_argument("--shell", choices=("bash", "zsh", "fish"), default="bash")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the shell function, or candidates; returns the exit code."""
+    """Prints the shell's function; returns the exit code."""
+    import argcomplete
+
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
-    if flags.line is None:
-        print(SCRIPT, end="")
-        return 0
-    word = flags.line.rpartition(" ")[2]
-    # bash also ends words at = and :, and replaces only the last piece by a candidate.
-    done = max(word.rfind("="), word.rfind(":")) + 1
-    for candidate in candidates(flags.line.split(" ")):
-        if candidate.startswith(word):
-            print(candidate[done:])
+    shell = "bash" if flags.shell == "zsh" else flags.shell  # one text, which asks for its shell
+    print(argcomplete.shellcode(["vit_jax"], shell=shell))
     return 0
 
 
-def candidates(words: list[str]) -> Iterator[str]:
-    """Yields every candidate for the last word of a command line."""
+def complete() -> None:
+    """Answers the shell's function, which calls `vit_jax` with the line in COMP_LINE; ends the process."""
+    import argcomplete
+
     from vit_jax.cli.main import VERBS
 
-    if len(words) == 2:
-        yield from (f"{name} " for name in VERBS)
+    words = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split(" ")
     if len(words) < 3 or words[1] not in VERBS:
-        return
-    parser: argparse.ArgumentParser = importlib.import_module(f"vit_jax.cli.{words[1]}").make_parser()
-    spec = next((word.removeprefix("--config=") for word in words if word.startswith("--config=")), "")
-    if words[-1].startswith("--config.") and spec:
-        yield from (f"--config.{key}=" for key in keys(spec))
-        return
-    for action in parser._actions:
-        for flag in action.option_strings:
-            values = action.choices or (configs.shipped() if flag == "--config" else ())
-            yield f"{flag} " if action.nargs == 0 else f"{flag}="
-            yield from (f"{flag}={value}" for value in values)
+        parser = argparse.ArgumentParser()
+        parser.add_argument("verb", choices=VERBS)
+    else:
+        os.environ["_ARGCOMPLETE"] = "2"  # `vit_jax VERB` is the program: its flags begin at the third word
+        parser = importlib.import_module(f"vit_jax.cli.{words[1]}").make_parser()
+        for action in parser._actions:
+            if "--config" in action.option_strings:
+                action.completer = lambda **_: [*configs.shipped()]
+        spec = next((word.removeprefix("--config=") for word in words if word.startswith("--config=")), "")
+        if words[-1].startswith("--config.") and spec:
+            for key in keys(spec):
+                parser.add_argument(f"--config.{key}=")
+    argcomplete.autocomplete(parser, always_complete_options="long")
 
 
 def keys(spec: str) -> list[str]:

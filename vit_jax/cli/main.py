@@ -1,6 +1,6 @@
 """`vit_jax VERB`, or `python -m vit_jax VERB`: the table of verbs. Only the module of the verb that runs is imported.
 
-Exit codes: 0 done, 1 some runs of a sweep failed, 2 something the user can put right (one message, no traceback), 75 stopped
+Exit codes: 0 done, 1 some runs of a sweep failed, 2 a mistake that the user can correct (one message, no traceback), 75 stopped
 by SIGTERM or Ctrl-C (while training, after finishing the step and saving): the same command resumes. Signal handling starts only
 after this module's imports, so it imports nothing heavy.
 """
@@ -43,7 +43,7 @@ VERBS = {  # each name is also its module's name in vit_jax.cli
     "convert": Verb("converts a checkpoint: npz, Hugging Face, timm, Orbax"),
     "plan": Verb("counts parameters, tokens and FLOPs of a config, without its data"),
     "bench": Verb("times training, inference or the input pipeline of a config"),
-    "completion": Verb("prints what makes bash complete verbs, flags and config keys"),
+    "completion": Verb("prints what makes a shell complete verbs, flags and config keys"),
     "quickstart": Verb("pre-trains and fine-tunes a small model on real digits, in two minutes", STOPPED),
 }
 EXAMPLE = "vit_jax train --config=finetune:variant=Ti/16,dataset=FOLDER --workdir=runs/mine"
@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def program() -> None:
     """The entry point of the console script."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell completes a command line
+        importlib.import_module("vit_jax.cli.completion").complete()
     stopped = VERBS[sys.argv[1]].stopped if len(sys.argv) > 1 and sys.argv[1] in VERBS else ""
     if stopped:
         begin(stopped)

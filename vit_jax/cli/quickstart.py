@@ -36,11 +36,11 @@ def table(scores: dict[str, dict[str, float]]) -> str:
         shown.add_column(name)
     for name in ("top-1", "95% interval", *(shot.replace("shot", "-shot") for shot in shots)):
         shown.add_column(name, justify="right")
-    for phase, found in scores.items():
+    for phase, metrics in scores.items():
         for weights, kind in (("raw", "eval"), ("averaged", "eval_average")):
-            top1 = found[f"{kind}/digits/top1"]
+            top1 = metrics[f"{kind}/digits/top1"]
             low, high = interval(top1, count)
-            few = (f"{found[f'{kind}/fewshot/{shot}']:.1%}" for shot in shots)
+            few = (f"{metrics[f'{kind}/fewshot/{shot}']:.1%}" for shot in shots)
             shown.add_row(phase, weights, f"{top1:.1%}", f"{100 * low:.1f} to {high:.1%}", *few)
     console = Console(width=80)
     with console.capture() as capture:

@@ -38,10 +38,10 @@ def target(folders: list[Path], to: Path | None) -> Path:
     """
     if to is None and len(folders) > 1:
         raise UserError(f"{len(folders)} sweeps make one page; say where with --to=FOLDER")
-    found = to or folders[0] / "report"
-    if found.exists() and not found.is_dir():
-        raise UserError(f"--to {found} is a file; give a folder, new or of an older report")
-    return found
+    folder = to or folders[0] / "report"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--to {folder} is a file; give a folder, new or of an older report")
+    return folder
 
 
 def make_parser() -> Parser:

@@ -3,7 +3,7 @@
 If there are several candidates (learning rates), each task is trained once with each on its development split; the best is then
 trained on the whole training set, once per seed, and scored on the test split. `--config.key=value` applies to every run.
 `vit_jax report DIR` draws the page. A task without data is named and left out. Exit codes: 0 all tasks with data are done, 1
-some runs failed, 2 something to put right, 75 stopped.
+some runs failed, 2 a mistake to correct, 75 stopped.
 """
 
 from __future__ import annotations

@@ -38,6 +38,10 @@ def make_parser() -> Parser:
     parser.add_argument("--coordinator", default="", help="host:port of process 0, or auto (SLURM, GKE, TPU VM)")
     parser.add_argument("--num-processes", type=int, default=1, help="processes of the run")
     parser.add_argument("--process-id", type=int, default=0, help="this process's number")
+    text = "seconds in which all processes must have started (default: %(default)s)"
+    parser.add_argument("--meeting-s", type=int, default=300, help=text)
+    text = "seconds without a sign of life after which a process counts as gone (default: %(default)s)"
+    parser.add_argument("--heartbeat-s", type=int, default=30, help=text)
     return parser
 
 
@@ -55,10 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     from vit_jax import config as configs
 
     config = configs.load(flags.config)
-    told = dict(overrides)
-    if {told.get("optim.name"), name := config.optim.get("name")} == {"adam", "sgd"} and "optim.lr" not in told:
+    given = dict(overrides)
+    if {given.get("optim.name"), name := config.optim.get("name")} == {"adam", "sgd"} and "optim.lr" not in given:
         lr = f"optim.lr stays {config.optim.lr:g}, which was chosen for {name}"
-        print(f"note: optim.name is {told['optim.name']} and {lr}; set it with --config.optim.lr", flush=True)
+        print(f"note: optim.name is {given['optim.name']} and {lr}; set it with --config.optim.lr", flush=True)
     if flags.dry_run:
         from vit_jax.run import dry_run
 
@@ -68,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         return _run(config, flags.workdir, overrides, flags.extend)
     from vit_jax.peers import joined
 
-    with joined(flags.coordinator, flags.num_processes, flags.process_id):
+    times = {"meeting_s": flags.meeting_s, "heartbeat_s": flags.heartbeat_s}
+    with joined(flags.coordinator, flags.num_processes, flags.process_id, **times):
         return _run(config, flags.workdir, overrides, flags.extend)
 
 

@@ -98,7 +98,7 @@ def fit_params(
         else:
             unknown.append(f"not in the model: {source.origin.get(name, name)} {_shape(value)}")
     if count := len(missing) + len(wrong) + len(unknown):
-        lists = [itemize(found) for found in (missing, wrong, unknown) if found]
+        lists = [itemize(names) for names in (missing, wrong, unknown) if names]
         raise UserError(
             f"{source.path} does not fit the model ({counted(count, 'tensor')}, nothing was loaded); change the model section or "
             "init.head:\n" + "\n".join(_reasons(source.tensors, fresh) + lists)
@@ -216,8 +216,8 @@ def fold_pixels(source: Checkpoint) -> tuple[Checkpoint, list[Fate]]:
     }
     folded = {name: x.astype(np.float32) for name, x in folded.items()}
     meta = {key: x for key, x in source.meta.items() if key not in ("pixel_mean", "pixel_std")}
-    said = f"the source's images have mean {mean} and std {std}; ours are in [-1, 1]"
-    fates = [Fate(name, "folded", said) for name in folded]
+    note = f"the source's images have mean {mean} and std {std}; ours are in [-1, 1]"
+    fates = [Fate(name, "folded", note) for name in folded]
     return dataclasses.replace(source, tensors=source.tensors | folded, meta=meta), fates
 
 
@@ -226,8 +226,8 @@ def _reasons(source: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray]) 
     reasons = []
 
     def depth(names: Mapping[str, np.ndarray]) -> int:
-        found = (re.match(r"(?:Transformer/encoderblock|MixerBlock)_(\d+)/", name) for name in names)
-        return len({match[1] for match in found if match})
+        matches = (re.match(r"(?:Transformer/encoderblock|MixerBlock)_(\d+)/", name) for name in names)
+        return len({match[1] for match in matches if match})
 
     if depth(source) != depth(fresh):
         reasons.append(f"the checkpoint has {depth(source)} layers, the model {depth(fresh)} (model.depth)")

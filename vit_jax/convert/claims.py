@@ -181,8 +181,8 @@ def check_sizes(settings: Mapping[str, Any], grid: Any) -> None:
         counts = [abs(n) for n in (value if isinstance(value, tuple | list) else (value,)) if type(n) is int]
         limit, size = (MAX_LAYERS, sum(counts)) if "depth" in key else (MAX_SIZE, max(counts, default=0))
         if size > limit:
-            said = f"{value:,}" if type(value) is int else shown(value)
-            wrong.append(f"model.{key} is {said}; expected at most {limit:,}")
+            text = f"{value:,}" if type(value) is int else shown(value)
+            wrong.append(f"model.{key} is {text}; expected at most {limit:,}")
         elif len(counts) > MAX_STAGES:
             wrong.append(f"model.{key} has {len(counts):,} numbers; expected at most {MAX_STAGES}")
     if grid is not None and not is_pair(grid):

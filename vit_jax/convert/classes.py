@@ -56,8 +56,8 @@ def match_classes(head: Sequence[str] | None, data: Sequence[str], *, path: str,
             return Match(None, "")
         if sorted(names) == sorted(wanted) and len(set(names)) == len(names):
             place = {name: i for i, name in enumerate(names)}
-            said = f"{path} has the classes of {dataset} in another order; its head's outputs are put in the data's"
-            return Match(np.array([place[name] for name in wanted]), said)
+            note = f"{path} has the classes of {dataset} in another order; its head's outputs are put in the data's"
+            return Match(np.array([place[name] for name in wanted]), note)
     if _are_numbers(names) and (_are_numbers(wanted) or (len(wanted) == 1000 and _are_wordnet(wanted))):
         return Match(None, "")
     if _are_numbers(names) or _are_numbers(wanted) or _are_wordnet(names) != _are_wordnet(wanted):

@@ -59,7 +59,7 @@ def download_npz(url: str, place: Path, *, sizes: tuple[int, int], title: str) -
             partial.truncate(0)
             if not resumed:
                 raise
-            _say(f"{title}: its parts do not belong together, the file has changed meanwhile; starting anew")
+            _say(f"{title}: the file on the server has changed; starting over")
             _fill(url, partial, sizes, title)
             _check_npz(partial.name)
         os.replace(partial.name, place)

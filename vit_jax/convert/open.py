@@ -42,8 +42,8 @@ def open_checkpoint(
       UserError: the path is missing, its format is unknown, or it is damaged or not a vit_jax model.
     """
     if released.is_name(path):
-        found = released.find(path)
-        source = open_checkpoint(str(released.fetch(found)), num_heads=num_heads, weights=weights, grid=grid)
+        release = released.find(path)
+        source = open_checkpoint(str(released.fetch(release)), num_heads=num_heads, weights=weights, grid=grid)
         return dataclasses.replace(source, path=path)
     try:
         source = _open(path, num_heads, weights, grid)

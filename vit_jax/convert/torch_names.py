@@ -126,8 +126,8 @@ def expand(rules: tuple[tuple[str, str, str], ...], depth: int) -> dict[str, Ent
 
 def count_layers(names: Mapping[str, np.ndarray] | set[str]) -> int:
     """Number of blocks in a foreign file's names; an absurd block number counts as one block."""
-    found = (re.search(r"(?:^|\.)(?:blocks|layers?)\.(\d+)\.", name) for name in names)
-    return len({match[1] for match in found if match})
+    matches = (re.search(r"(?:^|\.)(?:blocks|layers?)\.(\d+)\.", name) for name in names)
+    return len({match[1] for match in matches if match})
 
 
 def to_native(

@@ -34,11 +34,11 @@ def open_torch(
             f"{path} is neither transformers' ViT (vit.embeddings.patch_embeddings.projection.weight) nor timm's "
             f"(patch_embed.proj.weight): {len(stored)} tensors, {some}, ..."
         )
-    found = claims.timm_settings(config) if is_timm else claims.hugging_face_settings(config)
+    claimed = claims.timm_settings(config) if is_timm else claims.hugging_face_settings(config)
     kernel = stored["patch_embed.proj.weight"] if is_timm else hub["embeddings.patch_embeddings.projection.weight"]
     width = kernel.shape[0] if kernel.ndim else 0
-    told = found.pop("num_heads", 0) or num_heads
-    heads = told or architecture.HEADS_OF_WIDTH.get(width, 0)
+    given_heads = claimed.pop("num_heads", 0) or num_heads
+    heads = given_heads or architecture.HEADS_OF_WIDTH.get(width, 0)
     if not heads or width % heads:
         wrong = f", and {heads} do not divide its width {width}" if heads else ""
         raise UserError(
@@ -58,18 +58,16 @@ def open_torch(
     own = claims.own_section(config)
     inferred = architecture.infer_settings(native)
     if inferred["name"] != "vit":
-        raise UserError(
-            f"{path} names its tensors as PyTorch does, and holds those of a {inferred['name']} of ours beside them"
-        )
+        raise UserError(f"{path} names its tensors as PyTorch does, and also holds those of our {inferred['name']}")
     claims.check_against(inferred, own["model"])
-    settings = inferred | found | own["model"]
+    settings = inferred | claimed | own["model"]
     grid = grid or (tuple(own["grid"]) if own.get("grid") else claims.grid_of_config(config, inferred["patch_size"]))
     grid = _place_positions(path, native, settings, grid) if is_timm else grid
     grid = grid or architecture.infer_grid(native, settings)
     meta = {"class_names": claims.class_names(config)} | {k: v for k, v in own.items() if k not in ("model", "grid")}
     meta |= claims.pixel_statistics(config, processor)
-    assumed = [] if told else [f"{heads} attention heads, as models of width {width} have"]
-    if is_timm and "pool" not in found and "pool" not in own["model"] and settings["class_token"] == "yes":
+    assumed = [] if given_heads else [f"{heads} attention heads, as models of width {width} have"]
+    if is_timm and "pool" not in claimed and "pool" not in own["model"] and settings["class_token"] == "yes":
         assumed.append(f"pool={settings['pool']}, which no tensor tells")
     undecided = claims.undecided(settings, own["model"])
     return Checkpoint(

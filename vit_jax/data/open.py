@@ -45,7 +45,7 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
       The source.
 
     Raises:
-      UserError: it is not there, not prepared, not laid out as expected, or of label sets that the caller does not
+      UserError: it is missing, not prepared, not laid out as expected, or of label sets that the caller does not
         understand; the message says what to do.
     """
     source = _open(dataset, split, data_dir)

@@ -104,12 +104,12 @@ def summarize(rows: Mapping[str, np.ndarray], resamples: int = 0, seed: int = 0)
     if not resamples:
         return scores
     rng = np.random.default_rng(seed)
-    found = []
+    draws = []
     for start in range(0, resamples, AT_ONCE):
         drawn = range(min(AT_ONCE, resamples - start))
         counts = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in drawn]).astype(np.float64)
-        found.append(_figures(counts, columns))
-    low, high = np.percentile(np.concatenate(found), [2.5, 97.5], axis=0)
+        draws.append(_figures(counts, columns))
+    low, high = np.percentile(np.concatenate(draws), [2.5, 97.5], axis=0)
     for i, name in enumerate(names):
         scores |= {f"{name}_low": float(low[i]), f"{name}_high": float(high[i])}
     return scores

@@ -84,15 +84,15 @@ class Representation:
     def neighbours(self, train: Named, tests: Sequence[Named], threshold: float) -> list[np.ndarray]:
         """PAIRS among all images with at least this cosine, one array for each test set."""
         right = [np.concatenate([part for _, part in self._parts(test)]) for test in tests]
-        found: list[list[np.ndarray]] = [[np.zeros(0, duplicates.PAIRS)] for _ in tests]
+        parts: list[list[np.ndarray]] = [[np.zeros(0, duplicates.PAIRS)] for _ in tests]
         for start, left in self._parts(train):
             for number, other in enumerate(right):
                 i, j, cosine = find_nearest(left, other, threshold=threshold)
                 part = np.zeros(len(i), duplicates.PAIRS)
                 part["train"], part["test"], part["cosine"] = i + start, j, cosine
                 part["distance"] = duplicates.UNKNOWN_DISTANCE
-                found[number].append(part)
-        return [np.concatenate(rows) for rows in found]
+                parts[number].append(part)
+        return [np.concatenate(rows) for rows in parts]
 
     def _parts(self, named: Named) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (start, representations) of a whole data set in parts; parts that an earlier run embedded are read."""

@@ -67,9 +67,9 @@ def pair_cosines(
     Returns:
       float32 (p,).
     """
-    found = np.zeros(len(left), np.float32)
+    cosines = np.zeros(len(left), np.float32)
     if not len(left):
-        return found
+        return cosines
     others = np.unique(right)
     their_rows = unit_rows(embed_right(others))
     chosen = np.unique(left)
@@ -79,8 +79,8 @@ def pair_cosines(
         low, high = np.searchsorted(left, [some[0], some[-1] + 1])
         a = rows[np.searchsorted(some, left[low:high])]
         b = their_rows[np.searchsorted(others, right[low:high])]
-        found[low:high] = np.einsum("pd,pd->p", a, b)
-    return found
+        cosines[low:high] = np.einsum("pd,pd->p", a, b)
+    return cosines
 
 
 def embed_parts(
@@ -101,16 +101,16 @@ def embed_parts(
     for start in range(0, count, part):
         stop, file = min(start + part, count), cache / f"{start:010}.npy"
         try:
-            found = np.load(file)
+            rows = np.load(file)
         except (OSError, ValueError, EOFError):
-            found = None
-        if found is None or len(found) != stop - start:
-            found = embed(start, stop)
+            rows = None
+        if rows is None or len(rows) != stop - start:
+            rows = embed(start, stop)
             partial = file.with_suffix(".partial")
             with partial.open("wb") as opened:
-                np.save(opened, found)
+                np.save(opened, rows)
             partial.replace(file)
-        yield start, found
+        yield start, rows
 
 
 def find_nearest(x: np.ndarray, y: np.ndarray, *, threshold: float, k: int = 3) -> tuple[np.ndarray, ...]:
@@ -126,17 +126,17 @@ def find_nearest(x: np.ndarray, y: np.ndarray, *, threshold: float, k: int = 3) 
       (row of x int64 (p,), row of y int64 (p,), cosine float32 (p,)), sorted by row of x, the nearest first.
     """
     right = jnp.asarray(unit_rows(y))
-    found = []
+    parts = []
     for start in range(0, len(x), BLOCK):
         block = np.zeros((BLOCK, x.shape[1]), np.float32)  # one shape, one compilation
         rows = x[start : start + BLOCK]
         block[: len(rows)] = unit_rows(rows)
         cosine, which = (np.asarray(v)[: len(rows)] for v in _top(block, right, min(k, len(y))))
         i, j = np.nonzero(cosine >= threshold)
-        found.append((i + start, which[i, j].astype(np.int64), cosine[i, j]))
-    if not found:
+        parts.append((i + start, which[i, j].astype(np.int64), cosine[i, j]))
+    if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -109,7 +109,7 @@ def _draw_top1(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
     averaged = False
     for index, name in enumerate(evaluators(run)):
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-        said = []
+        bests = []
         for prefix, line, what, fill in (("eval", "-", "best", "full"), ("eval_average", "--", "averaged", "none")):
             steps, top1 = series(run, str(Metric(prefix, name, "top1")))
             if not len(steps):
@@ -117,11 +117,11 @@ def _draw_top1(ax: Axes, run: Sequence[Mapping[str, Any]]) -> None:
             averaged |= prefix == "eval_average"
             top1 = 100 * top1
             best = int(np.argmax(top1))
-            said.append(f"{what} {top1[best]:.2f}% at step {steps[best]:,}")
+            bests.append(f"{what} {top1[best]:.2f}% at step {steps[best]:,}")
             every = len(steps) // FEW_POINTS + 1
             ax.plot(steps, top1, line, color=color, marker=marker, markersize=4, fillstyle=fill, markevery=every)
             ax.plot(steps[best], top1[best], "o", color=color, markersize=10, fillstyle="none", clip_on=False)
-        ax.plot([], [], color=color, marker=marker, markersize=4, label=f"{name}: {', '.join(said)}")
+        ax.plot([], [], color=color, marker=marker, markersize=4, label=f"{name}: {', '.join(bests)}")
     if ax.lines:
         lines = "solid: raw weights, dashed: averaged, ring: best" if averaged else "ring: best"
         low, high = ax.get_ylim()
@@ -148,14 +148,14 @@ def _legend_below(ax: Axes, columns: int) -> None:
 
 def series(run: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns (steps, values) of the records that hold a finite value for the key."""
-    found = [(r["step"], r[key]) for r in run if key in r and math.isfinite(r[key])]
-    return np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
+    points = [(r["step"], r[key]) for r in run if key in r and math.isfinite(r[key])]
+    return np.array([step for step, _ in points], int), np.array([value for _, value in points], float)
 
 
 def evaluators(run: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the evaluators that measured top-1, in order of appearance."""
-    found = (Metric.parse(key) for record in run for key in record)
-    return list(dict.fromkeys(metric.evaluator for metric in found if metric and metric.name == "top1"))
+    metrics = (Metric.parse(key) for record in run for key in record)
+    return list(dict.fromkeys(metric.evaluator for metric in metrics if metric and metric.name == "top1"))
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:

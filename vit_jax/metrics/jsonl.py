@@ -34,16 +34,16 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 def parse_jsonl(data: bytes, path: Path) -> list[tuple[int, bytes, dict[str, Any]]]:
     """Splits a file into (step, line, record); the last line may be torn or lack its newline."""
-    found = []
+    records = []
     lines = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
         record = _record(line)
         if record is not None:
-            found.append((record["step"], line, record))
+            records.append((record["step"], line, record))
         elif number < len(lines):  # the last piece may be empty, or torn by a kill
             what = f"expected a record with a step in line {number} of {path}, found {line[:60]!r}"
             raise UserError(f"{what}; remove the line, or move the file away")
-    return found
+    return records
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -191,7 +191,7 @@ def make_writers(
     Args:
       workdir: the run's folder.
       total_steps: steps of the whole run.
-      start_step: the step of the checkpoint that the run resumes from; 0 starts anew and drops every older record.
+      start_step: the step of the checkpoint that the run resumes from; 0 starts over and drops every older record.
       primary: whether this is process 0; the others write nothing.
       quiet: write nothing to the console.
     """

@@ -87,8 +87,8 @@ class Encoder(nn.Module):
         captured: dict[str, tuple] = dict.fromkeys(capture, ())
         for layer in range(self.depth):
             rate = None if rates is None else rates[layer]
-            x, found = kind(**fields, name=f"encoderblock_{layer}")(x, rate, shared)
-            captured = {name: (*captured[name], value) for name, value in found.items()}
+            x, values = kind(**fields, name=f"encoderblock_{layer}")(x, rate, shared)
+            captured = {name: (*captured[name], value) for name, value in values.items()}
         return x, captured
 
     def scan_blocks(self, x, rates, shared, train, capture):
@@ -102,5 +102,5 @@ class Encoder(nn.Module):
             in_axes=(nn.broadcast if rates is None else 0, nn.broadcast),
             length=self.depth,
         )
-        x, found = scanned(**fields, name="encoderblock")(x, rates, shared)
-        return x, {name: tuple(value) for name, value in found.items()}
+        x, values = scanned(**fields, name="encoderblock")(x, rates, shared)
+        return x, {name: tuple(value) for name, value in values.items()}

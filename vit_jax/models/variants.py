@@ -155,9 +155,9 @@ def describe_sizes(settings: Mapping[str, Any]) -> str:
     if settings.get("stem", "none") != "none":
         listed.append(f"of the features of a ResNet of {'-'.join(map(str, settings['stem_depths'])) or 'no'} units")
         kind, sizes = "a hybrid", {}
-    found = [size for size, row in sizes.items() if row == tuple(settings.get(key) for key in keys)]
+    matching = [size for size, row in sizes.items() if row == tuple(settings.get(key) for key in keys)]
     square = len(set(settings["patch_size"])) == 1
-    title = f"{found[0]}/{settings['patch_size'][0] if square else patch}" if found else kind
+    title = f"{matching[0]}/{settings['patch_size'][0] if square else patch}" if matching else kind
     return f"{title} ({', '.join(listed)})"
 
 

@@ -117,8 +117,8 @@ def candidates_chart(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> C
         for number, (place, label, task, line) in enumerate(lines):
             x, y = np.array([p.x for p in line.points]), np.array([100 * p.mean for p in line.points])
             error = np.array([0.0 if math.isnan(p.std) else 100 * p.std for p in line.points])
-            said = _short(f"{label}, {line.rest}" if line.rest else label)
-            style: dict[str, Any] = {"color": color_of(place), "marker": MARKERS[number % len(MARKERS)], "label": said}
+            text = _short(f"{label}, {line.rest}" if line.rest else label)
+            style: dict[str, Any] = {"color": color_of(place), "marker": MARKERS[number % len(MARKERS)], "label": text}
             ax.errorbar(x, y, error if error.any() else None, capsize=2, **style)
             for point in line.points:
                 if point.chosen and task.final:
@@ -132,10 +132,10 @@ def candidates_chart(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> C
         ax.margins(0.1, 0.15)
         _legend(ax, len(lines))
 
-    said = "; ".join(
+    text = "; ".join(
         f"{label}: " + ", ".join(f"{p.x:g} {100 * p.mean:.2f}%" for p in line.points) for _, label, _, line in lines
     )
-    return Chart(draw(name, said, (4.2, 2.9), paint), f"Development score against {axis}; ring: chosen.")
+    return Chart(draw(name, text, (4.2, 2.9), paint), f"Development score against {axis}; ring: chosen.")
 
 
 class _Point(NamedTuple):
@@ -174,16 +174,16 @@ def training_charts(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> li
     records = []
     for place, label, task in tasks:
         runs = task.final or task.dev
-        found = _records(runs[0].folder) if runs else []
-        if found:
+        run = _records(runs[0].folder) if runs else []
+        if run:
             what = f"seed {runs[0].result.seed}" if task.final else "development"
-            records.append((place, f"{label}, {what}", found))
+            records.append((place, f"{label}, {what}", run))
     charts = []
-    if any(len(series(found, "train/loss")[0]) for *_, found in records):
+    if any(len(series(run, "train/loss")[0]) for *_, run in records):
         caption = "Training loss of one run per sweep."
         svg = draw(f"{name}-loss", caption, (4.2, 2.9), lambda ax: _paint_loss(ax, records))
         charts.append(Chart(svg, caption))
-    if any(evaluators(found) for *_, found in records):
+    if any(evaluators(run) for *_, run in records):
         caption = "Top-1 while training; dashed: averaged weights."
         svg = draw(f"{name}-top1", caption, (4.2, 2.9), lambda ax: _paint_top1(ax, records))
         charts.append(Chart(svg, caption))
@@ -202,8 +202,8 @@ Records = Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]
 
 def _paint_loss(ax: Axes, records: Records) -> None:
     lowest, highest = math.inf, -math.inf
-    for place, label, found in records:
-        steps, loss = series(found, "train/loss")
+    for place, label, run in records:
+        steps, loss = series(run, "train/loss")
         if not len(steps):
             continue
         if len(steps) > FEW_POINTS:
@@ -222,10 +222,10 @@ def _paint_loss(ax: Axes, records: Records) -> None:
 
 def _paint_top1(ax: Axes, records: Records) -> None:
     num = 0
-    for place, label, found in records:
-        for evaluator in evaluators(found):
+    for place, label, run in records:
+        for evaluator in evaluators(run):
             for prefix, line in (("eval", "-"), ("eval_average", "--")):
-                steps, top1 = series(found, str(Metric(prefix, evaluator, "top1")))
+                steps, top1 = series(run, str(Metric(prefix, evaluator, "top1")))
                 if len(steps):
                     named = _short(f"{label}, {evaluator}") if prefix == "eval" else None
                     marker = MARKERS[num % len(MARKERS)] if len(steps) <= FEW_POINTS else ""
@@ -251,7 +251,7 @@ def compute_chart(name: str, entries: Sequence[tuple[int, Entry]]) -> Chart | No
     for place, entry in entries:
         for task in entry.tasks:
             flops = [run.result.train_flops for run in task.final]
-            if task.complete and min(flops) > 0:
+            if task.finished and min(flops) > 0:
                 point = (sum(flops) / len(flops), 100 * task.spread.mean)
                 points.setdefault((place, entry.label), []).append(point)
     if not points:

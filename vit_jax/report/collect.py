@@ -57,8 +57,8 @@ class TaskRuns:
     def by_seed(self, metric: str = "") -> dict[int, float]:
         """{seed: score} of the final runs whose score is not nan."""
         scores = {run.result.seed: run.result.average_scores or run.result.scores for run in self.final}
-        found = {seed: values.get(metric or self.metric, math.nan) for seed, values in scores.items()}
-        return {seed: score for seed, score in found.items() if math.isfinite(score)}
+        by_seed = {seed: values.get(metric or self.metric, math.nan) for seed, values in scores.items()}
+        return {seed: score for seed, score in by_seed.items() if math.isfinite(score)}
 
     @property
     def spread(self) -> Spread:
@@ -66,7 +66,7 @@ class TaskRuns:
         return spread(self.by_seed().values())
 
     @property
-    def complete(self) -> bool:
+    def finished(self) -> bool:
         """Whether every seed has a score, so that the task counts in means."""
         return not self.task.missing and set(self.by_seed()) == set(self.seeds)
 
@@ -85,11 +85,11 @@ class TaskRuns:
 
     def dev_scores(self) -> list[tuple[Candidate, Spread]]:
         """(candidate, score over the seeds that tried it), in the order of the candidates' values."""
-        found: dict[str, tuple[Candidate, list[float]]] = {}
+        scores: dict[str, tuple[Candidate, list[float]]] = {}
         for run in self.dev:
             result = run.result
-            found.setdefault(same(result.candidate), (result.candidate, []))[1].append(result.score(self.metric))
-        order = sorted(found.values(), key=lambda pair: [_sortable(value) for _, value in sorted(pair[0].items())])
+            scores.setdefault(same(result.candidate), (result.candidate, []))[1].append(result.score(self.metric))
+        order = sorted(scores.values(), key=lambda pair: [_sortable(value) for _, value in sorted(pair[0].items())])
         return [(candidate, spread(values)) for candidate, values in order]
 
 
@@ -200,9 +200,9 @@ def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[tuple[
     for name, runs in final.items():
         runs.sort(key=lambda run: run.result.seed)
         if len({same(run.result.candidate) for run in runs}) > 1:
-            said = ", ".join(f"seed {run.result.seed}: {describe(run.result.candidate)}" for run in runs)
-            mistakes.append(f"{folder / 'runs' / name}: the final runs have different candidates ({said})")
-    found = [
+            choices = ", ".join(f"seed {run.result.seed}: {describe(run.result.candidate)}" for run in runs)
+            mistakes.append(f"{folder / 'runs' / name}: the final runs have different candidates ({choices})")
+    task_runs = [
         TaskRuns(task, sweep.metric, sweep.seeds, tuple(dev[task.name]), tuple(final[task.name]))
         for task in sweep.tasks
     ]
@@ -211,7 +211,7 @@ def _read_tasks(folder: Path, sweep: Sweep, mistakes: list[str]) -> tuple[tuple[
         dataclasses.replace(runs, task=dataclasses.replace(runs.task, missing=""))
         if {run.result.seed for run in runs.final} == set(sweep.seeds)
         else runs
-        for runs in found
+        for runs in task_runs
     )
     return tasks, tuple(damaged)
 

@@ -90,9 +90,9 @@ def _table_2(entries: Sequence[Entry]) -> Table:
     notes = [spread_note(entries)]
     titles = [title for title in paper.TABLE_2 if title != paper.VTAB_ROW]
     for entry in entries:
-        found = _by_row(entry)
-        own.append((own_row(entry), {title: task_cell(task, 2) for title, task in found.items()}))
-        names = [found[title].task.title if title in found else title for title in titles]
+        by_row = _by_row(entry)
+        own.append((own_row(entry), {title: task_cell(task, 2) for title, task in by_row.items()}))
+        names = [by_row[title].task.title if title in by_row else title for title in titles]
         notes += notes_of(entry, names)
     references: list[Line] = [
         (
@@ -156,18 +156,18 @@ def _plain(name: str, caption: str, entries: Sequence[Entry], titles: list[str])
     groups = {group: [t for t in titles if group_of[t] == group] for group in dict.fromkeys(group_of.values()) if group}
     columns = [(title, Head(title, "task", group_of[title].capitalize())) for title in titles]
     columns += [(f"mean {group}", Head(group.capitalize(), "mean", MEAN)) for group in groups]
-    complete = max(entry.sweep.complete for entry in entries)
-    if complete:
-        columns.append((MEAN, Head(f"All {complete}", "mean", MEAN)))
+    number = max(entry.sweep.tasks_in_mean for entry in entries)
+    if number:
+        columns.append((MEAN, Head(f"All {number}", "mean", MEAN)))
     own: list[Line] = []
     notes = [spread_note(entries)]
     for entry in entries:
         cells = {task.task.title: task_cell(task, 2) for task in entry.tasks}
         cells |= {f"mean {group}": mean_cell(overall(entry, names), 2) for group, names in groups.items()}
-        if complete and len(titles) >= complete:
+        if number and len(titles) >= number:
             cells[MEAN] = mean_cell(overall(entry, titles), 2)
         own.append((own_row(entry), cells))
-        means = [*groups.items(), *([("all tasks", titles)] if complete else [])]
+        means = [*groups.items(), *([("all tasks", titles)] if number else [])]
         notes += notes_of(entry, titles, means)
     return _table(name, caption, own, [], columns, notes)
 
@@ -175,7 +175,7 @@ def _plain(name: str, caption: str, entries: Sequence[Entry], titles: list[str])
 def _fewshot(entries: Sequence[Entry]) -> Table:
     """A table with a row per data set and a column per number of examples per class."""
     shots = sorted({shot for entry in entries for task in entry.tasks for shot in _shots(task)})
-    shots = shots or sorted({int(found[1]) for e in entries if (found := SHOTS.fullmatch(e.sweep.metric))})
+    shots = shots or sorted({int(match[1]) for e in entries if (match := SHOTS.fullmatch(e.sweep.metric))})
     columns = [(str(shot), Head(f"{shot}-shot", "task")) for shot in shots]
     rows: list[Head] = []
     grid: list[tuple[Cell, ...]] = []
@@ -206,7 +206,7 @@ def _fewshot(entries: Sequence[Entry]) -> Table:
 
 def _shots(task: TaskRuns) -> set[int]:
     names = (name for run in task.final for name in (run.result.average_scores or run.result.scores))
-    return {int(found[1]) for name in names if (found := SHOTS.fullmatch(name))}
+    return {int(match[1]) for name in names if (match := SHOTS.fullmatch(name))}
 
 
 def _draws(task: TaskRuns, shot: int) -> list[float]:
@@ -221,7 +221,7 @@ def _shot_cell(task: TaskRuns, shot: int) -> Cell:
     if shot not in _shots(task):
         return Cell(decimals=2)
     scores = task.by_seed(f"{shot}shot")
-    cell = percent(scores.values(), 2, "" if task.complete else f"{len(scores)} of {len(task.seeds)} seeds")
+    cell = percent(scores.values(), 2, "" if task.finished else f"{len(scores)} of {len(task.seeds)} seeds")
     draws = percent(_draws(task, shot), 2)
     return cell._replace(std=draws.std) if cell.num == 1 and draws.std is not None else cell
 

@@ -15,13 +15,13 @@ from vit_jax.report.table import Cell, Head, Line, difference, percent
 def task_cell(task: TaskRuns, decimals: int) -> Cell:
     """The cell with a task's score."""
     scores = task.by_seed()
-    lacking = "" if task.complete or not scores else f"{len(scores)} of {len(task.seeds)} seeds"
+    lacking = "" if task.finished or not scores else f"{len(scores)} of {len(task.seeds)} seeds"
     return percent(scores.values(), decimals, lacking)
 
 
 def mean_cell(tasks: Sequence[TaskRuns | None], decimals: int) -> Cell:
     """The mean over tasks, with the spread of the seeds' means; empty if a task is missing or unfinished."""
-    whole = [task.by_seed() for task in tasks if task is not None and task.complete]
+    whole = [task.by_seed() for task in tasks if task is not None and task.finished]
     if not tasks or len(whole) < len(tasks):
         return Cell(decimals=decimals)
     return percent((math.fsum(task[seed] for task in whole) / len(whole) for seed in whole[0]), decimals)
@@ -41,24 +41,24 @@ def notes_of(entry: Entry, columns: Sequence[str], groups: Iterable[tuple[str, S
       columns: titles of the table's tasks.
       groups: (name of a mean, titles of its tasks).
     """
-    found = {task.task.title: task for task in entry.tasks}
-    strange = [title for title in columns if title not in found]
-    waiting = [t for t in columns if t in found and not found[t].task.missing and not found[t].final]
+    by_title = {task.task.title: task for task in entry.tasks}
+    strange = [title for title in columns if title not in by_title]
+    waiting = [t for t in columns if t in by_title and not by_title[t].task.missing and not by_title[t].final]
     notes = [f"{entry.label}: not in the sweep: {', '.join(strange)}."] if strange else []
     if waiting:
         notes.append(f"{entry.label}: not done yet: {', '.join(waiting)}.")
     for title in columns:
-        task = found.get(title)
+        task = by_title.get(title)
         if task is not None and task.task.missing:
             notes.append(f"{entry.label}: {title} has no data: {task.task.missing}")
-        elif task is not None and task.final and not task.complete:
+        elif task is not None and task.final and not task.finished:
             got = len(task.by_seed())
             diverged = f" (no number from seed {', '.join(map(str, task.diverged))})" if task.diverged else ""
             notes.append(
                 f"{entry.label}: {title} is unfinished: {got} of {len(task.seeds)} seeds{diverged}; in no mean."
             )
     for name, titles in groups:
-        kept = [found[title] for title in titles if title in found and found[title].complete]
+        kept = [by_title[title] for title in titles if title in by_title and by_title[title].finished]
         if kept and len(kept) < len(titles):
             mean = mean_cell(kept, 2).text
             without = ", ".join(title for title in titles if title not in {task.task.title for task in kept})
@@ -68,15 +68,15 @@ def notes_of(entry: Entry, columns: Sequence[str], groups: Iterable[tuple[str, S
 
 def with_differences(lines: Sequence[Line]) -> list[Line]:
     """The sweeps' lines, each but the first followed by its difference to the first."""
-    found: list[Line] = []
+    rows: list[Line] = []
     for number, (head, cells) in enumerate(lines):
-        found.append((head, cells))
+        rows.append((head, cells))
         if number:
             first, base = lines[0]
             title = f"{head.title} less {first.title}"
             gaps = {key: difference(cell, base[key]) for key, cell in cells.items() if key in base}
-            found.append((Head(title, "difference", head.group, f"to {first.title}, points"), gaps))
-    return found
+            rows.append((Head(title, "difference", head.group, f"to {first.title}, points"), gaps))
+    return rows
 
 
 def spread_note(entries: Sequence[Entry]) -> str:
@@ -88,8 +88,8 @@ def spread_note(entries: Sequence[Entry]) -> str:
 
 def overall(entry: Entry, titles: Sequence[str]) -> list[TaskRuns | None]:
     """A sweep's tasks by title; None for a title that the sweep lacks."""
-    found = {task.task.title: task for task in entry.tasks}
-    return [found.get(title) for title in titles]
+    by_title = {task.task.title: task for task in entry.tasks}
+    return [by_title.get(title) for title in titles]
 
 
 def strangers(entry: Entry, titles: Sequence[str]) -> list[str]:

@@ -83,12 +83,12 @@ class Outcomes:
         if self.matrix is None:
             return []
         totals = self.matrix.sum(1)
-        found = [
+        scores = [
             ClassScore(name, int(self.matrix[n, n]), int(totals[n]))
             for n, name in enumerate(self.class_names)
             if totals[n]
         ]
-        return sorted(found, key=lambda score: (score.percent, score.name))
+        return sorted(scores, key=lambda score: (score.percent, score.name))
 
     @property
     def small_matrix(self) -> np.ndarray | None:
@@ -127,11 +127,11 @@ def outcomes(runs: Sequence[Run], metric: str) -> Outcomes | None:
             seeds.append(run.result.seed)
     mistakes: tuple[Mistake, ...] = ()
     for run in runs:
-        found = _mistakes(run)
-        if isinstance(found, str):
-            notes.append(f"seed {run.result.seed}: {found}")
-        elif found:
-            mistakes = found
+        mistakes_of_run = _mistakes(run)
+        if isinstance(mistakes_of_run, str):
+            notes.append(f"seed {run.result.seed}: {mistakes_of_run}")
+        elif mistakes_of_run:
+            mistakes = mistakes_of_run
             break
     return Outcomes(tuple(seeds), names, matrix, mistakes, tuple(notes))
 
@@ -154,8 +154,8 @@ def _count(run: Run, num_classes: int, metric: str) -> np.ndarray | str:
         return f"{PREDICTIONS_FILE} has {len(label):,} examples, result.json {run.result.num_examples:,}; not counted"
     top1 = float(np.mean(label == predicted))
     if metric == "top1" and abs(top1 - run.result.score("top1")) > 1e-5:
-        said = f"{100 * run.result.score('top1'):.2f}%"
-        return f"{PREDICTIONS_FILE} comes to {100 * top1:.2f}%, result.json says {said}; not counted"
+        recorded = f"{100 * run.result.score('top1'):.2f}%"
+        return f"{PREDICTIONS_FILE} gives {100 * top1:.2f}%, but result.json has {recorded}; not counted"
     cells = np.bincount(label.astype(np.int64) * num_classes + predicted, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes)
 
@@ -168,13 +168,13 @@ def _mistakes(run: Run) -> tuple[Mistake, ...] | str:
         return ()
     try:
         listed = read_json_value(file)
-        found = [_mistake(folder, item, run.result.class_names) for item in listed[:NUM_MISTAKES]]
+        mistakes = [_mistake(folder, item, run.result.class_names) for item in listed[:NUM_MISTAKES]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         return f"mistakes.json cannot be read ({type(error).__name__})"
-    missing = [mistake.file.name for mistake in found if not mistake.file.is_file()]
+    missing = [mistake.file.name for mistake in mistakes if not mistake.file.is_file()]
     if missing:
-        return f"mistakes.json names images that are not there: {', '.join(missing)}"
-    return tuple(found)
+        return f"mistakes.json names images that are missing: {', '.join(missing)}"
+    return tuple(mistakes)
 
 
 def _mistake(folder: Path, item: dict[str, Any], names: Sequence[str]) -> Mistake:

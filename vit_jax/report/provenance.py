@@ -22,7 +22,7 @@ class Fact(NamedTuple):
 
 def facts(entries: Sequence[Entry]) -> list[Fact]:
     """Lines of the table of origins; lines that matter for a comparison say where they differ."""
-    found = [
+    rows = [
         Fact("protocol", tuple(entry.sweep.title for entry in entries), False),
         Fact("made by", tuple(entry.sweep.config for entry in entries), False),
         Fact("tried", tuple(_tried(entry) for entry in entries), False),
@@ -32,31 +32,31 @@ def facts(entries: Sequence[Entry]) -> list[Fact]:
     for name, read in COMPARED.items():
         everything = {read(run) for entry in entries for run in entry.runs}
         values = tuple(_joined([read(run) for run in entry.runs]) for entry in entries)
-        found.append(Fact(name, values, len(everything) > 1))
+        rows.append(Fact(name, values, len(everything) > 1))
     for name, describe in DESCRIBED.items():
-        found.append(Fact(name, tuple(describe(entry.runs) for entry in entries), False))
-    return found
+        rows.append(Fact(name, tuple(describe(entry.runs) for entry in entries), False))
+    return rows
 
 
 def warnings(entries: Sequence[Entry]) -> list[str]:
     """Reasons why the numbers of one table are hard to compare: several versions, changed files, different images."""
     runs = [(entry, run) for entry in entries for run in entry.runs]
-    found = [f"Left out: {damaged}" for entry in entries for damaged in entry.damaged]
+    lines = [f"Left out: {damaged}" for entry in entries for damaged in entry.damaged]
     for name, read in COMPARED.items():
         where: dict[str, dict[str, None]] = {}
         for entry, run in runs:
             task = f"{entry.label}, {run.result.task}" if len(entries) > 1 else run.result.task
             where.setdefault(read(run), {})[task] = None
         if len(where) > 1:
-            said = "; ".join(f"{value} ({_few(list(tasks))})" for value, tasks in where.items())
-            found.append(f"Runs of one table differ in {name}: {said}.")
+            values = "; ".join(f"{value} ({_few(list(tasks))})" for value, tasks in where.items())
+            lines.append(f"Runs of one table differ in {name}: {values}.")
     modified = sum(bool(_git(run).get("modified")) for _, run in runs)
     if modified:
-        found.append(f"{modified} of {len(runs)} runs were made from files that differ from their commit.")
+        lines.append(f"{modified} of {len(runs)} runs were made from files that differ from their commit.")
     unknown = sum(not _git(run).get("commit") for _, run in runs)
     if unknown:
-        found.append(f"{unknown} of {len(runs)} runs do not say which commit made them.")
-    return found
+        lines.append(f"{unknown} of {len(runs)} runs do not say which commit made them.")
+    return lines
 
 
 def _few(names: list[str], most: int = 4) -> str:
@@ -118,5 +118,5 @@ DESCRIBED: dict[str, Callable[[Sequence[Run]], str]] = {
 
 
 def _starts(runs: Sequence[Run]) -> str:
-    found = sorted(str(started) for run in runs if (started := run.result.surroundings.get("started")))
-    return " to ".join(dict.fromkeys((found[0], found[-1]))) if found else NOT_SAID
+    times = sorted(str(started) for run in runs if (started := run.result.surroundings.get("started")))
+    return " to ".join(dict.fromkeys((times[0], times[-1]))) if times else NOT_SAID

@@ -118,12 +118,12 @@ class Table:
 
 def percent(values: Iterable[float], decimals: int, unfinished: str = "") -> Cell:
     """A cell from fractions, one per seed."""
-    found = [100 * value for value in values]
-    if not found:
+    percents = [100 * value for value in values]
+    if not percents:
         return Cell(decimals=decimals, unfinished=unfinished)
-    mean = math.fsum(found) / len(found)
-    std = math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (len(found) - 1)) if len(found) > 1 else None
-    return Cell(mean, std, len(found), unfinished, decimals=decimals)
+    mean = math.fsum(percents) / len(percents)
+    std = math.sqrt(math.fsum((v - mean) ** 2 for v in percents) / (len(percents) - 1)) if len(percents) > 1 else None
+    return Cell(mean, std, len(percents), unfinished, decimals=decimals)
 
 
 def difference(cell: Cell, base: Cell) -> Cell:

@@ -97,14 +97,14 @@ def task_views(section: str, entries: Sequence[tuple[int, Entry]], to: Path) -> 
     names = list(dict.fromkeys(task.task.name for _, entry in entries for task in entry.tasks))
     views = []
     for number, name in enumerate(names):
-        found = [
+        columns = [
             (place, entry.label, task) for place, entry in entries for task in entry.tasks if task.task.name == name
         ]
-        first = found[0][2].task
+        first = columns[0][2].task
         anchor = f"{section}-{number}-" + (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "task")
-        choice = candidates_chart(f"{anchor}-choice", found)
-        charts = [*([choice] if choice else []), *training_charts(anchor, found)]
-        sides = tuple(_side(place, label, task, to) for place, label, task in found)
+        choice = candidates_chart(f"{anchor}-choice", columns)
+        charts = [*([choice] if choice else []), *training_charts(anchor, columns)]
+        sides = tuple(_side(place, label, task, to) for place, label, task in columns)
         views.append(TaskView(anchor, first.title, first.group.capitalize(), sides, tuple(charts)))
     return views
 
@@ -120,10 +120,10 @@ def _side(place: int, label: str, task: TaskRuns, to: Path) -> Side:
         )
         for candidate, score in scores
     )
-    found = outcomes(task.final, task.metric)
+    result = outcomes(task.final, task.metric)
     pictures = tuple(
         Picture(href(m.file, to), m.label, m.predicted, f"{100 * m.confidence:.1f}%", m.name, m.small)
-        for m in (found.mistakes if found else ())
+        for m in (result.mistakes if result else ())
     )
     results = [run.result for run in (*task.final, *task.dev)]
     splits = dict.fromkeys(f"{r.phase}: {', '.join(f'{k} {v}' for k, v in r.splits.items())}" for r in results)
@@ -139,7 +139,7 @@ def _side(place: int, label: str, task: TaskRuns, to: Path) -> Side:
         task.task.dataset,
         "; ".join(splits),
         len(results[0].class_names) if results else 0,
-        found,
+        result,
         pictures,
         tuple(_run_line(run, task.metric, to) for run in (*task.final, *task.dev)),
     )
@@ -148,7 +148,7 @@ def _side(place: int, label: str, task: TaskRuns, to: Path) -> Side:
 def _status(task: TaskRuns) -> str:
     if task.task.missing:
         return f"no data: {task.task.missing}"
-    if task.complete:
+    if task.finished:
         return ""
     if task.final or task.dev:
         what = f"{len(task.by_seed())} of {len(task.seeds)} seeds"

@@ -67,7 +67,7 @@ def watch(
 
 def state_of(folders: Sequence[Path]) -> State:
     """Name, size and time of every file that the page's numbers come from."""
-    found = []
+    files = []
     for folder in folders:
         for pattern in WATCHED:
             for file in folder.glob(pattern):
@@ -75,8 +75,8 @@ def state_of(folders: Sequence[Path]) -> State:
                     about = file.stat()
                 except OSError:
                     continue  # replaced or removed in the meantime: the next look sees it
-                found.append((str(file), about.st_size, about.st_mtime_ns))
-    return tuple(sorted(found))
+                files.append((str(file), about.st_size, about.st_mtime_ns))
+    return tuple(sorted(files))
 
 
 def _said(progress: Progress) -> str:

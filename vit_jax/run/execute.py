@@ -6,12 +6,10 @@ while parameters are drawn or read; nothing in the loop waits for the device but
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 from clu import parameter_overview
@@ -20,7 +18,7 @@ from etils import epath
 from vit_jax import config as configs
 from vit_jax import peers
 from vit_jax.config import Draft
-from vit_jax.convert.adapt import Fate, format_report
+from vit_jax.convert.adapt import format_report
 from vit_jax.locks import hold
 from vit_jax.metrics.writers import MetricWriters, make_writers
 from vit_jax.models.build import count_params
@@ -28,14 +26,15 @@ from vit_jax.process import NO_RIGHT, NO_ROOM
 from vit_jax.run import record
 from vit_jax.run.extend import Extension, find_extension, record_extension
 from vit_jax.run.hooks import RunHooks
-from vit_jax.run.initial import initial_params
 from vit_jax.run.job import Job, build_job, saved_config
 from vit_jax.run.plan import describe_plan
+from vit_jax.run.ready import Ready, bring_up
 from vit_jax.run.settle import OF_DEVICES
 from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.clock import Clock
 from vit_jax.train.folders import FOLDER, check_folder, committed_steps, named_steps
 from vit_jax.train.loop import Length, NonFinite, Window, fit
-from vit_jax.types import TrainState, UserError, counted
+from vit_jax.types import UserError, counted
 
 MOVED = "from here on results equal those of one device to rounding, and not to the bit"
 
@@ -77,7 +76,7 @@ def run(
       wait: wait until another process that uses `workdir` ends; without it, such a process is an error.
 
     Raises:
-      UserError: anything the user can put right. Nothing is lost: existing checkpoints stay.
+      UserError: a mistake that the user can correct. Nothing is lost: existing checkpoints stay.
       Interrupted: the run was asked to stop, and has saved.
     """
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
@@ -165,7 +164,10 @@ def _run_job(
     # Do everything that can still fail before claiming the workdir: writing config.json is the point of no return.
     if primary and not quiet and start_step < job.total_steps:
         print("compiling the training step", flush=True)
-    ready = _bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
+    clock = Clock(folder if primary else None)
+    clock.add("start", time.perf_counter() - began)
+    with clock.spend("compile"):
+        ready = bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
     if primary:
         record.claim_workdir(folder, configs.to_dict(job.config), job.settled)
         if extension:
@@ -175,45 +177,17 @@ def _run_job(
         if extension:
             writers.notice(str(extension))
         if ready:
-            _train(job, folder, checkpointer, ready, writers)
+            _train(job, folder, checkpointer, ready, writers, clock)
+            writers.notice(f"time: {clock}")
         else:  # the run was killed after its last checkpoint, before it removed the checkpoints that it does not keep
             checkpointer.tidy()
     flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
-    return _finish(job, folder, flops, time.perf_counter() - began, primary)
+    return _finish(job, folder, flops, time.perf_counter() - began, primary, clock)
 
 
-@dataclasses.dataclass(frozen=True)
-class Ready:
-    """The inputs of training: the state of `start_step`, its checkpoint's meta, and the compiled step."""
-
-    start_step: int
-    state: TrainState
-    meta: dict[str, Any]
-    fates: list[Fate]
-    train_step: jax.stages.Compiled
-    flops: int
-
-
-def _bring_up(job: Job, folder: epath.Path, checkpointer: Checkpointer, start_step: int) -> Ready:
-    """Draws or reads the state while the step compiles in another thread; writes nothing."""
-    meta: dict[str, Any] = {}
-    fates: list[Fate] = []
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        compiling = pool.submit(job.parts.compile, job.batch_size, job.config.data.resolution)
-        if start_step:
-            state, meta = job.restore(checkpointer, folder, start_step)
-        else:
-            params, fates = initial_params(job.config, job.parts.model, job.init_source)
-            if job.init_source is not None:
-                job.init_source.tensors.clear()  # gigabytes, which the run no longer needs
-            state = job.parts.draw_state(params)
-        train_step, flops = compiling.result()
-    # The first collective waits only 30 s for the other processes (Gloo), and compile caches make some faster than others.
-    peers.wait_for_all("first step")
-    return Ready(start_step, state, meta, fates, train_step, flops)
-
-
-def _train(job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Ready, writers: MetricWriters) -> None:
+def _train(
+    job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Ready, writers: MetricWriters, clock: Clock
+) -> None:
     """Trains to the end."""
     config, parts, start_step = job.config, job.parts, ready.start_step
     if start_step:
@@ -254,6 +228,7 @@ def _train(job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Read
                 ),
                 hooks=RunHooks(job, folder, loader),
                 window=Window(ready.meta.get("pending")),
+                clock=clock,
                 checkpointer=checkpointer,
                 writers=writers,
             )
@@ -269,7 +244,7 @@ def _train(job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Read
         writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
 
 
-def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: bool) -> RunResult:
+def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: bool, clock: Clock) -> RunResult:
     """Writes run.json and the curves, and reads the last evaluation from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
@@ -284,6 +259,7 @@ def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: b
             "train_flops_per_image": flops,
             "steps": job.total_steps,
             "seconds": round(seconds, 1),
+            "time": {kind: round(share, 4) for kind, share in clock.shares().items()},
             "scores": scores,
             "checkpoints": named_steps(folder),
         }

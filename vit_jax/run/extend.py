@@ -84,7 +84,7 @@ def find_extension(
         return None
     old_rates, new_rates = (rates(job, total, done[-1] + 1) for total in (old_steps, job.total_steps))
     differ = np.flatnonzero(old_rates[:-1] != new_rates[:-1])
-    found = Extension(
+    extension = Extension(
         step=done[-1],
         old_duration=before,
         new_duration=after,
@@ -102,7 +102,7 @@ def find_extension(
             f"would not be that of a longer run. --extend continues from step {done[-1]} on the longer schedule all the same, "
             f"with the optimizer's state; or give another --workdir"
         )
-    return found
+    return extension
 
 
 def rates(job: Job, total_steps: int, count: int) -> np.ndarray:

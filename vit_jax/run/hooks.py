@@ -38,8 +38,8 @@ class RunHooks:
             examples: Mapping[str, np.ndarray] = {}
             for kind, params in zip(KINDS, (state.params, state.average), strict=True):
                 if params is not None:
-                    found, examples = self.job.scorers[name](params)
-                    scores |= {str(Metric(kind, name, metric)): value for metric, value in found.items()}
+                    values, examples = self.job.scorers[name](params)
+                    scores |= {str(Metric(kind, name, metric)): value for metric, value in values.items()}
             if examples and step == self.job.total_steps and jax.process_index() == 0:
                 record.write_predictions(self.folder / "predictions" / f"{name}.npz", examples)
         return scores

@@ -60,8 +60,8 @@ def open_init(config: Config, by_hand: frozenset[str]) -> Checkpoint | None:
     if not init.path:
         return None
     # The config's head count describes its own model, unless the user set it for the checkpoint's model.
-    told = init.architecture == "config" or "model.num_heads" in by_hand
-    heads = int(config.model.get("num_heads", 0)) if told else 0
+    own_model = init.architecture == "config" or "model.num_heads" in by_hand
+    heads = int(config.model.get("num_heads", 0)) if own_model else 0
     return open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid)
 
 

@@ -199,10 +199,10 @@ def saved_config(folder: epath.Path) -> dict[str, Any] | None:
     """The config of the run being resumed. Keys added by newer versions get their defaults, which is how the older version
     behaved."""
     saved = record.saved_config(folder)
-    return saved if saved is None or set(saved) != set(configs.SECTIONS) else complete_saved(saved)
+    return saved if saved is None or set(saved) != set(configs.SECTIONS) else fill_saved(saved)
 
 
-def complete_saved(saved: dict[str, Any]) -> dict[str, Any]:
+def fill_saved(saved: dict[str, Any]) -> dict[str, Any]:
     """Adds the defaults of missing keys to a config that an older version saved."""
     try:
         config = resolve(saved, SCHEMA)

@@ -96,9 +96,9 @@ def saved_config(workdir: epath.Path) -> dict[str, Any] | None:
     if not file.exists() or is_untrained(workdir):
         return None
     advice = f"put a copy of it back, or give another --workdir: --config.init={workdir} starts from its weights"
-    found = read_json(file, advice=advice)
-    _check_sections(found, f"{file} is damaged", advice)
-    return found
+    saved = read_json(file, advice=advice)
+    _check_sections(saved, f"{file} is damaged", advice)
+    return saved
 
 
 def saved_decisions(workdir: epath.Path) -> set[str]:
@@ -136,13 +136,13 @@ def read_run(workdir: epath.Path | Path) -> dict[str, Any]:
       UserError: the file is damaged.
     """
     file = workdir / "run.json"
-    advice = "remove it and start the same command again, which writes it anew"
-    found = read_json(file, advice=advice)
-    wrong = [key for key, kind in RUN.items() if not isinstance(found.get(key), kind)]
+    advice = "remove it and start the same command again, which writes it again"
+    record = read_json(file, advice=advice)
+    wrong = [key for key, kind in RUN.items() if not isinstance(record.get(key), kind)]
     if wrong:
         raise UserError(f"{file} is damaged: it has no {', '.join(wrong)}; {advice}")
-    _check_sections(found["config"], f"{file} is damaged", advice)
-    return found
+    _check_sections(record["config"], f"{file} is damaged", advice)
+    return record
 
 
 def check_writable(workdir: epath.Path) -> None:

@@ -18,7 +18,7 @@ from vit_jax.types import UserError
 
 # Keys that an evaluator takes from the data section if its own section leaves them open.
 INHERITED = ("dataset", "data_dir", "exif", "resolution")
-# Model keys that the device decides. If the device decided one, a run that moves to another device decides it anew.
+# Model keys that the device decides. If the device decided one, a run that moves to another device decides it again.
 OF_DEVICES = ("dtype", "scan")
 
 
@@ -101,19 +101,19 @@ def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[s
     init = configs.build(Init, draft["init"])
     whole = init.architecture == "source"
     if facts.checkpoint is not None:
-        found = facts.checkpoint.settings
+        fields = facts.checkpoint.settings
         _check_model(draft["model"], init, facts.checkpoint, by_hand)
     elif facts.resumed is not None:
-        found = {key: tuple(x) if isinstance(x, list) else x for key, x in facts.resumed.items()}
+        fields = {key: tuple(x) if isinstance(x, list) else x for key, x in facts.resumed.items()}
     else:
         return
-    kind = model_of(found["name"])
+    kind = model_of(fields["name"])
     training, head, identity = (keys_of_role(kind, role) for role in (TRAINING, HEAD, IDENTITY))
     skip = training | (head if init.head == "zeros" else set())
     # Fields of role IDENTITY come from the checkpoint even if the config gives all sizes.
     adopted = {
         key: x
-        for key, x in found.items()
+        for key, x in fields.items()
         if key not in skip and f"model.{key}" not in by_hand and (whole or key in identity)
     }
     why = f"as {init.path} was trained"
@@ -125,10 +125,10 @@ def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[s
             decide("model", key, value, why)
     if whole:
         _suit_resolution(draft, init, facts.checkpoint, by_hand, decide)
-    completed = configs.Draft(draft["model"])
-    if errors := SCHEMA["model"].complete(completed, "model"):
+    filled = configs.Draft(draft["model"])
+    if errors := SCHEMA["model"].fill(filled, "model"):
         raise UserError("\n".join(errors))
-    draft["model"] = completed.to_dict()
+    draft["model"] = filled.to_dict()
 
 
 def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, by_hand: frozenset[str]) -> None:
@@ -138,17 +138,17 @@ def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, b
       UserError: names both models and the key to leave out, or the key to set.
     """
     whole = init.architecture == "source"
-    found = ({"stem": "none"} if checkpoint.settings["name"] == "vit" else {}) | checkpoint.settings
+    fields = ({"stem": "none"} if checkpoint.settings["name"] == "vit" else {}) | checkpoint.settings
     spelt = {key: x for key, x in model.items() if not whole or f"model.{key}" in by_hand}
-    other = [key for key in SIZES if key in spelt and key in found and spelt[key] != found[key]]
-    head = keys_of_role(model_of(found["name"]), HEAD)
+    other = [key for key in SIZES if key in spelt and key in fields and spelt[key] != fields[key]]
+    head = keys_of_role(model_of(fields["name"]), HEAD)
     if differing := [key for key in other if key not in head]:
         leave = "`variant` out of --config"
         if whole:
             leave = " and ".join(f"--config.model.{key}" for key in differing) + " out"
         raise UserError(
-            f"config.model is {describe_sizes(found | spelt)}, and the model of {init.path} is "
-            f"{describe_sizes(found)}; leave {leave}, and the model is the checkpoint's"
+            f"config.model is {describe_sizes(fields | spelt)}, and the model of {init.path} is "
+            f"{describe_sizes(fields)}; leave {leave}, and the model is the checkpoint's"
         )
     decided = "model.positions" in by_hand or (not whole and model.get("positions") in ("none", "sincos_2d"))
     if "positions" in checkpoint.undecided and not decided:

@@ -112,10 +112,10 @@ def collect(grid: Grid, folder: Path, known: dict[str, Result]) -> dict[str, Res
     results = dict(known)
     while True:
         new = [run for run in grid.known_runs(results) if run.key not in results]
-        found = {run.key: result for run in new if (result := _read_checked(run, folder)) is not None}
-        if not found:
+        finished = {run.key: result for run in new if (result := _read_checked(run, folder)) is not None}
+        if not finished:
             return results
-        results |= found
+        results |= finished
 
 
 def _read_checked(run: Run, folder: Path) -> Result | None:

@@ -122,8 +122,8 @@ def visible_gpus() -> list[str]:
         return [part for part in chosen.split(",") if part not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
         return []
-    found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return re.findall(r"^GPU (\d+):", found.stdout, re.MULTILINE)  # the parts of a GPU (MIG) are listed below it
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    return re.findall(r"^GPU (\d+):", listed.stdout, re.MULTILINE)  # the parts of a GPU (MIG) are listed below it
 
 
 def python_path() -> str:

@@ -59,7 +59,7 @@ class Run:
     def name(self) -> str:
         """The folder's name: `final-lr0.01-seed0`. Letters that a checkpoint folder cannot have are encoded as in URLs."""
         parts = [self.phase, *(f"{k.split('.')[-1]}{v}" for k, v in self.candidate.items()), f"seed{self.seed}"]
-        return re.sub(r"[*?\[\]\\/\x00-\x1f\x7f]", lambda found: f"%{ord(found[0]):02X}", "-".join(parts))
+        return re.sub(r"[*?\[\]\\/\x00-\x1f\x7f]", lambda match: f"%{ord(match[0]):02X}", "-".join(parts))
 
     @property
     def key(self) -> str:
@@ -129,15 +129,15 @@ class Grid:
 
     def known_runs(self, results: Mapping[str, Result]) -> list[Run]:
         """Every run that is determined by now: a task's final runs only once its candidate is chosen."""
-        found = []
+        runs = []
         for task in self.sweep.tasks:
             if task.missing:
                 continue
-            found += self.dev_runs(task.name)
+            runs += self.dev_runs(task.name)
             chosen = self.choose(task.name, results)
             if chosen is not None:
-                found += self.final_runs(task.name, chosen)
-        return found
+                runs += self.final_runs(task.name, chosen)
+        return runs
 
     @property
     def num_runs(self) -> int:
@@ -176,14 +176,14 @@ def load_grid(spec: str, overrides: list[tuple[str, str]]) -> Grid:
             f"config file {path} describes one run and no sweep (it has no get_sweep); run it with `vit_jax train`, "
             f"or sweep over configs/vtab.py, configs/finetune.py or configs/fewshot.py"
         )
-    found = dict(namespace["get_sweep"](arg or None))
-    described = found.pop("tasks")
-    kind = found.pop("kind", "train")
+    settings = dict(namespace["get_sweep"](arg or None))
+    described = settings.pop("tasks")
+    kind = settings.pop("kind", "train")
     pairs = {task["name"]: TaskConfigs(task.pop("dev", ""), task.pop("final")) for task in described}
-    told = {key: value for key, value in overrides if not may_change(key)}
-    if told:
-        found["title"] += f" (with {', '.join(f'{key}={value}' for key, value in told.items())})"
-    sweep = Sweep(**found, config=spec, tasks=tuple(SweepTask(**task) for task in described), overrides=told)
+    extra = {key: value for key, value in overrides if not may_change(key)}
+    if extra:
+        settings["title"] += f" (with {', '.join(f'{key}={value}' for key, value in extra.items())})"
+    sweep = Sweep(**settings, config=spec, tasks=tuple(SweepTask(**task) for task in described), overrides=extra)
     _check_grid(spec, sweep, {key for key, _ in overrides})
     return Grid(sweep, pairs, tuple(overrides), kind)
 

@@ -1,7 +1,7 @@
 """One run of a sweep, in a process of its own: `python -m vit_jax.sweeps.job FOLDER`.
 
 FOLDER/job.json names the run; FOLDER/result.json, written last, is its result; FOLDER/outcome.json says how the process ended,
-with the exit codes of `main`: 0 done, 2 something the user can put right, 75 stopped and saved. Only one process works in a
+with the exit codes of `main`: 0 done, 2 a mistake that the user can correct, 75 stopped and saved. Only one process works in a
 folder: a second one waits for the first to end, and then has nothing to do, or resumes from its last checkpoint.
 """
 
@@ -69,10 +69,10 @@ def read_outcome(folder: Path) -> tuple[int, str] | None:
     if not file.exists():
         return None
     try:
-        found = read_json(file)
+        outcome = read_json(file)
     except UserError:
         return None
-    code, message = found.get("code"), found.get("message")
+    code, message = outcome.get("code"), outcome.get("message")
     return (code, message) if isinstance(code, int) and isinstance(message, str) else None
 
 
@@ -117,7 +117,7 @@ def _work(folder: Path) -> tuple[int, str]:
     from vit_jax.train.loop import Interrupted, NonFinite
 
     try:
-        job = read_as(Job, folder / JOB_FILE, "start the sweep again, which writes it anew")
+        job = read_as(Job, folder / JOB_FILE, "start the sweep again, which writes it again")
         run, identity = job.run, identity_of(job.run)
         if identity != job.identity:
             raise UserError(
@@ -222,8 +222,8 @@ def _probe(folder: Path, run: Run, identity: str) -> Result:
 
     began = time.perf_counter()
     config = probe_config(run)
-    found = probe(config, folder.parents[2] / "features")
-    for shots, classes in found["short"].items():
+    measured = probe(config, folder.parents[2] / "features")
+    for shots, classes in measured["short"].items():
         print(f"{config.dataset}: {classes} classes have fewer than {shots} examples and give those they have")
     described = configs.to_dict(config)
     write_json(folder / "config.json", described)
@@ -234,20 +234,20 @@ def _probe(folder: Path, run: Run, identity: str) -> Result:
         config_hash=hash_of(described),
         dataset=config.dataset,
         splits={"train": config.train_split, "scored": config.test_split},
-        resolution=found["resolution"],
-        preprocessing=describe_transform(make_transform("fewshot", found["resolution"])),
-        num_examples=found["num_examples"],
+        resolution=measured["resolution"],
+        preprocessing=describe_transform(make_transform("fewshot", measured["resolution"])),
+        num_examples=measured["num_examples"],
         num_train_examples=0,
-        num_params=found["num_params"],
-        train_flops=found["flops"],
-        scores=found["scores"],
+        num_params=measured["num_params"],
+        train_flops=measured["flops"],
+        scores=measured["scores"],
         average_scores={},
         seconds=round(time.perf_counter() - began, 1),
-        class_names=tuple(found["class_names"]),
+        class_names=tuple(measured["class_names"]),
     )
 
 
-def _result(run: Run, identity: str, around: dict[str, Any], **found: Any) -> Result:
+def _result(run: Run, identity: str, around: dict[str, Any], **fields: Any) -> Result:
     """Builds the result of a run from its request, its surroundings, and its figures."""
     kinds = around["devices"]
     return Result(
@@ -259,13 +259,13 @@ def _result(run: Run, identity: str, around: dict[str, Any], **found: Any) -> Re
         command=_command(run),
         device=f"{len(kinds)} x {kinds[0]}",
         surroundings=around,
-        **found,
+        **fields,
     )
 
 
 def _scores_of(scores: dict[str, float], kind: str, name: str) -> dict[str, float]:
-    found = ((Metric.parse(key), value) for key, value in scores.items())
-    return {metric.name: value for metric, value in found if metric and metric[:2] == (kind, name)}
+    metrics = ((Metric.parse(key), value) for key, value in scores.items())
+    return {metric.name: value for metric, value in metrics if metric and metric[:2] == (kind, name)}
 
 
 def _command(run: Run) -> str:

@@ -30,22 +30,22 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
     from vit_jax.evals.fewshot import choose_examples, drawing_order, ridge_predict
 
     sources = [open_source(config.dataset, s, config.data_dir) for s in (config.train_split, config.test_split)]
-    found = _features(config, sources, features_folder)
+    features = _features(config, sources, features_folder)
     classes = sources[0].spec.num_classes
-    order, counts = drawing_order(sources[0]), np.bincount(found["train_y"], minlength=classes)
+    order, counts = drawing_order(sources[0]), np.bincount(features["train_y"], minlength=classes)
     scores = {}
     for k in config.shots:
-        chosen = choose_examples(found["train_y"], classes, k, config.seed, order)
-        support = found["train_x"][chosen], found["train_y"][chosen]
-        predicted = ridge_predict(*support, found["test_x"], num_classes=classes, l2_reg=config.l2_reg)
-        scores[f"{k}shot"] = float(np.mean(predicted == found["test_y"]))
+        chosen = choose_examples(features["train_y"], classes, k, config.seed, order)
+        support = features["train_x"][chosen], features["train_y"][chosen]
+        predicted = ridge_predict(*support, features["test_x"], num_classes=classes, l2_reg=config.l2_reg)
+        scores[f"{k}shot"] = float(np.mean(predicted == features["test_y"]))
     return {
         "scores": scores,
         "short": {k: short for k in config.shots if (short := int((counts < k).sum()))},
-        "num_examples": len(found["test_y"]),
-        "num_params": int(found["num_params"]),
-        "flops": int(found["flops_per_image"]) * (len(found["test_y"]) + len(found["train_y"])),
-        "resolution": tuple(map(int, found["resolution"])),
+        "num_examples": len(features["test_y"]),
+        "num_params": int(features["num_params"]),
+        "flops": int(features["flops_per_image"]) * (len(features["test_y"]) + len(features["train_y"])),
+        "resolution": tuple(map(int, features["resolution"])),
         "class_names": sources[0].spec.class_names,
     }
 

@@ -14,8 +14,9 @@ import hashlib
 import json
 import statistics
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from vit_jax.files import read_json
@@ -61,7 +62,7 @@ class Sweep:
       candidates: {config key: values to try}; chosen on the development split if there are several combinations.
       seeds: seeds of the final runs.
       weights: hash of the sizes and times of the checkpoint's files; "" if the runs start from none.
-      complete: number of tasks in the layout's overall mean (19); 0 if it has no such mean.
+      tasks_in_mean: number of tasks in the layout's overall mean (19); 0 if it has no such mean.
       overrides: {`a.b`: text} of the command line, those that change a number.
     """
 
@@ -74,7 +75,7 @@ class Sweep:
     candidates: dict[str, tuple[Any, ...]]
     seeds: tuple[int, ...]
     weights: str = ""
-    complete: int = 0
+    tasks_in_mean: int = 0
     overrides: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -142,9 +143,9 @@ class Spread(NamedTuple):
 
 def spread(values: Iterable[float]) -> Spread:
     """Mean, standard deviation (n - 1) and number of values."""
-    found = list(values)
-    std = statistics.stdev(found) if len(found) > 1 else float("nan")
-    return Spread(statistics.fmean(found) if found else float("nan"), std, len(found))
+    scores = list(values)
+    std = statistics.stdev(scores) if len(scores) > 1 else float("nan")
+    return Spread(statistics.fmean(scores) if scores else float("nan"), std, len(scores))
 
 
 def run_folder(sweep_folder: Path, task: str, name: str) -> Path:
@@ -171,9 +172,8 @@ def read_sweep(folder: Path) -> Sweep:
     file = folder / SWEEP_FILE
     if not file.exists():
         raise UserError(f"{folder} is no sweep: it has no {SWEEP_FILE}; give a --workdir of `vit_jax sweep`")
-    return read_as(
-        Sweep, file, "start the sweep again with the command that it was made by, after moving the file away"
-    )
+    advice = "start the sweep again with the command that it was made by, after moving the file away"
+    return read_as(Sweep, file, advice, renamed={"complete": "tasks_in_mean"})
 
 
 def write_result(folder: Path, result: Result) -> None:
@@ -197,29 +197,31 @@ def read_results(folder: Path) -> dict[Path, Result]:
     return {place: result for place in folders if (result := read_result(place)) is not None}
 
 
-def read_as(cls: type[_T], file: Path, advice: str) -> _T:
+def read_as(cls: type[_T], file: Path, advice: str, renamed: Mapping[str, str] = MappingProxyType({})) -> _T:
     """Reads a dataclass that `write_json(file, dataclasses.asdict(...))` wrote.
 
     Args:
       cls: the dataclass.
       file: an existing file.
       advice: what the user should do about a damaged file.
+      renamed: {a field's name in files of older versions: its name now}.
 
     Raises:
       UserError: the file is damaged, or has other fields or types.
     """
     try:
-        return _build(cls, read_json(file, advice=advice))
+        fields = read_json(file, advice=advice)
+        return _build(cls, {renamed.get(name, name): value for name, value in fields.items()})
     except (TypeError, KeyError) as error:
         raise UserError(f"{file} is damaged or of another version ({error}); {advice}") from error
 
 
-def _build(cls: type[_T], found: dict[str, Any]) -> _T:
+def _build(cls: type[_T], fields: dict[str, Any]) -> _T:
     hints = typing.get_type_hints(cls)
-    for name in sorted(hints.keys() & found.keys()):
-        if not _fits(found[name], hints[name]):
-            raise TypeError(f"{name} is {str(found[name])[:60]!r}")
-    return cls(**{name: _typed(value, hints[name]) if name in hints else value for name, value in found.items()})
+    for name in sorted(hints.keys() & fields.keys()):
+        if not _fits(fields[name], hints[name]):
+            raise TypeError(f"{name} is {str(fields[name])[:60]!r}")
+    return cls(**{name: _typed(value, hints[name]) if name in hints else value for name, value in fields.items()})
 
 
 def _fits(value: Any, hint: Any) -> bool:

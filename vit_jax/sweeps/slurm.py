@@ -125,9 +125,9 @@ class SlurmExecutor:
         except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedSubmissionError) as error:
             for folder in folders:
                 del self._running[folder]
-            said = " ".join(str(error).split()) or "nothing"
+            answer = " ".join(str(error).split()) or "nothing"
             raise UserError(
-                f"sbatch took no jobs and said: {said}; put its options right (--slurm=KEY=VALUE, --minutes, --cores, --gpus) "
+                f"sbatch took no jobs and said: {answer}; put its options right (--slurm=KEY=VALUE, --minutes, --cores, --gpus) "
                 "and give the same command again: what is done, queued or running is kept"
             ) from error
         self._jobs |= {place: job.job_id for place, job in zip(places.values(), jobs, strict=True)}
@@ -177,7 +177,7 @@ def parse_options(texts: list[str]) -> dict[str, str | bool]:
     Raises:
       UserError: sbatch has no such option, or the executor sets it itself.
     """
-    found: dict[str, str | bool] = {}
+    options: dict[str, str | bool] = {}
     for text in texts:
         key, equals, value = text.removeprefix("--").partition("=")
         name = key.replace("-", "_")
@@ -187,8 +187,8 @@ def parse_options(texts: list[str]) -> dict[str, str | bool]:
             raise UserError(
                 f"--slurm={text}: {key} is set by the sweep itself" + (f"; give {OURS[name]}" if OURS[name] else "")
             )
-        found[name] = value if equals else True
-    return found
+        options[name] = value if equals else True
+    return options
 
 
 def queued(names: Iterable[str]) -> dict[Place, str]:
@@ -200,23 +200,25 @@ def queued(names: Iterable[str]) -> dict[Place, str]:
     # Without --array, the waiting jobs of an array are one line. Finished jobs are not listed.
     command = ["squeue", "--noheader", "--array", "--format=%i|%j", f"--name={','.join(sorted(set(names)))}"]
     until = time.monotonic() + PATIENCE_S
-    told = False
+    warned = False
     while True:
         try:
-            found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-            if found.returncode == 0:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            if done.returncode == 0:
                 break
-            said = " ".join(found.stderr.split()) or f"exit code {found.returncode}"
+            answer = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         except subprocess.TimeoutExpired:
-            said = "no answer in a minute"
+            answer = "no answer in a minute"
         if time.monotonic() >= until:
-            raise UserError(f"squeue fails: {said}; the jobs stay, and the same command resumes watching them")
-        if not told:
-            print(f"squeue fails: {said}; asking again for {PATIENCE_S / 60:.0f} minutes", file=sys.stderr, flush=True)
-            told = True
+            raise UserError(f"squeue fails: {answer}; the jobs stay, and the same command resumes watching them")
+        if not warned:
+            print(
+                f"squeue fails: {answer}; asking again for {PATIENCE_S / 60:.0f} minutes", file=sys.stderr, flush=True
+            )
+            warned = True
         time.sleep(ASK_AGAIN_S)
     jobs = {}
-    for line in found.stdout.splitlines():
+    for line in done.stdout.splitlines():
         job, _, name = line.strip().partition("|")
         jobs[Place(name, int(job.partition("_")[2] or 0))] = job
     return jobs

@@ -86,25 +86,25 @@ class View:
 
     def best(self, progress: Progress) -> dict[str, str]:
         """{task title: the best development score so far, or the mean test score once final runs are done}."""
-        found = {}
+        best = {}
         for task in self._sweep.tasks:
             of_task = [r for r in progress.results.values() if r.task == task.name]
             final = [r.score(self._sweep.metric) for r in of_task if r.phase == "final"]
             dev = [r for r in of_task if r.phase == "dev"]
             if final:
-                found[task.title] = (
+                best[task.title] = (
                     f"{statistics.fmean(final):.2%} on test, {len(final)} of {len(self._sweep.seeds)} seeds"
                 )
             elif dev:
                 top = max(dev, key=lambda r: _or_least(r.score(self._sweep.metric)))
                 chosen = ", ".join(f"{k.split('.')[-1]} {v}" for k, v in top.candidate.items())
-                found[task.title] = f"{top.score(self._sweep.metric):.2%} on dev, {chosen}"
-        return found
+                best[task.title] = f"{top.score(self._sweep.metric):.2%} on dev, {chosen}"
+        return best
 
     def _score(self, result: Result) -> str:
         score = result.score(self._sweep.metric)
-        told = f"{score:.2%}" if math.isfinite(score) else "no number (see log.txt)"
-        return f"{self._sweep.metric} {told} in {result.seconds:.0f} s"
+        text = f"{score:.2%}" if math.isfinite(score) else "no number (see log.txt)"
+        return f"{self._sweep.metric} {text} in {result.seconds:.0f} s"
 
     def _table(self, progress: Progress) -> Any:
         from rich.table import Table

@@ -74,8 +74,8 @@ class Checkpointer:
         """{step: score} of the checkpoints that have `best_metric`."""
         if not self.best_metric:
             return {}
-        found = {step: dict(self._lazy_manager.metrics(step) or {}) for step in self._lazy_manager.all_steps()}
-        return {step: float(scores[self.best_metric]) for step, scores in found.items() if self.best_metric in scores}
+        metrics = {step: dict(self._lazy_manager.metrics(step) or {}) for step in self._lazy_manager.all_steps()}
+        return {step: float(scores[self.best_metric]) for step, scores in metrics.items() if self.best_metric in scores}
 
     def due(self, step: int) -> bool:
         """Whether the run saves at `step`."""
@@ -93,7 +93,7 @@ class Checkpointer:
         """
         if self.best_metric not in scores:
             wanted = Metric.parse(self.best_metric)
-            siblings = [key for key in scores if wanted and (found := Metric.parse(key)) and found[:2] == wanted[:2]]
+            siblings = [key for key in scores if wanted and (metric := Metric.parse(key)) and metric[:2] == wanted[:2]]
             if siblings:
                 known = ", ".join(siblings)
                 raise UserError(f"checkpoint.best_metric={self.best_metric} is not evaluated; choose one of {known}")

@@ -34,8 +34,8 @@ def examine(tree: Any, mesh: Mesh) -> tuple[list[bool], list[int]]:
       (whether all values are finite, checksum) for each array, in the order of `jax.tree.leaves`.
     """
     look = _examiner(mesh)
-    found = jax.device_get([look(x) for x in jax.tree.leaves(tree)])
-    return [bool(finite) for finite, _ in found], [int(total) for _, total in found]
+    results = jax.device_get([look(x) for x in jax.tree.leaves(tree)])
+    return [bool(finite) for finite, _ in results], [int(total) for _, total in results]
 
 
 @functools.cache  # so that each shape compiles once, not at every save

@@ -57,8 +57,8 @@ def named_steps(workdir: epath.Path | Path) -> dict[str, int]:
     steps, scores = committed_steps(workdir / FOLDER), {}
     for step in steps:
         file = workdir / FOLDER / str(step) / "metrics" / "metrics"
-        if file.exists() and (found := [x for x in read_json(file).values() if isinstance(x, float) and x == x]):
-            scores[step] = found[0]
+        if file.exists() and (values := [x for x in read_json(file).values() if isinstance(x, float) and x == x]):
+            scores[step] = values[0]
     best = {"best": max(scores, key=lambda step: (scores[step], step))} if scores else {}
     return ({"last": steps[-1]} if steps else {}) | best
 
@@ -110,7 +110,7 @@ def how_to_go_on(folder: epath.Path, damaged: int | None = None) -> str:
             (step for step in steps if not _has_readable_scores(folder / str(step))), steps[-1] if steps else 0
         )
     before = [step for step in steps if step != damaged]
-    then = f"resumes from step {before[-1]}" if before else "starts anew"
+    then = f"resumes from step {before[-1]}" if before else "starts over"
     return f"\nIf the folder is damaged, remove {folder / str(damaged)}: the run then {then}"
 
 

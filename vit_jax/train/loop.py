@@ -20,6 +20,7 @@ from vit_jax.metrics.writers import MetricWriters
 from vit_jax.process import Heed, acknowledged
 from vit_jax.train.checkpoint import Checkpointer, items_of
 from vit_jax.train.checksum import examine
+from vit_jax.train.clock import Clock
 from vit_jax.train.step import TrainStep
 from vit_jax.types import Batch, Duration, TrainState, UserError
 
@@ -143,27 +144,6 @@ class Window:
         return means | {"train/lr": values["lr"][-1]}
 
 
-@dataclasses.dataclass
-class Clock:
-    """How the wall-clock time since the last log record was spent, in seconds."""
-
-    waiting_s: float = 0.0
-    stepping_s: float = 0.0
-    steps: int = 0
-
-    def rates(self, batch_size: int, steps_left: int) -> dict[str, float]:
-        """Returns throughput since the last call and estimated time left, and restarts the clock."""
-        elapsed = self.waiting_s + self.stepping_s
-        rates = {
-            "time/images_per_s": batch_size * self.steps / elapsed,
-            "time/data_wait_share": self.waiting_s / elapsed,
-            "time/eta_s": elapsed / self.steps * steps_left,
-        }
-        self.waiting_s = self.stepping_s = 0.0
-        self.steps = 0
-        return rates
-
-
 def examine_state(state: TrainState, mesh: Mesh) -> dict[str, list[int]]:
     """Checks every number of a state, on the devices (a sync point), and returns the checksums of each item of its checkpoint.
     A step's loss shows nothing about the parameters that the step wrote.
@@ -224,6 +204,7 @@ def fit(
     length: Length,
     hooks: Hooks,
     window: Window,
+    clock: Clock,
     checkpointer: Checkpointer,
     writers: MetricWriters,
 ) -> TrainState:
@@ -237,6 +218,7 @@ def fit(
       length: the run's first and last step, and the units of its log.
       hooks: evaluation, and the description of a checkpoint.
       window: training metrics that were still unwritten in the checkpoint being resumed.
+      clock: adds up what the time was spent on.
       checkpointer: where and when to save.
       writers: the destinations of metrics.
 
@@ -248,13 +230,16 @@ def fit(
       NonFinite: the loss, a gradient or the state is not finite.
       UserError: a save failed, or too many images are corrupt.
     """
-    clock, saved_step, total_steps = Clock(), length.start_step, length.total_steps
+    saved_step, total_steps = length.start_step, length.total_steps
 
     def save(step: int, scores: dict[str, float]) -> int:
-        writers.flush()
-        values = window.pending()
-        checksums = examine_state(state, mesh)
-        checkpointer.save(state, {**hooks.describe(step), "pending": values, "checksums": checksums}, scores)
+        with clock.spend("step"):  # of the steps that are still under way
+            writers.flush()
+            values = window.pending()
+        with clock.spend("saving"):
+            checksums = examine_state(state, mesh)
+            checkpointer.save(state, {**hooks.describe(step), "pending": values, "checksums": checksums}, scores)
+        clock.saved()
         return step
 
     with StopSignal() as stop:
@@ -273,13 +258,14 @@ def fit(
                 announce_first(metrics["loss"], began, writers)
             last = step == total_steps
             scalars = window.flush() if step % length.log_every == 0 or last else None
-            clock.waiting_s += drawn - began
-            clock.stepping_s += time.perf_counter() - drawn
-            clock.steps += 1
+            clock.step(drawn - began, time.perf_counter() - drawn)
             if scalars:
                 epoch = {"train/epoch": step / length.steps_per_epoch}
                 writers.write(step, scalars | epoch | clock.rates(length.batch_size, total_steps - step))
-            scores = hooks.evaluate(step, state)
+                if advice := clock.advice():
+                    writers.notice(advice)
+            with clock.spend("evaluation"):
+                scores = hooks.evaluate(step, state)
             if scores:
                 window.pending()  # raises first: scores of broken weights are not worth a record
                 writers.write(step, scores)

@@ -37,7 +37,7 @@ def test_missing_files_are_counted_and_named_before_anything_else(folder):
     lines = [f"{label}/{i}.png,{label}" for label in ("ant", "bee", "cow") for i in range(20)]
     message = refuse(write(folder, [*lines, "lone.png,ant"]))
     first, *shown = message.splitlines()
-    assert "21 of 61 files are not there" in first
+    assert "21 of 61 files are missing" in first
     assert f"relative paths start from the list's folder, {folder}: correct them, or move the list" in first
     assert len(shown) == 5
     assert set(shown) <= {f"  cow/{i}.png" for i in range(20)} | {"  lone.png"}
@@ -53,7 +53,7 @@ def test_files_that_lie_where_the_command_runs_are_told_apart(folder, tmp_path, 
 def test_only_the_files_of_the_split_are_looked_for(folder):
     place = write(folder, ["ant/1.png,ant,train", "bee/1.png,bee,train", "bee/x.png,bee,test"])
     assert len(open_source(str(place), "train")) == 2
-    assert "1 of 1 files are not there" in refuse(place, "test")
+    assert "1 of 1 files are missing" in refuse(place, "test")
     assert list_splits(str(place)) == ["test", "train"]
 
 

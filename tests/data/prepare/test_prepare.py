@@ -125,7 +125,7 @@ def test_an_archive_that_is_none_points_to_the_check_that_names_it(monkeypatch, 
     error = RuntimeError("Error while extracting dtd.tar.gz")
     error.__cause__ = tarfile.ReadError("file could not be opened successfully")
     message = stock_failure(monkeypatch, "dtd", error, tmp_path)
-    assert "an archive of dtd is no archive, or damaged" in message
+    assert "an archive of dtd is damaged or not an archive" in message
     assert "--check dtd" in message
 
 

@@ -89,7 +89,7 @@ def correlate(train: Source, test: Source, pairs: np.ndarray, *, threads: int = 
     Returns:
       float32 (p,) in [-1, 1]; -1 where an image does not decode.
     """
-    found = np.full(len(pairs), -1.0, np.float32)
+    correlations = np.full(len(pairs), -1.0, np.float32)
     right = thumbnails(test, np.unique(pairs["test"]), threads)
     trains = np.unique(pairs["train"])
     for start in range(0, len(trains), TRAIN_AT_ONCE):
@@ -99,29 +99,29 @@ def correlate(train: Source, test: Source, pairs: np.ndarray, *, threads: int = 
         for row in range(low, high):
             a, b = left.get(int(pairs["train"][row])), right.get(int(pairs["test"][row]))
             if a is not None and b is not None:
-                found[row] = correlation(a, b)
-    return found
+                correlations[row] = correlation(a, b)
+    return correlations
 
 
 def thumbnails(source: Source, indices: np.ndarray, threads: int) -> dict[int, Image]:
     """Thumbnails (32, 32, 3) of some examples by index, without those that do not decode."""
     cv2.setNumThreads(0)
     chunks = [indices[i : i + CHUNK].tolist() for i in range(0, len(indices), CHUNK)]
-    found: dict[int, Image] = {}
+    images: dict[int, Image] = {}
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for part in pool.map(functools.partial(_shrink, source), chunks):
-            found |= part
-    return found
+            images |= part
+    return images
 
 
 def _shrink(source: Source, indices: list[int]) -> dict[int, Image]:
-    found = {}
+    shrunk = {}
     for index, (data, _, _) in zip(indices, source.read_many(indices), strict=True):
         try:
-            found[index] = thumbnail(source.decode(data))
+            shrunk[index] = thumbnail(source.decode(data))
         except CorruptImage:
             continue
-    return found
+    return shrunk
 
 
 def correlation(a: Image, b: Image) -> float:
@@ -154,10 +154,10 @@ def _aligned(left: np.ndarray, right: np.ndarray) -> float:
     warp, everywhere = np.eye(2, 3, dtype=np.float32), np.ones((SIDE, SIDE), np.uint8)
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
     try:
-        score, found = cv2.findTransformECC(left, right, warp, cv2.MOTION_AFFINE, stop, everywhere, 3)
+        score, transform = cv2.findTransformECC(left, right, warp, cv2.MOTION_AFFINE, stop, everywhere, 3)
     except cv2.error:  # it does not converge
         return -1.0
-    warp = np.asarray(found)
+    warp = np.asarray(transform)
     scale, turn = np.diag(warp[:, :2]), np.abs([warp[0, 1], warp[1, 0]])
     center = np.abs(warp @ [(SIDE - 1) / 2, (SIDE - 1) / 2, 1] - (SIDE - 1) / 2)
     small = np.abs(scale - 1).max() < MOST_STRETCH and turn.max() < MOST_TURN and center.max() < MOST_MOVE

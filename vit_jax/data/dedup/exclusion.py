@@ -113,12 +113,12 @@ def example_ids(source: Source, indices: Iterable[int], counts: dict[str, int]) 
         return own
     slices = parse_split(source.spec.name, source.spec.split, counts)
     ends = np.cumsum([part.stop - part.start for part in slices])
-    found = []
+    ids = []
     for index in indices:
         which = int(np.searchsorted(ends, index, side="right"))
         part = slices[which]
-        found.append(f"{part.name}#{part.stop - (int(ends[which]) - index)}")
-    return found
+        ids.append(f"{part.name}#{part.stop - (int(ends[which]) - index)}")
+    return ids
 
 
 def _kind_of_ids(source: Source) -> str:
@@ -148,14 +148,16 @@ def exclude(source: Source, path: str, data_dir: str = "") -> ExcludedSource:
     counts = _check_header(path, header, whole, data_dir)
     if header["ids"] == "path":
         left_out = set(ids)
-        found = np.array([i for i, name in enumerate(whole.ids(range(len(whole))) or ()) if name in left_out], np.int64)
+        places = np.array(
+            [i for i, name in enumerate(whole.ids(range(len(whole))) or ()) if name in left_out], np.int64
+        )
     else:
-        found = _positions(parse_split(whole.spec.name, whole.spec.split, counts), ids)
+        places = _positions(parse_split(whole.spec.name, whole.spec.split, counts), ids)
     if isinstance(source, SubsetSource):
-        found = np.flatnonzero(np.isin(source.indices, found))
-    if len(found) == len(source):
+        places = np.flatnonzero(np.isin(source.indices, places))
+    if len(places) == len(source):
         raise UserError(f"{path} leaves out every example of {source.spec.name} {source.spec.split}; nothing is left")
-    return ExcludedSource(source, found)
+    return ExcludedSource(source, places)
 
 
 def _read_exclusion(path: str) -> tuple[dict[str, Any], list[str]]:
@@ -245,9 +247,9 @@ def _positions(slices: list[Slice], ids: list[str]) -> np.ndarray:
         if not number.isdigit():
             raise UserError(f"exclusion list: expected ids like train#17, found {text!r}; make the list again")
         numbers.setdefault(name, []).append(int(number))
-    found, offset = [np.zeros(0, np.int64)], 0
+    parts, offset = [np.zeros(0, np.int64)], 0
     for part in slices:
         stored = np.array(numbers.get(part.name, []), np.int64)
-        found.append(stored[(stored >= part.start) & (stored < part.stop)] - part.start + offset)
+        parts.append(stored[(stored >= part.start) & (stored < part.stop)] - part.start + offset)
         offset += part.stop - part.start
-    return np.unique(np.concatenate(found))
+    return np.unique(np.concatenate(parts))

@@ -40,13 +40,13 @@ def find_pairs(
     assert left.shape[1] == right.shape[1] <= 3  # counts are uint8
     left, right = left.T.astype(np.uint64, order="C"), right.T.astype(np.uint64, order="C")  # words n
     starts = range(0, left.shape[1], COLUMNS)
-    found: list[tuple[np.ndarray, ...]] = []
+    parts: list[tuple[np.ndarray, ...]] = []
     count = 0
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for part in pool.map(
             lambda start: _compare(left[:, start : start + COLUMNS], right, radius, start, limit), starts
         ):
-            found.append(part)
+            parts.append(part)
             count += len(part[0])
             if count > limit:
                 pool.shutdown(cancel_futures=True)
@@ -56,7 +56,7 @@ def find_pairs(
                     "--checkpoint and --neighbours alone (--radius=-1)"
                 )
     empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8)
-    i, j, distance = (np.concatenate(rows) for rows in zip(*(found or [empty]), strict=True))
+    i, j, distance = (np.concatenate(rows) for rows in zip(*(parts or [empty]), strict=True))
     return i, j, distance
 
 
@@ -64,7 +64,7 @@ def _compare(left: np.ndarray, right: np.ndarray, radius: int, offset: int, limi
     """`find_pairs` of one block of the left side, which starts at `offset`; it ends early above `limit`."""
     differs = np.empty((ROWS, left.shape[1]), np.uint64)
     bits = np.empty((2, ROWS, left.shape[1]), np.uint8)
-    found, count = [], 0
+    pieces, count = [], 0
     for start in range(0, right.shape[1], ROWS):
         rows = right[:, start : start + ROWS, None]
         difference, (near, more) = differs[: rows.shape[1]], bits[:, : rows.shape[1]]
@@ -75,12 +75,12 @@ def _compare(left: np.ndarray, right: np.ndarray, radius: int, offset: int, limi
                 near += more
         if near.min() <= radius:
             j, i = np.nonzero(near <= radius)
-            found.append((i + offset, j + start, near[j, i]))
+            pieces.append((i + offset, j + start, near[j, i]))
             count += len(i)
             if count > limit:
                 break
-    if not found:
+    if not pieces:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8)
-    i, j, distance = (np.concatenate(column) for column in zip(*found, strict=True))
+    i, j, distance = (np.concatenate(column) for column in zip(*pieces, strict=True))
     order = np.lexsort((j, i))
     return i[order], j[order], distance[order]

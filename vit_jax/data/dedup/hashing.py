@@ -122,19 +122,19 @@ def hash_source(
 
 
 def _hash_chunk(source: Source, indices: Sequence[int]) -> np.ndarray:
-    found = np.zeros(len(indices), HASHES)
+    hashes = np.zeros(len(indices), HASHES)
     for row, (data, _, _) in enumerate(source.read_many(indices)):
         try:
-            found[row] = hash_image(source.decode(data))
+            hashes[row] = hash_image(source.decode(data))
         except CorruptImage:
-            found[row]["state"] = CORRUPT
-    return found
+            hashes[row]["state"] = CORRUPT
+    return hashes
 
 
 def _read_part(file: Path, count: int) -> np.ndarray | None:
     try:
         part = np.load(file)
-    except (OSError, ValueError, EOFError):  # not there, or cut short by a full disk
+    except (OSError, ValueError, EOFError):  # missing, or cut short by a full disk
         return None
     return part if part.dtype == HASHES and part.shape == (count,) else None
 

@@ -69,12 +69,12 @@ def write_page(file: Path, title: str, lines: Sequence[str], pairs: Sequence[Sho
       pairs: shown, in this order.
       total: pairs there are, those that are not shown included.
     """
-    said = [*lines]
+    notes = [*lines]
     if total > len(pairs):
-        said.append(f"Shown are the {len(pairs):,} most doubtful of {total:,} pairs; pairs.csv has all of them.")
-    said = said if total else [*said, "No pair was found."]
+        notes.append(f"Shown are the {len(pairs):,} most doubtful of {total:,} pairs; pairs.csv has all of them.")
+    notes = notes if total else [*notes, "No pair was found."]
     items = "\n".join(_item(pair) for pair in pairs)
-    paragraphs = "\n".join(f'<p class="dim">{html.escape(line)}</p>' for line in said)
+    paragraphs = "\n".join(f'<p class="dim">{html.escape(line)}</p>' for line in notes)
     file.write_text(
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'

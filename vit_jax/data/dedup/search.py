@@ -99,12 +99,12 @@ def hash_named(named: Named, folder: Path, threads: int) -> np.ndarray:
             last[0] = time.monotonic()
             print(f"  {named.text}: {done:,} of {len(named.source):,} hashed", flush=True)
 
-    found = hashing.hash_source(named.source, folder / "hashes", threads=threads, progress=said)
-    states = {state: int((found["state"] == state).sum()) for state in (hashing.BLANK, hashing.CORRUPT)}
+    hashes = hashing.hash_source(named.source, folder / "hashes", threads=threads, progress=said)
+    states = {state: int((hashes["state"] == state).sum()) for state in (hashing.BLANK, hashing.CORRUPT)}
     left_out = f"; not compared: {states[hashing.BLANK]:,} blank, {states[hashing.CORRUPT]:,} corrupt"
     seconds = time.monotonic() - began
-    print(f"{named.text}: {len(found):,} images hashed in {seconds:.0f} s{left_out if any(states.values()) else ''}")
-    return found
+    print(f"{named.text}: {len(hashes):,} images hashed in {seconds:.0f} s{left_out if any(states.values()) else ''}")
+    return hashes
 
 
 def find_all(search: Search, train: Named, tests: list[Named]) -> list[Found]:
@@ -112,7 +112,7 @@ def find_all(search: Search, train: Named, tests: list[Named]) -> list[Found]:
     folder, model = Path(search.to), search.model
     hashes = hash_named(train, folder, search.threads)
     more = model.neighbours(train, tests, search.least) if model is not None and search.neighbours else None
-    found = []
+    results = []
     for number, test in enumerate(tests):
         other = hash_named(test, folder, search.threads)
         pairs = duplicates.find_candidates(hashes, other, search.radius, threads=search.threads)
@@ -124,23 +124,23 @@ def find_all(search: Search, train: Named, tests: list[Named]) -> list[Found]:
             pairs["cosine"][unknown] = model.cosines(train.source, test.source, pairs[unknown])
         confirmed = pairs["cosine" if model is not None else "correlation"] >= search.least
         print(f"{test.text}: {len(pairs):,} candidates, {int(confirmed.sum()):,} confirmed")
-        found.append(Found(test, pairs, confirmed))
-    return found
+        results.append(Found(test, pairs, confirmed))
+    return results
 
 
-def write_pairs(search: Search, train: Named, found: list[Found]) -> None:
+def write_pairs(search: Search, train: Named, results: list[Found]) -> None:
     """Writes pairs.csv and pairs.html."""
     counts = {part: len(whole) for part, whole in stored_splits(train.source, search.data_dir).items()}
     score = "cosine" if search.model else "correlation"
     rows = [
         (abs(float(pair[score]) - search.least), number, i)
-        for number, f in enumerate(found)
+        for number, f in enumerate(results)
         for i, pair in enumerate(f.pairs)
     ]
     with (Path(search.to) / "pairs.csv").open("w", newline="") as opened:
         out = csv.writer(opened)
         out.writerow(["train", "against", "test", "distance", "correlation", "cosine", "copy"])
-        for f in found:
+        for f in results:
             ids = example_ids(train.source, f.pairs["train"].tolist(), counts)
             for name, pair, confirmed in zip(map(printable, ids), f.pairs, f.confirmed, strict=True):
                 distance = "" if pair["distance"] == duplicates.UNKNOWN_DISTANCE else int(pair["distance"])
@@ -152,14 +152,14 @@ def write_pairs(search: Search, train: Named, found: list[Found]) -> None:
     how = "the cosine of the representations" if search.model else "the correlation of the pixels"
     shown = []
     for _, number, i in sorted(rows)[: search.shown]:
-        f = found[number]
+        f = results[number]
         pair, source = f.pairs[i], f.against.source
         (name,) = example_ids(train.source, [int(pair["train"])], counts)
         images = _image(train.source, int(pair["train"])), _image(source, int(pair["test"]))
         named = f"{f.against.text} {source.read(int(pair['test']))[2]}"
         shown.append(Shown(printable(name), named, images[0], images[1], _scores(pair), bool(f.confirmed[i])))
     lines = [
-        f"{train.text}, {len(train.source):,} images, against {', '.join(f.against.text for f in found)}.",
+        f"{train.text}, {len(train.source):,} images, against {', '.join(f.against.text for f in results)}.",
         f"A pair is taken for a copy where {how} is {search.least} or more; its training image is then excluded.",
     ]
     write_page(Path(search.to) / "pairs.html", "Copies of test images in a training set", lines, shown, len(rows))
@@ -200,11 +200,11 @@ def deduplicate(search: Search) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--to={search.to} cannot be written: {error}; give another folder") from error
-    found = find_all(search, train, tests)
-    excluded = np.unique(np.concatenate([f.pairs["train"][f.confirmed] for f in found]))
+    results = find_all(search, train, tests)
+    excluded = np.unique(np.concatenate([f.pairs["train"][f.confirmed] for f in results]))
     texts = [test.text for test in tests]
     write_exclusion(folder / "exclude.txt", train.source, excluded.tolist(), texts, search.data_dir)
-    write_pairs(search, train, found)
+    write_pairs(search, train, results)
     counts = f"{len(excluded):,} of {len(train.source):,} training images to exclude"
     print(f"{counts}; look at {folder}/pairs.html, then train with")
     print(f"  --config.data.exclude={folder}/exclude.txt")

@@ -84,7 +84,7 @@ class FolderSource(Source):
         return hashlib.sha256("\0".join(self._paths).encode(errors="surrogateescape") + self._labels.tobytes()).digest()
 
     def num_bytes(self) -> int:
-        """Bytes of all files; one that is not there has none."""
+        """Bytes of all files; a missing one has none."""
         total = 0
         for path in self._paths:
             with contextlib.suppress(OSError):
@@ -110,6 +110,14 @@ def open_folder(dataset: str, split: str) -> FolderSource:
       UserError: another layout than LAYOUT (the message says what was found and what to point at), an unknown split,
         classes that train/ does not have, or class folders without images.
     """
+    root = _root_of(dataset)
+    try:
+        return _open(dataset, root, split)
+    except OSError as error:
+        raise UserError(f"image folder {root} cannot be listed: {error}; copy it, or change its permissions") from error
+
+
+def _root_of(dataset: str) -> epath.Path:
     root = epath.Path(dataset).expanduser()
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
@@ -117,10 +125,7 @@ def open_folder(dataset: str, split: str) -> FolderSource:
             f"image folder {root}: expected {LAYOUT}, found {what} there; check the path (it is relative to the "
             "folder the command runs in)"
         )
-    try:
-        return _open(dataset, root, split)
-    except OSError as error:
-        raise UserError(f"image folder {root} cannot be listed: {error}; copy it, or change its permissions") from error
+    return root
 
 
 def _open(dataset: str, root: epath.Path, split: str) -> FolderSource:
@@ -153,9 +158,9 @@ def folder_splits(dataset: str) -> list[str]:
     """The splits of a folder of images, sorted.
 
     Raises:
-      UserError: another layout than LAYOUT.
+      UserError: there is no such folder, or it has another layout than LAYOUT.
     """
-    return list(_find_splits(epath.Path(dataset).expanduser())[0])
+    return list(_find_splits(_root_of(dataset))[0])
 
 
 def describe_split(dataset: str, split: str, labels: np.ndarray, classes: Sequence[str]) -> DatasetSpec:
@@ -205,8 +210,8 @@ def _classes_below(folder: epath.Path) -> list[str]:
 
 def _list_split(root: epath.Path, place: str, classes: list[str]) -> tuple[list[tuple[str, int]], Counter[str]]:
     """((path relative to root, label) of a split in reading order, how many other files there are by suffix)."""
-    found = list_folders(root / place) if place else classes
-    extra = [name for name in found if name not in set(classes)]
+    present = list_folders(root / place) if place else classes
+    extra = [name for name in present if name not in set(classes)]
     if extra:
         raise UserError(
             f"image folder {root}: {place}/ has {len(extra)} classes that train/ does not have ({_show(extra)}); "
@@ -215,7 +220,7 @@ def _list_split(root: epath.Path, place: str, classes: list[str]) -> tuple[list[
     labels = {name: label for label, name in enumerate(classes)}
     start = f"{place}/" if place else ""
     files, empty, others = [], [], Counter[str]()
-    for name in found:
+    for name in present:
         images, ignored = list_images(root / place / name)
         others += ignored
         if not images:
@@ -224,7 +229,7 @@ def _list_split(root: epath.Path, place: str, classes: list[str]) -> tuple[list[
         files += [(f"{start}{name}/{image}", labels[name]) for image in images]
     if empty and (place in ("train", "") or not files):
         raise UserError(
-            f"image folder {root}: {len(empty)} of {len(found)} class folders{f' in {start}' if start else ''} have 0 files "
+            f"image folder {root}: {len(empty)} of {len(present)} class folders{f' in {start}' if start else ''} have 0 files "
             f"matching {PATTERNS}: {printable('; '.join(empty[:5]))}; add images or remove these folders"
         )
     if not files:

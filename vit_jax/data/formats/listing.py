@@ -74,8 +74,8 @@ def _identity(folder: str) -> object:
     """An identity that all names of one folder share."""
     if "://" in folder:
         return folder
-    found = os.stat(folder)
-    return found.st_dev, found.st_ino
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _entries(folder: str) -> Iterator[tuple[str, bool]]:

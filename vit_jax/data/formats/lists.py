@@ -47,7 +47,7 @@ def open_list(dataset: str, split: str) -> FolderSource:
       split: TFDS's syntax over the list's splits, `train[:90%]`.
 
     Raises:
-      UserError: no such file, lines of another form (all named, with their numbers), files of the split that are not there, or
+      UserError: no such file, lines of another form (all named, with their numbers), missing files of the split, or
         an unknown split.
     """
     place = epath.Path(dataset).expanduser()
@@ -77,7 +77,7 @@ def _refuse_missing(place: epath.Path, root: str, paths: list[str]) -> None:
         here = os.path.exists(missing[0])  # from the folder that the command runs in, which is not where lists start
         remedy = f"move the list to {os.getcwd()}, where they are" if here else "correct them, or move the list"
         raise UserError(
-            f"image list {place}: {len(missing):,} of {len(paths):,} files are not there; relative paths start from the list's "
+            f"image list {place}: {len(missing):,} of {len(paths):,} files are missing; relative paths start from the list's "
             f"folder, {epath.Path(root).resolve()}: {remedy}\n{shown}"
         )
 
@@ -141,12 +141,12 @@ def _split_line(line: str, separator: str) -> list[str]:
 def _name_repeated(lines: list[str], separator: str) -> list[str]:
     """Lines whose path stands in another line before."""
     seen: dict[str, int] = {}
-    found = []
+    repeated = []
     for i, line in enumerate(lines, 1):
         path = (_split_line(line, separator) or [""])[0]
         if path and seen.setdefault(path, i) != i:
-            found.append(f"  line {i}: {printable(path)} stands in line {seen[path]} already")
-    return found
+            repeated.append(f"  line {i}: {printable(path)} stands in line {seen[path]} already")
+    return repeated
 
 
 def _order(labels: set[str]) -> list[str]:

@@ -73,7 +73,7 @@ def find_objectnet(dataset: str, data_dir: str) -> epath.Path:
     """Its folder: the one named, else `objectnet-1.0` among the prepared data sets or the files fetched by hand.
 
     Raises:
-      UserError: it is not there.
+      UserError: it is missing.
     """
     if dataset != NAME:
         return epath.Path(dataset).expanduser()
@@ -102,7 +102,7 @@ def open_objectnet(dataset: str, split: str, data_dir: str = "") -> ObjectNetSou
       The source.
 
     Raises:
-      UserError: it is not there, its maps are damaged, or a mapped class has no images.
+      UserError: it is missing, its maps are damaged, or a mapped class has no images.
     """
     root = find_objectnet(dataset, data_dir)
     folders, class_names = read_maps(root)
@@ -158,18 +158,18 @@ def _join_maps(place: epath.Path) -> tuple[dict[str, tuple[int, ...]], tuple[str
     wanted = read_json(_find(place / "objectnet_to_imagenet_1k.json"), advice=ADVICE)  # {title: "name; name"}
     titles = read_json(_find(place / "folder_to_objectnet_label.json"), advice=ADVICE)  # {folder: title}
     right = {title: {part.strip() for part in text.split(";")} for title, text in wanted.items()}
-    found: dict[str, tuple[int, ...]] = {}
+    classes: dict[str, tuple[int, ...]] = {}
     for folder, title in sorted(titles.items()):
         if title in right:
-            found[folder] = tuple(c for c, name in enumerate(names) if name in right[title])
+            classes[folder] = tuple(c for c, name in enumerate(names) if name in right[title])
     unknown = sorted(set().union(*right.values()) - set(names)) if right else []
     lost = sorted(set(right) - set(titles.values()))
-    if unknown or lost or not found:
+    if unknown or lost or not classes:
         raise UserError(
             f"{place}: the maps do not agree: {len(unknown)} ImageNet names ({', '.join(unknown[:3])}) and {len(lost)} "
             f"classes ({', '.join(lost[:3])}) of objectnet_to_imagenet_1k.json are in no other; unpack the archive again"
         )
-    return found, tuple(names)
+    return classes, tuple(names)
 
 
 def _find(path: epath.Path) -> epath.Path:

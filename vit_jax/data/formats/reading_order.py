@@ -48,8 +48,8 @@ def _interleave(files: Sequence[tuple[int, int]]) -> np.ndarray:
     while waiting or any(turns):
         if turns[turn] is None and waiting:
             turns[turn] = waiting.pop()
-        if (found := turns[turn]) is not None:
-            first, end = found
+        if (span := turns[turn]) is not None:
+            first, end = span
             stop = min(first + BLOCK, end)
             blocks.append(np.arange(first, stop))
             # Only a block that is cut short shows that the file has ended: one of exactly 16 keeps its turn once more.

@@ -33,7 +33,7 @@ PRIVATE = {
 
 
 class TfdsSource(Source):
-    """One split of a prepared data set. Only paths are pickled, so workers open it anew.
+    """One split of a prepared data set. Only paths are pickled, so workers open it again.
 
     Args:
       spec: what was asked for and what it holds.
@@ -99,17 +99,17 @@ class TfdsSource(Source):
         except RuntimeError:  # of one of them
             records = [self._read_record(int(i)) for i in indices]
         (image, label), sets = self._keys, isinstance(self.spec.target, ClassSet)
-        found: list[tuple[bytes, Label, str]] = []
+        examples: list[tuple[bytes, Label, str]] = []
         for record, index in zip(records, indices, strict=True):
             name = f"{self.spec.name}:{self.spec.split}#{index}"
             try:
                 features = tf_example_pb2.Example.FromString(record).features.feature
                 labels = features[label].int64_list.value
                 (data,) = features[image].bytes_list.value
-                found.append((data, tuple(labels) if sets else labels[0], name))
+                examples.append((data, tuple(labels) if sets else labels[0], name))
             except (DecodeError, ValueError, IndexError):  # it is empty, or another message
-                found.append((b"", () if sets else 0, name))
-        return found
+                examples.append((b"", () if sets else 0, name))
+        return examples
 
     def labels(self) -> np.ndarray:
         """int32 (n,), of all examples of a stored split: from the file that `data.prepare.pack` writes beside the shards, or
@@ -122,10 +122,10 @@ class TfdsSource(Source):
             raise UserError(f"{self.spec.name}: its examples have sets of labels; expected one label an image here")
         try:
             with open_regular(epath.Path(self.folder) / LABELS.format(split=self.stored)) as file:
-                found = np.load(file, allow_pickle=False)
-            as_written = (found.dtype, found.shape) == (np.int32, (len(self),))
-            if as_written and 0 <= found.min() <= found.max() < self.spec.num_classes:
-                return np.asarray(found)
+                stored = np.load(file, allow_pickle=False)
+            as_written = (stored.dtype, stored.shape) == (np.int32, (len(self),))
+            if as_written and 0 <= stored.min() <= stored.max() < self.spec.num_classes:
+                return np.asarray(stored)
         except Exception as error:  # of the many that a damaged file raises
             logging.getLogger(__name__).debug("no labels beside the shards of %s: %s", self.folder, error)
         chunks = [range(i, min(i + CHUNK, len(self))) for i in range(0, len(self), CHUNK)]
@@ -257,13 +257,13 @@ def _explain_missing(dataset: str, root: str, data_dir: str) -> str:
 
     base, flag = _base_name(dataset), f" --data-dir={data_dir}" if data_dir else ""
     folder = os.path.join(root, base)
-    found = []
+    present = []
     for path, _, files in os.walk(folder):
         if "dataset_info.json" in files and "incomplete." not in path:
-            found.append(os.path.relpath(path, root))
-    if found:
+            present.append(os.path.relpath(path, root))
+    if present:
         return (
-            f"{dataset!r} is not among what is prepared in {folder}: found {', '.join(sorted(found))}; name one of them as "
+            f"{dataset!r} is not among what is prepared in {folder}: found {', '.join(sorted(present))}; name one of them as "
             f"name/config:version, or prepare {dataset!r}: `{COMMAND} {dataset}{flag}`"
         )
     if base in PRIVATE:
@@ -293,8 +293,8 @@ def _find_keys(dataset: str, info: Any) -> tuple[str, str]:
         inner = getattr(features.get(label), "feature", features.get(label))  # of a sequence
         if is_image and isinstance(inner, tfds.features.ClassLabel):
             return image, label
-    found = {key: type(feature).__name__ for key, feature in info.features.items()}
+    kinds = {key: type(feature).__name__ for key, feature in info.features.items()}
     raise UserError(
-        f"{dataset}: expected features `image` (Image) and `label` (ClassLabel), found {found}; "
+        f"{dataset}: expected features `image` (Image) and `label` (ClassLabel), found {kinds}; "
         "choose a classification data set, or export it as a folder of images"
     )

@@ -83,13 +83,13 @@ def scan_shard(path: str, split: str, stamp: tuple[int, int] = (0, 0)) -> Shard:
             if extension in samples.setdefault(key, {}):
                 problems.append(f"{_show(key)}.{_show(extension)} is there twice")
             samples[key][extension] = member
-        found = []
+        kept = []
         for key, members in samples.items():
             image, label, problem = _read_sample(file, members)
             if problem:
                 problems.append(f"{_show(key)}: {problem}")
             elif image:
-                found.append((key, image, label))
+                kept.append((key, image, label))
         if not samples:
             problems.append("holds no samples")
     except OSError as error:
@@ -98,7 +98,7 @@ def scan_shard(path: str, split: str, stamp: tuple[int, int] = (0, 0)) -> Shard:
         return Shard(_to_rows([], split), (str(error),), stamp)
     finally:
         file.close()
-    return Shard(_to_rows(found, split), tuple(problems), stamp)
+    return Shard(_to_rows(kept, split), tuple(problems), stamp)
 
 
 def _split_name(name: bytes) -> tuple[bytes, bytes]:
@@ -119,10 +119,10 @@ def _read_sample(file: TarFile, members: Mapping[bytes, Member]) -> tuple[Member
         return None, 0, "its image is a link; pack with `tar --hard-dereference --dereference`"
     if b"cls" in members:
         text = file.read(members[b"cls"].offset, min(members[b"cls"].size, 64))
-        found = int(text) if re.fullmatch(rb"\s*\d{1,9}\s*", text) else None
-        if found is None or found >= MAX_LABEL:
+        number = int(text) if re.fullmatch(rb"\s*\d{1,9}\s*", text) else None
+        if number is None or number >= MAX_LABEL:
             return None, 0, f".cls holds {_show(text[:40])!r}, expected an integer from 0 to {MAX_LABEL - 1:,}"
-        return image, found, ""
+        return image, number, ""
     if b"json" not in members:
         return None, 0, f"no label (.cls, or .json with `label`) beside .{', .'.join(map(_show, members))}"
     try:
@@ -137,15 +137,15 @@ def _read_sample(file: TarFile, members: Mapping[bytes, Member]) -> tuple[Member
     return image, label, ""
 
 
-def _to_rows(found: Sequence[tuple[bytes, Member, int]], split: str) -> Rows:
+def _to_rows(samples: Sequence[tuple[bytes, Member, int]], split: str) -> Rows:
     start = split.encode() + b"/"
-    names = [image.name.removeprefix(b"./") for _, image, _ in found]
+    names = [image.name.removeprefix(b"./") for _, image, _ in samples]
     return Rows(
-        np.array([image.offset for _, image, _ in found], np.int64),
-        np.array([image.size for _, image, _ in found], np.int64),
-        np.array([label for *_, label in found], np.int32),
+        np.array([image.offset for _, image, _ in samples], np.int64),
+        np.array([image.size for _, image, _ in samples], np.int64),
+        np.array([label for *_, label in samples], np.int32),
         _digests([name if name.startswith(start) else start + name for name in names]),
-        _digests([key for key, *_ in found]),
+        _digests([key for key, *_ in samples]),
         np.cumsum([len(name) for name in names], dtype=np.int64),
         np.frombuffer(b"".join(names), np.uint8),
     )

@@ -63,11 +63,11 @@ def find_shards(dataset: str) -> tuple[epath.Path, list[str]]:
     absent, names = set(missing), list[str]()
     for name in expanded:
         if _WILD.search(name):
-            found = sorted(_relative(path, root) for path in root.glob(name))
-            missing += [] if found else [name]
+            present = sorted(_relative(path, root) for path in root.glob(name))
+            missing += [] if present else [name]
         else:
-            found = [] if name in absent else [name]
-        names += found
+            present = [] if name in absent else [name]
+        names += present
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise UserError(

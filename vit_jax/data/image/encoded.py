@@ -126,16 +126,16 @@ def check_rows(data: bytes) -> None:
 
     It inflates the stream, which is half the work of decoding it.
     """
-    header, stream, found = None, zlib.decompressobj(), 0
+    header, stream, inflated = None, zlib.decompressobj(), 0
     for kind, start, end in walk_png(data):
         if kind == b"IHDR" and end - start == 13:
             header = read_png_header(data, start)
         elif kind == b"IDAT" and header:
             rest = data[start:end]
-            while rest and found < header.row_bytes():
-                found += len(
+            while rest and inflated < header.row_bytes():
+                inflated += len(
                     stream.decompress(rest, 1 << 18)
                 )  # not all at once, for it may be a thousand times as much
                 rest = stream.unconsumed_tail
-    if header is None or found < header.row_bytes():
+    if header is None or inflated < header.row_bytes():
         raise CorruptImage("the PNG's pixels end before its last row")

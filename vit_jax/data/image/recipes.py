@@ -157,7 +157,7 @@ def describe_transform(transform: Transform) -> dict[str, Any]:
       recipe, resolution, resized_to ([h, w] or None), crop, flip, how pixels are interpolated, and the value ranges
       before (uint8) and after the device's normalisation.
     """
-    found = {
+    description = {
         "recipe": transform.recipe,
         "resolution": list(transform.resolution),
         **{"resized_to": None, "crop": "none", "crop_area": None, "flip": False},
@@ -169,5 +169,5 @@ def describe_transform(transform: Transform) -> dict[str, Any]:
         "source": RECIPES[transform.recipe].source,
     }
     for step in transform.steps:
-        found |= step.describe(transform)
-    return found
+        description |= step.describe(transform)
+    return description

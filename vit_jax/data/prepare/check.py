@@ -184,8 +184,8 @@ def _check_prepared(name: str, dataset: str, builder: Any, record: bool) -> Find
         stored = f"{info.full_name} in {builder.data_dir} is stored as {', '.join(formats)}"
         return Finding(name, "wrong", stored, tfrecord_message(info.full_name, str(builder.data_dir)))
     counts = {split: s.num_examples for split, s in info.splits.items()}
-    said = ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
-    detail = f"{info.full_name}, ArrayRecord, {said}; in {builder.data_dir}"
+    sizes = ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
+    detail = f"{info.full_name}, ArrayRecord, {sizes}; in {builder.data_dir}"
     expected = KNOWN[dataset].splits if dataset in KNOWN else {}
     short = [
         f"{s} has {counts.get(s, 0):,} examples, expected {n:,}" for s, n in expected.items() if counts.get(s) != n

@@ -138,36 +138,36 @@ def compare(builder: Any) -> str:
     advice = "write it again with --check --record"
     recorded: Any = read_json(path, advice=advice).get("splits") if path.exists() else {}
     pinned = PINNED.get(builder.info.full_name, {})
-    found, total = [], 0
+    lines, total = [], 0
     for split, sizes in check_shards(builder, list(builder.info.splits)).items():
         samples = sample_split(builder, split)
         total += sum(bool(s.pixels) for s in samples)
         if split in pinned and digest(samples) != pinned[split]:
-            found.append(f"{split}: the images or labels are not those of the published {builder.info.full_name}")
+            lines.append(f"{split}: the images or labels are not those of the published {builder.info.full_name}")
         try:
             differences = _differences(recorded[split], sizes, samples) if split in dict(recorded) else []
         except Exception as error:  # of values of any kind
             raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); {advice}") from error
-        found += [f"{split}: {text}" for text in differences]
+        lines += [f"{split}: {text}" for text in differences]
     if gone := set(recorded) - set(builder.info.splits):
-        found.append(f"{', '.join(sorted(gone))} was recorded and is not there")
-    if found:
-        raise UserError("; ".join(found))
+        lines.append(f"{', '.join(sorted(gone))} was recorded and is missing")
+    if lines:
+        raise UserError("; ".join(lines))
     said = {(True, True): "published and recorded", (True, False): "published", (False, True): "recorded"}
     known = said.get((bool(pinned), bool(recorded)))
     return f"{total} images decoded, " + (f"checksums as {known}" if known else "no checksums recorded (--record does)")
 
 
 def _differences(recorded: dict[str, Any], sizes: dict[str, int], samples: list[Sample]) -> list[str]:
-    found = []
+    lines = []
     for name, size in recorded["shards"].items():
         if sizes.get(name) != size:
-            found.append(f"{name} has {sizes.get(name, 0):,} bytes, {size:,} when it was recorded")
+            lines.append(f"{name} has {sizes.get(name, 0):,} bytes, {size:,} when it was recorded")
     for old, new in zip((Sample(**s) for s in recorded["samples"]), samples, strict=False):
         if (old.place, old.record) != (new.place, new.record):
-            found.append(f"example {new.place} is not the one that was recorded")
+            lines.append(f"example {new.place} is not the one that was recorded")
         elif new.lossless and old.pixels != new.pixels:
-            found.append(f"example {new.place} decodes to other pixels than recorded: is OpenCV in order?")
+            lines.append(f"example {new.place} decodes to other pixels than recorded: check the OpenCV installation")
         elif max((abs(a - b) for a, b in zip(old.mean, new.mean, strict=True)), default=0.0) > MEAN_TOLERANCE:
-            found.append(f"example {new.place} decodes to mean {list(new.mean)}, recorded {list(old.mean)}")
-    return found
+            lines.append(f"example {new.place} decodes to mean {list(new.mean)}, recorded {list(old.mean)}")
+    return lines

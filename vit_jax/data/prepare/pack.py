@@ -1,7 +1,7 @@
 """Packs images, from a folder, a list or tar shards, into sharded ArrayRecord once: sequential reads, and few files.
 
 The files are stored as they are, in reading order, so the packed set gives the same batches as what it was packed from.
-Each shard is a task of its own: threads work them off here, or Apache Beam on as many machines as one has
+Each shard is written by itself: threads do it here, or Apache Beam on as many machines as one has
 (`data.pack_beam`).
 """
 
@@ -60,7 +60,7 @@ class Packable(Protocol):
         ...
 
 
-class Task(NamedTuple):
+class NewShard(NamedTuple):
     """One shard to write: the split it belongs to, what goes in, and where to."""
 
     split: str
@@ -69,7 +69,7 @@ class Task(NamedTuple):
 
 
 class Written(NamedTuple):
-    """The result of a task: labels of its examples, their bytes, and `name: reason` of each image that was left out."""
+    """The result of writing a shard: labels of its examples, their bytes, and `name: reason` of each image that was left out."""
 
     labels: list[int]
     num_bytes: int
@@ -84,10 +84,10 @@ class Packed(NamedTuple):
     corrupt: list[str]
 
 
-Run = Callable[[Sequence[Task], tuple[str, ...]], list[Written]]
+WriteShards = Callable[[Sequence[NewShard], tuple[str, ...]], list[Written]]
 
 
-def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: Run | None = None) -> Packed:
+def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: WriteShards | None = None) -> Packed:
     """Packs every split of a folder or list of images, or of tar shards.
 
     Args:
@@ -96,7 +96,7 @@ def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: R
       threads: that read and check images; each is decoded once, and what does not decode is left out and named.
       num_shards: of each split; 0 for TFDS's rule: one below 128 MiB, then a power of two of shards of 64 MiB or more, to
         1,024; from 1 TiB on as many thousands as keep a shard below 1 GiB.
-      run: works off the shards, in place of `threads`: `data.pack_beam.run_beam`.
+      run: writes the shards, in place of `threads`: `data.pack_beam.run_beam`.
 
     Raises:
       UserError: `to` exists, the layout is another, or no image of a split decodes.
@@ -107,10 +107,10 @@ def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: R
     sources = {name: _open(dataset, name) for name in _split_names(dataset)}
     classes = next(iter(sources.values())).spec.class_names
     with _scratch(target) as scratch:
-        tasks = [task for name, source in sources.items() for task in _cut(name, source, scratch, num_shards)]
+        shards = [shard for name, source in sources.items() for shard in _cut(name, source, scratch, num_shards)]
         with quietly():
-            done = run(tasks, classes) if run else [write_shard(task, classes, threads) for task in tasks]
-        counts = _finish(dataset, tasks, done, classes, scratch)
+            done = run(shards, classes) if run else [write_shard(shard, classes, threads) for shard in shards]
+        counts = _finish(dataset, shards, done, classes, scratch)
         corrupt = sorted(line for written in done for line in written.corrupt)
         if corrupt:
             (scratch / CORRUPT_LIST).write_text("\n".join(corrupt) + "\n")
@@ -187,22 +187,22 @@ def _split_names(dataset: str) -> list[str]:
     return shard_splits(dataset) if is_shards(dataset) else folder_splits(dataset)
 
 
-def _cut(split: str, source: Packable, folder: epath.Path, num_shards: int) -> Iterator[Task]:
+def _cut(split: str, source: Packable, folder: epath.Path, num_shards: int) -> Iterator[NewShard]:
     """The shards of a split, of equally many examples each."""
     from tensorflow_datasets.core.utils import shard_utils
 
     count = num_shards or shard_utils.ShardConfig.calculate_number_shards(source.num_bytes(), len(source))
     count, start = min(count, len(source)), 0
     for i, stop in enumerate(shard_utils.get_shard_boundaries(len(source), count)):
-        yield Task(split, source.part(start, stop), shard_path(folder, split, i, count))
+        yield NewShard(split, source.part(start, stop), shard_path(folder, split, i, count))
         start = stop
 
 
-def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
+def write_shard(shard: NewShard, classes: tuple[str, ...], threads: int) -> Written:
     """Writes one shard: reads, decodes (to check) and stores its images, in order.
 
     Args:
-      task: the shard.
+      shard: what to write, and where to.
       classes: names of all classes.
       threads: that read and check.
     """
@@ -212,12 +212,12 @@ def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
     features = make_features(classes)
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     labels, size, corrupt = list[int](), 0, list[str]()
-    remote = "://" in task.path
+    remote = "://" in shard.path
     with tempfile.TemporaryDirectory() as scratch:
         # ArrayRecord writes local files only. Under another name first: Beam may run a shard twice at the same time.
-        path = os.path.join(scratch, "shard") if remote else f"{task.path}.{secrets.token_hex(4)}{PARTIAL}"
+        path = os.path.join(scratch, "shard") if remote else f"{shard.path}.{secrets.token_hex(4)}{PARTIAL}"
         writer = array_record_module.ArrayRecordWriter(path, WRITER_OPTIONS)
-        for data, label, name, problem in _read_all(task.source, threads):
+        for data, label, name, problem in _read_all(shard.source, threads):
             if problem:
                 corrupt.append(f"{name}: {problem}")
                 continue
@@ -230,10 +230,10 @@ def write_shard(task: Task, classes: tuple[str, ...], threads: int) -> Written:
             size += len(record)
         writer.close()
         if remote:
-            with open(path, "rb") as read, epath.Path(task.path).open("wb") as write:
+            with open(path, "rb") as read, epath.Path(shard.path).open("wb") as write:
                 shutil.copyfileobj(read, write, 1 << 24)
         else:
-            os.replace(path, task.path)
+            os.replace(path, shard.path)
     return Written(labels, size, corrupt)
 
 
@@ -256,28 +256,28 @@ def _check(source: Packable, index: int) -> tuple[bytes, int, str, str]:
 
 
 def _finish(
-    dataset: str, tasks: Sequence[Task], done: Sequence[Written], classes: tuple[str, ...], folder: epath.Path
+    dataset: str, shards: Sequence[NewShard], done: Sequence[Written], classes: tuple[str, ...], folder: epath.Path
 ) -> dict[str, int]:
     """Drops shards that stayed empty, writes TFDS's description of the rest; returns the examples of each split."""
-    splits: dict[str, list[tuple[Task, Written]]] = {}
-    for task, written in zip(tasks, done, strict=True):
-        splits.setdefault(task.split, []).append((task, written))
-    for shards in splits.values():
-        if not any(written.labels for _, written in shards):
-            last = shards[-1][1].corrupt[-1]
+    splits: dict[str, list[tuple[NewShard, Written]]] = {}
+    for shard, written in zip(shards, done, strict=True):
+        splits.setdefault(shard.split, []).append((shard, written))
+    for pairs in splits.values():
+        if not any(written.labels for _, written in pairs):
+            last = pairs[-1][1].corrupt[-1]
             raise UserError(f"{dataset}: no image of a split decodes; the last: {last}")
     lengths: dict[str, list[tuple[int, int]]] = {}
-    for left in folder.glob(f"*{PARTIAL}"):  # by a worker that was stopped and begun anew elsewhere
+    for left in folder.glob(f"*{PARTIAL}"):  # by a worker that was stopped and started again elsewhere
         left.unlink()
-    for split, shards in splits.items():
-        kept = [(task.path, written) for task, written in shards if written.labels]
-        for task, written in shards:
+    for split, pairs in splits.items():
+        kept = [(shard.path, written) for shard, written in pairs if written.labels]
+        for shard, written in pairs:
             if not written.labels:
-                epath.Path(task.path).unlink()
+                epath.Path(shard.path).unlink()
         for i, (path, _) in enumerate(kept):
             if (final := shard_path(folder, split, i, len(kept))) != path:
                 epath.Path(path).rename(final)
         lengths[split] = [(len(written.labels), written.num_bytes) for _, written in kept]
         write_labels([label for _, written in kept for label in written.labels], folder, split)
     describe(lengths, classes, folder)
-    return {split: sum(count for count, _ in shards) for split, shards in lengths.items()}
+    return {split: sum(count for count, _ in counts) for split, counts in lengths.items()}

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from etils import epath
 
-from vit_jax.data.prepare.pack import Run, Task, Written, write_shard
+from vit_jax.data.prepare.pack import NewShard, WriteShards, Written, write_shard
 from vit_jax.files import read_json
 from vit_jax.types import UserError
 
 INSTALL = "pip install -r requirements-beam.txt"
 
 
-def make_run(options: str = "") -> Run:
+def make_run(options: str = "") -> WriteShards:
     """Makes the `run` of `data.prepare.pack.pack`.
 
     Args:
@@ -45,14 +45,14 @@ def make_run(options: str = "") -> Run:
     except ValueError as error:
         raise UserError(f"--beam={options!r}: {error}; expected Beam's own options, `--runner=NAME ...`") from error
 
-    def run(tasks: Sequence[Task], classes: tuple[str, ...]) -> list[Written]:
+    def run(shards: Sequence[NewShard], classes: tuple[str, ...]) -> list[Written]:
         import apache_beam as beam
 
         with beam.Pipeline(options=parsed) as pipeline:
-            shards = pipeline | "shards" >> beam.Create(list(tasks), reshuffle=True)
+            collection = pipeline | "shards" >> beam.Create(list(shards), reshuffle=True)
             # A result travels as a file beside its shard: every runner can write one, few hand values back.
-            _ = shards | "write" >> beam.Map(_write, classes)
-        return [_collect(task) for task in tasks]
+            _ = collection | "write" >> beam.Map(_write, classes)
+        return [_collect(shard) for shard in shards]
 
     return run
 
@@ -73,18 +73,18 @@ def _show_package_to_workers() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, paths)])
 
 
-def _result_path(task: Task) -> epath.Path:
-    place = epath.Path(task.path)
+def _result_path(shard: NewShard) -> epath.Path:
+    place = epath.Path(shard.path)
     return place.parent / f"result.{place.name}.json"
 
 
-def _write(task: Task, classes: tuple[str, ...]) -> None:
+def _write(shard: NewShard, classes: tuple[str, ...]) -> None:
     """Runs on a worker, perhaps more than once for a shard (Beam repeats what failed or is slow): the last one holds."""
-    _result_path(task).write_text(json.dumps(write_shard(task, classes, threads=1)._asdict()))
+    _result_path(shard).write_text(json.dumps(write_shard(shard, classes, threads=1)._asdict()))
 
 
-def _collect(task: Task) -> Written:
-    place = _result_path(task)
+def _collect(shard: NewShard) -> Written:
+    place = _result_path(shard)
     written = Written(**read_json(place))
     place.unlink()
     return written

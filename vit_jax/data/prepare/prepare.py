@@ -243,7 +243,7 @@ def _explain(error: BaseException, builder: Any) -> str | None:
         isinstance(e, tarfile.TarError | zipfile.BadZipFile | zlib.error | EOFError | gzip.BadGzipFile) for e in chain
     ):
         return (
-            f"an archive of {builder.name} is no archive, or damaged: {chain[-1]}. Some hosts send a page that says so in its "
+            f"an archive of {builder.name} is damaged or not an archive: {chain[-1]}. Some hosts send a page that says so in its "
             f"place: `{COMMAND} --check {builder.name}` names it; remove it from {builder.data_dir_root}/downloads"
         )
     if "HTTP" in text or "Download" in type(error).__name__ or "Checksum" in type(error).__name__:

@@ -126,7 +126,7 @@ def train_batches(
       start_step: the first step to produce.
       process_index: which share of each batch this process reads.
       process_count: number of processes; divides batch_size.
-      workers: processes that decode; 0 decodes in threads. They import the main module anew, so a script needs its
+      workers: processes that decode; 0 decodes in threads. They import the main module again, so a script needs its
         `if __name__ == "__main__"`.
       threads: batches decoded at once where workers is 0.
       prefetch: batches kept ready (by each worker).

@@ -53,7 +53,7 @@ def ids_of(builder: Any, dataset: str, split: str) -> list[str]:
     head = json.dumps([builder.info.full_name, KEYS[dataset], info.shard_lengths, shards])
     path = epath.Path(builder.data_dir) / f"example_ids.{split}.txt"
     if path.exists():
-        with contextlib.suppress(OSError, UnicodeDecodeError):  # then they are read anew
+        with contextlib.suppress(OSError, UnicodeDecodeError):  # then they are read again
             first, *lines = read_regular(path).decode().removesuffix("\n").split("\n")
             if first == head and len(lines) == info.num_examples:
                 return lines
@@ -61,7 +61,7 @@ def ids_of(builder: Any, dataset: str, split: str) -> list[str]:
     try:
         write_whole(str(path), ("\n".join([head, *lines]) + "\n").encode())
     except UserError as error:
-        logging.getLogger(__name__).warning("the ids of %s %s are read anew each time: %s", dataset, split, error)
+        logging.getLogger(__name__).warning("the ids of %s %s are read again each time: %s", dataset, split, error)
     return lines
 
 

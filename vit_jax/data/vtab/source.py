@@ -45,14 +45,14 @@ class TaskSource(TfdsSource):
         except RuntimeError:  # of one of them
             examples = [self._read_example(i) for i in stored]
         names = (f"{self.spec.name}:{self.spec.split}#{i}" for i in indices)
-        found: list[tuple[bytes, Label, str]] = []
+        triples: list[tuple[bytes, Label, str]] = []
         for example, name in zip(examples, names, strict=True):
             if example is None:
-                found.append((b"", 0, name))
+                triples.append((b"", 0, name))
                 continue
             value = label(example) if callable(label) else int(example[label])
-            found.append((bytes(example["image"]), value, name))
-        return found
+            triples.append((bytes(example["image"]), value, name))
+        return triples
 
     def _read_example(self, index: int) -> Any:
         """One example with all its features, or None if its record is damaged."""
@@ -84,12 +84,12 @@ def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
     builder = open_builder(task.dataset, data_dir)
     info = builder.info
     slices = parse_split(dataset, stored, {name: s.num_examples for name, s in info.splits.items()})
-    count, places, said = sum(s.stop - s.start for s in slices), None, split
+    count, places, description = sum(s.stop - s.start for s in slices), None, split
     ids = split_ids.find(data_dir)
     listed = ids is not None and dataset.removeprefix(PREFIX) in ids.tasks
-    if ids is not None and (found := split_ids.locate(builder, dataset, split, ids)):
-        stored, places = found
-        said = f"{split} (ids of {os.path.basename(ids.path)}, sha256 {ids.sha256[:16]})"
+    if ids is not None and (located := split_ids.locate(builder, dataset, split, ids)):
+        stored, places = located
+        description = f"{split} (ids of {os.path.basename(ids.path)}, sha256 {ids.sha256[:16]})"
     elif split == FIRST_1000:
         places = split_ids.first_1000(info, task)
     if not listed:
@@ -106,7 +106,7 @@ def open_task(dataset: str, split: str, data_dir: str = "") -> TaskSource:
     shape = info.features["image"].shape
     spec = DatasetSpec(
         name=dataset,
-        split=said,
+        split=description,
         num_examples=count if places is None else len(places),
         target=ClassId(task.classes),
         class_names=names,

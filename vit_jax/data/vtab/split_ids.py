@@ -51,7 +51,7 @@ def read(path: str) -> SplitIds:
     """Reads a file of ids.
 
     Raises:
-      UserError: it is not there, not such a file, or lists an id twice.
+      UserError: it is missing, not such a file, or lists an id twice.
     """
     path = os.path.expanduser(path)
     try:
@@ -115,7 +115,7 @@ def locate(builder: Any, dataset: str, split: str, ids: SplitIds) -> tuple[str, 
       split as it is stored: it does not list the task, or lists no test and none of its ids lies in the stored one.
 
     Raises:
-      UserError: ids that are not there, or are there more than once; a test split that holds what is trained on.
+      UserError: ids that are missing, or appear more than once; a test split that holds what is trained on.
     """
     name, task = dataset.removeprefix(PREFIX), find_task(dataset)
     if name not in ids.tasks:
@@ -123,17 +123,17 @@ def locate(builder: Any, dataset: str, split: str, ids: SplitIds) -> tuple[str, 
     lists, (stored, index) = ids.tasks[name], index_of(builder, task)
     counts = {s: builder.info.splits[s].num_examples for s in builder.info.splits}
     starts = dict(zip(stored, np.cumsum([0, *(counts[s] for s in stored)]).tolist(), strict=False))
-    found = {}
+    places_of = {}
     for part in (split,) if split in lists and split in ("test", FIRST_1000) else LISTS[:2]:
         wanted = parse_split(dataset, stored_split(task, part), counts)
         expected = sum(s.stop - s.start for s in wanted)
         if (expected := min(expected, 1000) if part == FIRST_1000 else expected) != len(lists[part]):
             raise UserError(f"{dataset}: {ids.path} lists {len(lists[part]):,} ids as {part}, expected {expected:,}")
         home = [(starts[s.name], starts[s.name] + counts[s.name]) for s in wanted]
-        found[part] = _place(index, lists[part], f"{dataset}: of the ids in {ids.path}", home)
+        places_of[part] = _place(index, lists[part], f"{dataset}: of the ids in {ids.path}", home)
     if split == FIRST_1000 and split not in lists:
-        first = starts[task.train800.split("[")[0]] + np.arange(len(found["train800"]))
-        if not np.array_equal(found["train800"], first):
+        first = starts[task.train800.split("[")[0]] + np.arange(len(places_of["train800"]))
+        if not np.array_equal(places_of["train800"], first):
             raise UserError(
                 f"{dataset}: {ids.path} does not list {FIRST_1000}, the examples of protocol=light, and this "
                 f"{builder.info.full_name} has another order than the data that it was written from; export the ids again there"
@@ -141,7 +141,7 @@ def locate(builder: Any, dataset: str, split: str, ids: SplitIds) -> tuple[str, 
         return None
     if split == "test" and "test" not in lists:
         test = [(starts[s.name] + s.start, starts[s.name] + s.stop) for s in parse_split(dataset, task.test, counts)]
-        places = np.concatenate(list(found.values()))
+        places = np.concatenate(list(places_of.values()))
         if overlap := sum(int(((places >= low) & (places < high)).sum()) for low, high in test):
             raise UserError(
                 f"{dataset}: {overlap:,} of the examples that {ids.path} lists for training and validation lie in "
@@ -150,7 +150,7 @@ def locate(builder: Any, dataset: str, split: str, ids: SplitIds) -> tuple[str, 
             )
         return None
     parts = LISTS[:2] if split == "train800val200" else (split,)
-    return "+".join(stored), np.concatenate([found[part] for part in parts])
+    return "+".join(stored), np.concatenate([places_of[part] for part in parts])
 
 
 def _place(
@@ -257,7 +257,7 @@ def place(path: str, data_dir: str = "") -> tuple[SplitIds, list[str]]:
       (the file in its place, tasks that could not be checked because their data is not prepared).
 
     Raises:
-      UserError: an id that is not there or is ambiguous, in any task; nothing is copied then.
+      UserError: an id that is missing or ambiguous, in any task; nothing is copied then.
     """
     ids, unchecked, wrong = read(os.path.expanduser(path)), [], []
     root = find_data_dir(data_dir)

@@ -15,9 +15,22 @@ from vit_jax.data.image.decode import decode
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.types import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 CLASSES = [f"class{i}" for i in range(7)]  # of the folder
 WORDS = ("--split=test", "--bootstrap=20")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of images of 8x8 in seven classes, 13 of them to test on, which 8 devices leave over."""
+    rng = np.random.default_rng(1)
+    for split, counts in (("train", [1] * 7), ("test", [3, 2, 2, 2, 2, 1, 1])):
+        for label, count in zip(CLASSES, counts, strict=True):
+            (tmp_path / split / label).mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                PIL.Image.fromarray(pixels).save(tmp_path / split / label / f"{index:02}.png")
+    return tmp_path
 
 
 @pytest.fixture(autouse=True)
@@ -54,26 +67,26 @@ def top1_by_name(model, folder, names):
 def test_a_prediction_is_right_by_its_name_whatever_the_heads_order(folder, tmp_path, capsys, order):
     names = [CLASSES[i] for i in order]
     model = named(tmp_path, names)
-    code, out, err = run(capsys, f"--model={model}", f"--dataset={folder[0]}", "--json", *WORDS)
+    code, out, err = run(capsys, f"--model={model}", f"--dataset={folder}", "--json", *WORDS)
     assert code == 0
-    assert json.loads(out)["top1"] == pytest.approx(top1_by_name(model, folder[0], names))
+    assert json.loads(out)["top1"] == pytest.approx(top1_by_name(model, folder, names))
     assert ("in another order; its head's outputs are put in the data's" in err) == (names != CLASSES)
 
 
 def test_other_classes_are_refused_and_no_names_are_told(folder, tmp_path, capsys):
     other = named(tmp_path, [*CLASSES[:6], "emu"])
-    code, _, err = run(capsys, f"--model={other}", f"--dataset={folder[0]}", *WORDS)
+    code, _, err = run(capsys, f"--model={other}", f"--dataset={folder}", *WORDS)
     assert code == 2
     assert "have other classes: only the checkpoint has 'emu'; only the data has 'class6'; score it on" in err
     nameless = ROOT / "tests" / "golden" / "timm_token"
-    code, _, err = run(capsys, f"--model={nameless}", f"--dataset={folder[0]}", *WORDS)
+    code, _, err = run(capsys, f"--model={nameless}", f"--dataset={folder}", *WORDS)
     assert code == 0
     assert err.count("note: ") == 2  # its pooling is assumed too
     assert "has no names of its classes" in err
 
 
 def test_figures_say_what_their_brackets_are_and_corrupt_images_are_counted_once(folder, capsys, tmp_path):
-    path = folder[0]
+    path = folder
     (path / "test" / "class0" / "00.png").write_bytes(b"no image")
     words = (f"--model={named(tmp_path, CLASSES)}", f"--dataset={path}", *WORDS)
     _, out, _ = run(capsys, *words)
@@ -90,7 +103,7 @@ def test_what_the_checkpoint_was_changed_by_is_told(folder, tmp_path, capsys):
     name = "vit.embeddings.patch_embeddings.projection.weight"
     model = named(tmp_path, CLASSES)
     save_safetensors(Path(model) / "model.safetensors", tensors | {name: tensors[name][:, :1]})
-    words = (f"--model={model}", f"--dataset={folder[0]}", *WORDS)
+    words = (f"--model={model}", f"--dataset={folder}", *WORDS)
     code, _, err = run(capsys, *words, "--resolution=24")
     assert code == 0
     assert "note: first layer: 1 -> 3 channels\n" in err

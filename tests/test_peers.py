@@ -1,6 +1,5 @@
 """Processes that meet, agree and end together: two small real ones for each case, without any training."""
 
-import json
 import signal
 import socket
 import subprocess
@@ -11,9 +10,6 @@ from pathlib import Path
 import pytest
 
 from vit_jax import peers
-from vit_jax.data.likeness import likeness
-from vit_jax.data.open import open_source
-from vit_jax.run import agreement
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -166,25 +162,3 @@ def test_a_process_that_waits_for_one_that_never_comes_is_told(pair):
     (first, _, err), (second, _, _) = ends(late)
     assert (first, second) == (2, 2)
     assert "some process has not come to the first step of the run" in err
-
-
-def test_the_likeness_of_data_depends_on_labels_names_and_pixels(tmp_path):
-    def make(place, label="dark", pixel=0):
-        for number in range(40):
-            folder = tmp_path / place / "train" / (label if number == 7 else ("dark", "light")[number % 2])
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{number}.jpg").write_bytes(bytes([pixel if number in (0, 39) else number]))
-        return likeness(open_source(str(tmp_path / place), "train"))
-
-    same = make("a")
-    assert make("b") == same  # where it lies does not matter
-    assert make("c", label="light") != same
-    assert make("d", pixel=1) != same
-    assert likeness(open_source(str(tmp_path / "a"), "train[:50%]")) != same
-
-
-def test_what_each_machine_sets_for_itself_is_not_compared():
-    assert "config.optim.lr" not in agreement.OWN
-    flat = agreement._flat({"data": {"data_dir": "/x", "threads": 2}, "evals": {"test": {"every": 5}}, "seed": 0})
-    assert json.dumps(flat) == '{"data.data_dir": "/x", "data.threads": 2, "evals.test.every": 5, "seed": 0}'
-    assert len(agreement.hash_of_sources()) == 12

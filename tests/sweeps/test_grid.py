@@ -6,9 +6,7 @@ import math
 import pytest
 from made import result_of
 
-from vit_jax.sweeps.cost import describe_state
 from vit_jax.sweeps.grid import Grid, _described, identity_of, load_grid
-from vit_jax.sweeps.job import evaluator_of
 from vit_jax.types import UserError
 
 
@@ -48,14 +46,6 @@ def test_where_the_work_is_done_is_no_part_of_what_is_asked(config_file):
     assert plain.sweep.title == "Two of them (with data.recipe=eval)"
     identities = [identity_of(g.dev_runs("a")[0]) for g in (plain, moved, other)]
     assert identities[0] == identities[1] != identities[2]
-
-
-def test_the_scored_evaluator_is_the_one_named_after_the_phase(grid):
-    dev, final = grid.dev_runs("a")[0], grid.final_runs("a", {})[0]
-    assert evaluator_of(final, ["fewshot", "real", "test"]) == "test"
-    assert evaluator_of(dev, ["digits"]) == "digits"
-    with pytest.raises(UserError, match="has evals fewshot, test; a sweep compares one: call it dev"):
-        evaluator_of(dev, ["test", "fewshot"])
 
 
 def test_nothing_is_chosen_before_every_candidate_is_scored(grid):
@@ -160,12 +150,3 @@ def test_a_config_of_one_run_is_no_sweep(tmp_path):
         load_grid(str(tmp_path / "one.py"), [])
     with pytest.raises(UserError, match="does not exist"):
         load_grid(str(tmp_path / "none.py"), [])
-
-
-def test_a_half_done_run_says_how_far_it_came(grid, tmp_path):
-    run = grid.dev_runs("a")[0]
-    assert describe_state(run, tmp_path, done=False) == "to do"
-    for step in ("8", "16", "24.orbax-checkpoint-tmp"):
-        (run.folder(tmp_path) / "checkpoints" / step).mkdir(parents=True)
-    assert describe_state(run, tmp_path, done=False) == "half done, step 16"
-    assert describe_state(run, tmp_path, done=True) == "done"

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from vit_jax.process import EXIT_INTERRUPTED
+from vit_jax.process import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vit_jax.sweeps import job
-from vit_jax.sweeps.job import read_outcome, write_job
+from vit_jax.sweeps.grid import _described
+from vit_jax.sweeps.job import OUTCOME_FILE, evaluator_of, read_outcome, write_job
+from vit_jax.sweeps.job import main as job_main
+from vit_jax.types import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,3 +51,34 @@ def test_a_run_that_crashes_leaves_no_outcome(grid, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError):
         job.main([str(place)])
     assert read_outcome(place) is None  # as an interrupted run it would be started again for ever
+
+
+def test_the_scored_evaluator_is_the_one_named_after_the_phase(grid):
+    dev, final = grid.dev_runs("a")[0], grid.final_runs("a", {})[0]
+    assert evaluator_of(final, ["fewshot", "real", "test"]) == "test"
+    assert evaluator_of(dev, ["digits"]) == "digits"
+    with pytest.raises(UserError, match="has evals fewshot, test; a sweep compares one: call it dev"):
+        evaluator_of(dev, ["test", "fewshot"])
+
+
+def test_a_config_file_that_changes_while_the_sweep_goes_on_is_told_by_the_run(grid, config_file, tmp_path):
+    run = grid.dev_runs("a")[0]
+    place = run.folder(tmp_path)
+    write_job(place, run, "final")
+    config_file.write_text(config_file.read_text().replace("0.5", "0.6"))
+    _described.cache_clear()
+    assert job_main([str(place)]) == EXIT_USER_ERROR
+    code, message = read_outcome(place)
+    assert code == EXIT_USER_ERROR
+    assert "swept.py:a-dev has changed since the sweep was started" in message
+    assert not (place / "config.json").exists()
+
+
+def test_the_outcome_of_an_earlier_process_is_forgotten_at_a_new_start(grid, tmp_path):
+    run = grid.dev_runs("a")[0]
+    place = run.folder(tmp_path)
+    write_job(place, run, "final")
+    (place / OUTCOME_FILE).write_text('{"code": 2, "message": "error: x"}')
+    assert read_outcome(place) == (2, "error: x")
+    write_job(place, run, "final")
+    assert read_outcome(place) is None
