@@ -137,7 +137,7 @@ def test_advice_about_damage_names_the_folder_to_remove_and_the_step_that_is_lef
     assert how_to_go_on(place) == f"\nIf the folder is damaged, remove {place}/16: the run then resumes from step 24"
     make_steps(tmp_path / "other", {8: 0.5})
     place = epath.Path(tmp_path / "other" / "checkpoints")
-    assert how_to_go_on(place, 8) == f"\nIf the folder is damaged, remove {place}/8: the run then starts anew"
+    assert how_to_go_on(place, 8) == f"\nIf the folder is damaged, remove {place}/8: the run then starts over"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": []}', '{"config": {"model": 3}}', "{"])

@@ -26,7 +26,7 @@ def test_the_index_is_read_once_and_again_when_the_data_changes(tmp_path, monkey
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"another head\n", "one id too few"], ids=str)
-def test_a_kept_file_that_is_damaged_is_read_anew_from_the_data(tmp_path, damage):
+def test_a_kept_file_that_is_damaged_is_read_again_from_the_data(tmp_path, damage):
     builder = generated.prepare("dtd", tmp_path, {"train": 5, "test": 1, "validation": 1}, numbered(0, 1))
     ids = example_ids.ids_of(builder, "dtd", "train")
     kept = Path(builder.data_dir) / "example_ids.train.txt"
@@ -43,7 +43,7 @@ def test_where_nothing_may_be_written_the_ids_are_read_and_that_is_said(tmp_path
         Path(builder.data_dir) / "example_ids.train.txt"
     ).mkdir()  # stands in for a folder that refuses, which root's never does
     assert sorted(example_ids.ids_of(builder, "dtd", "train")) == [f"train_{i:03d}" for i in range(5)]
-    assert "the ids of dtd train are read anew each time: cannot write" in caplog.text
+    assert "the ids of dtd train are read again each time: cannot write" in caplog.text
 
 
 def test_data_without_the_feature_that_names_its_examples_is_refused_with_the_command(tmp_path, monkeypatch):
