@@ -26,7 +26,7 @@ def test_the_index_is_read_once_and_again_when_the_data_changes(tmp_path, monkey
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"another head\n", "one id too few"], ids=str)
-def test_a_kept_file_that_is_damaged_is_read_anew_from_the_data(tmp_path, damage):
+def test_a_kept_file_that_is_damaged_is_read_again_from_the_data(tmp_path, damage):
     builder = generated.prepare("dtd", tmp_path, {"train": 5, "test": 1, "validation": 1}, numbered(0, 1))
     ids = example_ids.ids_of(builder, "dtd", "train")
     kept = Path(builder.data_dir) / "example_ids.train.txt"
