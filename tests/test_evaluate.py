@@ -182,7 +182,7 @@ def test_a_set_of_a_pack_that_cannot_be_scored_is_named_and_does_not_stop_the_ot
     assert found["missing"] == {"v2": "v2 is not prepared", "real": "3 of 4 images could not be decoded"}
     assert (found["pack"], found["resolution"]) == ("imagenet", [16, 16])
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "v2 is missing; why is said at the end"
+    assert lines[0] == "v2 is missing; the reason follows at the end"
     assert lines[-2:] == [
         "v2 is left out: v2 is not prepared",
         "real is left out: 3 of 4 images could not be decoded",
