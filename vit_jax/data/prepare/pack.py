@@ -8,8 +8,6 @@ Each shard is written by itself: threads do it here, or Apache Beam on as many m
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import fcntl
 import io
 import os
 import secrets
@@ -28,14 +26,12 @@ from vit_jax.data.image.decode import decode
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.prepare.packed import describe, make_features, shard_path, write_labels
 from vit_jax.data.prepare.prepare import quietly
-from vit_jax.files import is_full
+from vit_jax.data.prepare.scratch import PARTIAL, scratch_beside
 from vit_jax.types import DatasetSpec, UserError
 
 CORRUPT_LIST = "corrupt.txt"
 # A record a chunk, for random access. Encoded images do not get smaller: compressed, they took 20 us more to read.
 WRITER_OPTIONS = "group_size:1,uncompressed"
-PARTIAL = ".partial"
-LOCK = ".lock"
 
 
 class Packable(Protocol):
@@ -106,7 +102,7 @@ def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: W
         raise UserError(f"--to={to} exists; give a folder that does not, or remove it first")
     sources = {name: _open(dataset, name) for name in _split_names(dataset)}
     classes = next(iter(sources.values())).spec.class_names
-    with _scratch(target) as scratch:
+    with scratch_beside(target) as scratch:
         shards = [shard for name, source in sources.items() for shard in _cut(name, source, scratch, num_shards)]
         with quietly():
             done = run(shards, classes) if run else [write_shard(shard, classes, threads) for shard in shards]
@@ -115,64 +111,6 @@ def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: W
         if corrupt:
             (scratch / CORRUPT_LIST).write_text("\n".join(corrupt) + "\n")
     return Packed(str(target), counts, corrupt)
-
-
-@contextlib.contextmanager
-def _scratch(target: epath.Path) -> Iterator[epath.Path]:
-    """A folder beside the target that becomes the target at the end: an interrupted run never looks packed. Files that an
-    earlier, killed process left there are removed.
-
-    Raises:
-      UserError: another process packs into the same target, or there is no room or no permission.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as held:
-            scratch = _claim(target, held)
-            try:
-                yield scratch
-                if target.exists():
-                    raise UserError(f"--to={target} was made by someone else meanwhile; remove it, and start again")
-                scratch.rename(target)
-                (target / LOCK).unlink(missing_ok=True)
-            except BaseException:
-                scratch.rmtree(missing_ok=True)
-                raise
-    except (OSError, RuntimeError) as error:
-        if is_full(error):
-            raise UserError(
-                f"no room to pack into {target} ({error}); what was written is removed: free some, or give another --to"
-            ) from error
-        if isinstance(error, PermissionError):
-            raise UserError(f"cannot write {target} ({error}); give another --to") from error
-        raise
-
-
-def _claim(target: epath.Path, held: contextlib.ExitStack) -> epath.Path:
-    """Makes the folder beside the target, empty and locked against other processes for as long as `held` is."""
-    unlocked = target.parent / f".{target.name}.{secrets.token_hex(4)}{PARTIAL}"
-    if "://" in str(target):
-        unlocked.mkdir()
-        return unlocked
-    scratch = target.parent / f".{target.name}{PARTIAL}"
-    scratch.mkdir(exist_ok=True)
-    lock = scratch / LOCK
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    held.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"another process is packing into {target}; wait for it, or give another --to") from None
-    except OSError:  # this file system knows no locks
-        unlocked.mkdir()
-        return unlocked
-    # The process that held the lock before has moved the folder, or removed it.
-    if not lock.exists() or not os.path.samestat(os.fstat(descriptor), os.stat(lock)):
-        raise UserError(f"another process was packing into {target} just now; use it if it is there, else start again")
-    for left in scratch.iterdir():
-        if left.name != LOCK:
-            left.unlink()
-    return scratch
 
 
 def _open(dataset: str, split: str) -> Packable:
