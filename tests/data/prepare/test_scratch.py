@@ -27,18 +27,23 @@ def test_two_processes_do_not_write_one_folder_and_what_a_killed_one_left_is_cle
 
 
 def test_a_folder_that_another_process_finished_meanwhile_is_not_overwritten(tmp_path):
-    with (
-        pytest.raises(UserError, match="was made by someone else meanwhile"),
-        scratch_beside(epath.Path(tmp_path / "packed")),
-    ):
-        (tmp_path / "packed").mkdir()
-        (tmp_path / "packed" / "theirs").write_bytes(b"")
+    def write():
+        with scratch_beside(epath.Path(tmp_path / "packed")):
+            (tmp_path / "packed").mkdir()
+            (tmp_path / "packed" / "theirs").write_bytes(b"")
+
+    with pytest.raises(UserError, match="was made by someone else meanwhile"):
+        write()
     assert [p.name for p in tmp_path.iterdir()] == ["packed"]
     assert [p.name for p in (tmp_path / "packed").iterdir()] == ["theirs"]
 
 
 def test_an_error_inside_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), scratch_beside(epath.Path(tmp_path / "packed")) as scratch:
-        (scratch / "half").write_bytes(b"")
-        raise ZeroDivisionError
+    def write():
+        with scratch_beside(epath.Path(tmp_path / "packed")) as scratch:
+            (scratch / "half").write_bytes(b"")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
     assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import io
+import json
 import os
 import secrets
 import shutil
@@ -18,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 from etils import epath
 
+from vit_jax.data.formats.descriptions import PACKED_AS
 from vit_jax.data.formats.folders import folder_splits, open_folder
 from vit_jax.data.formats.lists import is_list, list_splits, open_list
 from vit_jax.data.formats.shards import open_shards
@@ -27,6 +29,7 @@ from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.prepare.packed import describe, make_features, shard_path, write_labels
 from vit_jax.data.prepare.prepare import quietly
 from vit_jax.data.prepare.scratch import PARTIAL, scratch_beside
+from vit_jax.data.prepare.shrink import shrink
 from vit_jax.types import DatasetSpec, UserError
 
 CORRUPT_LIST = "corrupt.txt"
@@ -57,11 +60,12 @@ class Packable(Protocol):
 
 
 class NewShard(NamedTuple):
-    """One shard to write: the split it belongs to, what goes in, and where to."""
+    """One shard to write: the split it belongs to, what goes in, where to, and what larger images are reduced to (0: nothing)."""
 
     split: str
     source: Packable
     path: str
+    short_side: int = 0
 
 
 class Written(NamedTuple):
@@ -83,7 +87,15 @@ class Packed(NamedTuple):
 WriteShards = Callable[[Sequence[NewShard], tuple[str, ...]], list[Written]]
 
 
-def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: WriteShards | None = None) -> Packed:
+def pack(
+    dataset: str,
+    to: str,
+    *,
+    threads: int = 2,
+    num_shards: int = 0,
+    short_side: int = 0,
+    run: WriteShards | None = None,
+) -> Packed:
     """Packs every split of a folder or list of images, or of tar shards.
 
     Args:
@@ -92,21 +104,28 @@ def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: W
       threads: that read and check images; each is decoded once, and what does not decode is left out and named.
       num_shards: of each split; 0 for TFDS's rule: one below 128 MiB, then a power of two of shards of 64 MiB or more, to
         1,024; from 1 TiB on as many thousands as keep a shard below 1 GiB.
+      short_side: pixels to which the shorter side of larger images is reduced; they become JPEGs. A recipe that needs more is
+        then refused. 0 stores all files as they are.
       run: writes the shards, in place of `threads`: `data.pack_beam.run_beam`.
 
     Raises:
       UserError: `to` exists, the layout is another, or no image of a split decodes.
     """
     target = epath.Path(to).expanduser()
+    if short_side < 0:
+        raise UserError(f"--short-side={short_side}; expected pixels, or 0 to store images as they are")
     if target.exists():
         raise UserError(f"--to={to} exists; give a folder that does not, or remove it first")
     sources = {name: _open(dataset, name) for name in _split_names(dataset)}
     classes = next(iter(sources.values())).spec.class_names
     with scratch_beside(target) as scratch:
         shards = [shard for name, source in sources.items() for shard in _cut(name, source, scratch, num_shards)]
+        shards = [shard._replace(short_side=short_side) for shard in shards]
         with quietly():
             done = run(shards, classes) if run else [write_shard(shard, classes, threads) for shard in shards]
         counts = _finish(dataset, shards, done, classes, scratch)
+        if short_side:
+            (scratch / PACKED_AS).write_text(json.dumps({"short_side": short_side}) + "\n")
         corrupt = sorted(line for written in done for line in written.corrupt)
         if corrupt:
             (scratch / CORRUPT_LIST).write_text("\n".join(corrupt) + "\n")
@@ -155,7 +174,7 @@ def write_shard(shard: NewShard, classes: tuple[str, ...], threads: int) -> Writ
         # ArrayRecord writes local files only. Under another name first: Beam may run a shard twice at the same time.
         path = os.path.join(scratch, "shard") if remote else f"{shard.path}.{secrets.token_hex(4)}{PARTIAL}"
         writer = array_record_module.ArrayRecordWriter(path, WRITER_OPTIONS)
-        for data, label, name, problem in _read_all(shard.source, threads):
+        for data, label, name, problem in _read_all(shard.source, threads, shard.short_side):
             if problem:
                 corrupt.append(f"{name}: {problem}")
                 continue
@@ -175,19 +194,22 @@ def write_shard(shard: NewShard, classes: tuple[str, ...], threads: int) -> Writ
     return Written(labels, size, corrupt)
 
 
-def _read_all(source: Packable, threads: int) -> Iterator[tuple[bytes, int, str, str]]:
+def _read_all(source: Packable, threads: int, short_side: int) -> Iterator[tuple[bytes, int, str, str]]:
     """All examples in order, as `_check` gives them."""
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         step = 64 * threads  # bounds what waits in memory
         for start in range(0, len(source), step):
-            yield from pool.map(lambda i: _check(source, i), range(start, min(start + step, len(source))))
+            yield from pool.map(lambda i: _check(source, i, short_side), range(start, min(start + step, len(source))))
 
 
-def _check(source: Packable, index: int) -> tuple[bytes, int, str, str]:
+def _check(source: Packable, index: int, short_side: int) -> tuple[bytes, int, str, str]:
     """(bytes, label, name, what is wrong with it or "")."""
     data, label, name = source.read(index)
     try:
-        decode(data)
+        if short_side:
+            data = shrink(data, short_side)
+        else:
+            decode(data)
     except CorruptImage as error:
         return data, label, name, str(error)
     return data, label, name, ""
