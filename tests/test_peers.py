@@ -16,19 +16,17 @@ from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
-import functools, os, signal, sys, time
+import os, signal, sys, time
 import jax
 from vit_jax import peers, process
 from vit_jax.types import UserError
 
 jax.config.update("jax_platforms", "cpu")
-peers.HEARTBEAT_S = 3
 me, address = int(sys.argv[1]), sys.argv[2]
-jax.distributed.initialize = functools.partial(jax.distributed.initialize, initialization_timeout=3)
 process.begin()
 
 def main():
-    with peers.joined(address, 2, me):
+    with peers.joined(address, 2, me, meeting_s=3, heartbeat_s=3):
         peers.wait_for_all("test")
         print("met", flush=True)
         CASE
