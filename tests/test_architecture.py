@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vit_jax"
 ROOMS = {"metrics", "models", "partition", "data", "convert", "train", "evals"}
-FLOOR = {"types", "targets", "files", "config", "process", "locks", "peers"}
+FLOOR = {"types", "targets", "files", "config", "process", "locks", "peers", "remote"}
 
 # What a room may import of vit_jax besides itself. One direction: whoever is further down may use what is above.
 MAY_IMPORT = {
@@ -23,16 +23,17 @@ MAY_IMPORT = {
     "resolve": {"types", "config", "values"},
     "process": {"types"},
     "locks": {"types", "process"},
+    "remote": {"types"},
     "console": {"types"},
     "flops": set(),
     "partition": {"types"},
     "cluster": {"types"},
     "peers": {"types", "process", "cluster"},
     "metrics": {"types", "files", "console"},
-    "models": {"types"},
+    "models": {"types", "partition"},  # activations and gathered parameters on a mesh
     "data": {"types", "targets", "files"},
     # Hands out modules with their parameters, and reads our own runs' like any other format.
-    "convert": {"types", "files", "models", "train.checkpoint", "train.folders"},
+    "convert": {"types", "files", "remote", "models", "train.checkpoint", "train.folders"},
     "train": {"types", "files", "process", "metrics", "partition", "peers"},
     "evals": {"types", "targets", "files", "metrics", "partition", "data", "train.objectives"},
     # The composition root: it knows every room.
@@ -91,15 +92,14 @@ INSIDE = {
         "agreement": {"record", "job"},
         "hooks": {"record", "assemble", "job"},  # what a run does beside training
         "ready": {"initial", "job"},  # from a checked run to its first step
-        "execute": {"settle", "record", "job", "plan", "extend", "agreement", "hooks", "ready"},
+        "lease": set(),  # one process per URL
+        "mirror": {"lease"},  # a workdir at a URL
+        "execute": {"settle", "record", "job", "plan", "extend", "agreement", "hooks", "ready", "mirror"},
     },
 }
 # Modules with logic whose tests lie elsewhere, and where.
 TESTED_ELSEWHERE = {
     "data/prepare/pack_beam.py": "tests/beam, which needs an environment of its own",
-    # being written
-    "cli/plan.py": "",
-    "run/ready.py": "",
 }
 HOMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base_utils"}
 

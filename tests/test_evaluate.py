@@ -8,12 +8,15 @@ import PIL.Image
 import pytest
 from checkpoints import copy_golden, golden_tensors, save_safetensors
 
+from vit_jax import evaluate as evaluating
 from vit_jax import load_model, read_images
 from vit_jax.cli import evaluate as program
 from vit_jax.convert.load import fit_head, load
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.recipes import make_transform
-from vit_jax.types import UserError
+from vit_jax.evals.base import Scores
+from vit_jax.targets import ClassId
+from vit_jax.types import DatasetSpec, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = [f"class{i}" for i in range(7)]  # of the folder
@@ -151,3 +154,44 @@ def test_images_are_cropped_and_left_unturned_where_that_is_asked_for(folder, tm
         code, out, _ = run(capsys, *words)
         assert code == 0
         assert json.loads(out)["nll"] == pytest.approx(expected, rel=1e-4)
+
+
+class Fixed:
+    """An evaluator whose score is known, or that fails when it scores."""
+
+    def __init__(self, score=None):
+        self.spec = DatasetSpec("fixed", "test", 1, ClassId(7), (), (None, None, 3))
+        self._score = score
+
+    def bind(self, model):
+        assert model.num_classes == 7
+
+        def score(params):
+            if self._score is None:
+                raise UserError("3 of 4 images could not be decoded")
+            return Scores({"top1": self._score})
+
+        return score
+
+
+def test_a_set_of_a_pack_that_cannot_be_scored_is_named_and_does_not_stop_the_others(monkeypatch, capsys):
+    made = {"val": Fixed(0.5), "real": Fixed(), "a": Fixed(0.25)}
+    monkeypatch.setattr(evaluating, "open_pack", lambda name, classes, **options: (made, {"v2": "v2 is not prepared"}))
+    found = evaluating.evaluate(str(ROOT / "tests" / "golden" / "timm_token"), pack="imagenet")
+    assert found["sets"] == {"val": {"top1": 0.5}, "a": {"top1": 0.25}}
+    assert found["missing"] == {"v2": "v2 is not prepared", "real": "3 of 4 images could not be decoded"}
+    assert (found["pack"], found["resolution"]) == ("imagenet", [16, 16])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "v2 is missing; the reason follows at the end"
+    assert lines[-2:] == [
+        "v2 is left out: v2 is not prepared",
+        "real is left out: 3 of 4 images could not be decoded",
+    ]
+
+
+def test_an_unknown_pack_and_a_batch_that_does_not_divide_are_refused(folder):
+    with pytest.raises(UserError, match=r"no pack 'imagnet'; did you mean 'imagenet'\?"):
+        evaluating.evaluate("no/such.npz", pack="imagnet")
+    model = str(ROOT / "tests" / "golden" / "timm_token")
+    with pytest.raises(UserError, match="--batch=12 is not divisible by 8 devices"):
+        evaluating.evaluate(model, str(folder), "test", batch_size=12)

@@ -1,12 +1,18 @@
 """The mesh, who holds what, and what does not divide."""
 
+import math
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from vit_jax import partition
+from vit_jax.models import build
+from vit_jax.models.variants import vit_variant
+from vit_jax.models.vit import VisionTransformer
 from vit_jax.types import Batch, UserError
 
 
@@ -25,6 +31,35 @@ def test_the_mesh_is_data_by_fsdp(fsdp, data):
 def test_fsdp_that_does_not_divide_the_devices_names_what_does(fsdp):
     with pytest.raises(UserError, match=rf"train.fsdp={fsdp} does not divide the 8 devices; .*\[1, 2, 4, 8\]"):
         partition.make_mesh(fsdp)
+
+
+def devices_of(slices, per_slice):
+    """Devices as JAX shows those of several TPU slices, or of several nodes of GPUs; not in the order of their slices."""
+    places = [(s, i) for i in range(per_slice) for s in range(slices)]
+    return [
+        types.SimpleNamespace(id=s * per_slice + i, slice_index=s, platform="gpu", device_kind="an H100")
+        for s, i in places
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "ids"),
+    [
+        (1, [[0], [1], [2], [3], [4], [5], [6], [7]]),
+        (2, [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        (4, [[0, 1, 2, 3], [4, 5, 6, 7]]),  # a slice
+        (8, [[0, 1, 2, 3, 4, 5, 6, 7]]),
+    ],
+)
+def test_parameters_are_split_inside_a_slice_and_data_over_slices(fsdp, ids):
+    found = partition.arrange(devices_of(2, 4), fsdp)
+    assert [[device.id for device in row] for row in found] == ids
+
+
+def test_a_split_that_would_cross_slices_without_filling_them_is_refused():
+    expected = r"train.fsdp=6 does not divide the 12 devices in 3 slices of 4; choose one of \[1, 2, 4, 12\]"
+    with pytest.raises(UserError, match=expected):
+        partition.arrange(devices_of(3, 4), 6)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +85,36 @@ def test_a_parameters_largest_axis_is_split(shape, spec):
         partition.param_sharding(jax.ShapeDtypeStruct(shape, jnp.float32), partition.make_mesh()).spec
         == PartitionSpec()
     )
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_scanned_stack_of_layers_is_split_as_each_layer_is(scan):
+    mesh = partition.make_mesh(8)
+    layers = {"encoderblock": (24,)} if scan else {"encoderblock_0": ()}
+    shapes = {"kernel": (16, 1024), "bias": (4096,)}  # 24 biases are more than 2^14 elements
+    tree = {
+        "Transformer": {
+            name: {key: jax.ShapeDtypeStruct(stack + shape, jnp.float32) for key, shape in shapes.items()}
+            for name, stack in layers.items()
+        }
+    }
+    ((found,),) = (tuple(part.values()) for part in partition.param_sharding(tree, mesh).values())
+    none = (None,) * scan
+    assert found["kernel"].spec == PartitionSpec(*none, None, "fsdp")
+    assert found["bias"].is_fully_replicated
+    moments = partition.param_sharding(({"mu": tree}, {"nu": tree}), mesh)
+    assert {str(x.spec) for x in jax.tree.leaves(moments)} == {str(x.spec) for x in jax.tree.leaves(found)}
+
+
+@pytest.mark.parametrize(("variant", "fsdp"), [("B/16", 8), ("B/16", 16), ("H/14", 8), ("H/14", 64)])
+def test_the_state_of_a_device_falls_as_one_by_fsdp(variant, fsdp):
+    model = VisionTransformer(1000, scan=True, **vit_variant(variant))
+    params = build.abstract_params(model, (224, 224))
+    mesh = AbstractMesh((1, fsdp), partition.BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    shards = jax.tree.map(
+        lambda s, x: math.prod(s.shard_shape(x.shape)), partition.param_sharding(params, mesh), params
+    )
+    assert sum(jax.tree.leaves(shards)) < 1.1 * build.count_params(params) / fsdp
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Processes that meet, agree and end together: two small real ones for each case, without any training."""
+"""Processes that meet, agree and end together: two small real ones for each slow case, and a stand-in for their service."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -7,25 +8,25 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from vit_jax import peers
+from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
-import functools, os, signal, sys, time
+import os, signal, sys, time
 import jax
 from vit_jax import peers, process
 from vit_jax.types import UserError
 
 jax.config.update("jax_platforms", "cpu")
-peers.HEARTBEAT_S = 3
 me, address = int(sys.argv[1]), sys.argv[2]
-jax.distributed.initialize = functools.partial(jax.distributed.initialize, initialization_timeout=3)
 process.begin()
 
 def main():
-    with peers.joined(address, 2, me):
+    with peers.joined(address, 2, me, meeting_s=3, heartbeat_s=3):
         peers.wait_for_all("test")
         print("met", flush=True)
         CASE
@@ -70,15 +71,16 @@ def ends(processes):
     return found
 
 
-pytestmark = pytest.mark.slow
 HANG = "time.sleep(50)"
 
 
+@pytest.mark.slow
 def test_processes_that_do_the_same_end_well(pair):
     for code, out, err in ends(pair("peers.agree('start', {'a': [1, {'b': 0.5}]})\npeers.agree('end', {})")):
         assert (code, out) == (0, "met\ndone\n"), err
 
 
+@pytest.mark.slow
 def test_processes_that_differ_all_end_with_the_names_and_both_values(pair):
     (first, _, err), (second, _, err1) = ends(
         pair(f"peers.agree('start', {{'a': me * 2, 'b': 1, f'c{{me}}': 0}})\n{HANG}")
@@ -99,6 +101,7 @@ def test_processes_that_differ_all_end_with_the_names_and_both_values(pair):
 
 
 @pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.slow
 def test_a_mistake_that_one_process_meets_ends_the_others_with_the_same_message(pair, who):
     codes = ends(pair(f"if me == {who}: raise UserError('no such file')\n{HANG}"))
     assert [code for code, _, _ in codes] == [2, 2]
@@ -106,6 +109,7 @@ def test_a_mistake_that_one_process_meets_ends_the_others_with_the_same_message(
     assert codes[1 - who][2].endswith(f"process {who} of 2 has ended: no such file\n")
 
 
+@pytest.mark.slow
 def test_a_crash_of_one_process_ends_the_others_to_be_started_again(pair):
     (first, out, err), (second, _, err1) = ends(pair(f"if me == 1: raise KeyError('x')\n{HANG}"))
     assert (first, second) == (75, 1)
@@ -114,6 +118,7 @@ def test_a_crash_of_one_process_ends_the_others_to_be_started_again(pair):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_ends_all_of_them(pair):
     processes = pair(HANG)
     assert [process.stdout.readline() for process in processes] == ["met\n"] * 2
@@ -137,6 +142,7 @@ time.sleep(50)
 
 
 @pytest.mark.parametrize(("case", "who"), [(HANG, 0), (IN_A_COLLECTIVE.strip(), 1)], ids=["0", "in a collective"])
+@pytest.mark.slow
 def test_a_process_that_is_gone_ends_the_others_without_a_word_of_c(pair, case, who):
     processes = pair(case)
     for process in processes:
@@ -152,6 +158,7 @@ def test_a_process_that_is_gone_ends_the_others_without_a_word_of_c(pair, case, 
         assert sign not in err
 
 
+@pytest.mark.slow
 def test_a_process_that_waits_for_one_that_never_comes_is_told(pair):
     late = pair(f"peers.MEETING_S = 2\nif me == 1: peers.agree('first step', {{}})\n{HANG}")
     (alone, _, err), (also, _, err1) = ends([*pair("", [0]), *pair("", [1])])
@@ -162,3 +169,93 @@ def test_a_process_that_waits_for_one_that_never_comes_is_told(pair):
     (first, _, err), (second, _, _) = ends(late)
     assert (first, second) == (2, 2)
     assert "some process has not come to the first step of the run" in err
+
+
+class Service:
+    """Stands for JAX's coordination service, seen by process 1 of 2."""
+
+    def __init__(self, monkeypatch, answer=None, error=""):
+        self.answer, self.error, self.barriers = answer, error, []
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        monkeypatch.setattr(jax, "process_index", lambda: 1)
+        monkeypatch.setattr(peers, "_client", lambda: self)
+
+    def blocking_key_value_get(self, key, patience_ms):
+        if self.answer is None:
+            raise jax.errors.JaxRuntimeError(self.error)
+        return json.dumps(self.answer)
+
+    def wait_at_barrier(self, name, patience_ms):
+        if self.error:
+            raise jax.errors.JaxRuntimeError(self.error)
+        self.barriers.append(name)
+
+
+def test_facts_are_compared_as_json_and_every_one_that_differs_is_named(monkeypatch):
+    service = Service(monkeypatch, answer={"a": [1, 2], "b": {"x": None}, "c": 1, "d": True})
+    peers.agree("start", {"a": (1, 2), "b": {"x": None}, "c": 1, "d": True})
+    assert len(service.barriers) == 1
+    with pytest.raises(UserError) as told:
+        peers.agree("start", {"a": (1, 3), "b": {"x": None}, "c": "1", "e": 0})
+    assert str(told.value).splitlines()[1:] == [
+        "  a: [1, 2] in process 0, [1, 3] in process 1",
+        "  c: 1 in process 0, '1' in process 1",
+        "  d: True in process 0, '(nothing)' in process 1",
+        "  e: '(nothing)' in process 0, 0 in process 1",
+    ]
+    assert len(service.barriers) == 1  # it ends, and meets nobody
+
+
+def test_a_process_that_does_not_come_is_a_message_and_another_failure_is_not_hidden(monkeypatch):
+    Service(monkeypatch, answer={}, error="DEADLINE_EXCEEDED: Barrier timed out")
+    for wait in (lambda: peers.wait_for_all("first step"), lambda: peers.agree("first step", {})):
+        with pytest.raises(
+            UserError, match="has not come to the first step of the run 30 minutes after this one; look"
+        ):
+            wait()
+    Service(monkeypatch, error="UNAVAILABLE: the service is gone")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the service is gone"):
+        peers.wait_for_all("first step")
+
+
+def test_a_process_alone_waits_for_nobody(monkeypatch):
+    service = Service(monkeypatch, error="DEADLINE_EXCEEDED: nobody answers")
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    peers.wait_for_all("end")
+    peers.agree("start", {"a": 1})
+    assert service.barriers == []
+
+
+@pytest.mark.parametrize(
+    ("error", "of_jax"),
+    [
+        (jax.errors.JaxRuntimeError("INTERNAL: a collective failed"), True),
+        (ValueError("UNAVAILABLE: connection reset"), True),  # where the result of a failed computation is read
+        (ValueError("an UNAVAILABLE: thing"), False),
+        (UserError("no such file"), False),
+    ],
+)
+def test_only_failures_of_jax_wait_for_word_of_a_lost_process(monkeypatch, error, of_jax):
+    ended, waits = [], []
+    for name in ("_connect", "_end_with_others"):
+        monkeypatch.setattr(peers, name, lambda *_: None)
+    monkeypatch.setattr(peers.time, "sleep", waits.append)
+
+    def end(code, text):
+        ended.append((code, text))
+        raise SystemExit(code)
+
+    monkeypatch.setattr(peers.process, "end", end)
+
+    def fail(as_cause):
+        if not as_cause:
+            raise error
+        raise RuntimeError("a step failed") from error
+
+    for as_cause in (False, True):
+        with pytest.raises(SystemExit), peers.joined("h:1", 2, 1):
+            fail(as_cause)
+    assert waits == [peers.HEARTBEAT_S + peers.LEAVING_S] * (2 if of_jax else 0)
+    mistake = isinstance(error, UserError)
+    assert ended[0] == ((2, f"error: {error}") if mistake else (1, f"{type(error).__name__}: {error}"))
+    assert ended[1] == (1, "RuntimeError: a step failed")

@@ -89,7 +89,7 @@ def _lock(file: Path, work: str, wait: bool) -> int | None:
             if writable:
                 with contextlib.suppress(OSError):  # a full disk: the lock counts, not the text in it
                     os.ftruncate(descriptor, 0)
-                    os.write(descriptor, _about_us().encode())
+                    os.write(descriptor, about_us().encode())
             return descriptor
         except BlockingIOError:
             holder = os.pread(descriptor, 500, 0).decode(errors="replace").strip() or "another process"
@@ -131,6 +131,6 @@ def _is_named(descriptor: int, file: Path) -> bool:
         return False
 
 
-def _about_us() -> str:
+def about_us() -> str:
     now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     return f"process {os.getpid()} on {socket.gethostname()}, since {now}\n"

@@ -6,18 +6,45 @@ batch is split over both; with fsdp > 1, parameters, optimizer state and average
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import mesh_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from vit_jax.types import Batch, UserError
 
 BATCH_AXES = ("data", "fsdp")
 # Parameters with fewer elements are copied to every device: splitting them costs more than it saves.
 MIN_SHARDED_SIZE = 2**14
+
+
+class Rule(NamedTuple):
+    """How parameters are split and used.
+
+    Args:
+      path: a pattern, searched in the path of a parameter, `Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel`.
+      layers: leading axes that count layers and are not split: a loop over layers takes a slice of them in every step.
+      gathered: whether all devices receive the whole parameter where the forward pass starts; else the layer asks for it.
+    """
+
+    path: str
+    layers: int = 0
+    gathered: bool = True
+
+
+# The first rule whose pattern is found counts.
+RULES = (
+    Rule(r"encoderblock/", layers=1, gathered=False),
+    Rule(r"encoderblock_\d+/", gathered=False),
+    Rule(r""),
+)
 
 
 def make_mesh(fsdp: int = 1, devices: Any = None) -> Mesh:
@@ -31,11 +58,54 @@ def make_mesh(fsdp: int = 1, devices: Any = None) -> Mesh:
       UserError: fsdp does not divide the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    if fsdp < 1 or len(devices) % fsdp:
-        divisors = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
-        raise UserError(f"train.fsdp={fsdp} does not divide the {len(devices)} devices; choose one of {divisors}")
     # Auto axes: with make_mesh's default (Explicit), fsdp-style code raises ShardingTypeError.
-    return jax.make_mesh((len(devices) // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    return Mesh(arrange(devices, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def arrange(devices: Any, fsdp: int) -> np.ndarray:
+    """Devices in an array (data, fsdp), so that the devices of one row share the fastest network.
+
+    A slice is a TPU slice or a node of GPUs: slow links join it to others, so a row lies in one slice if it fits there, and in
+    whole slices otherwise. `jax.make_mesh` refuses several slices.
+    """
+    slices, per_slice = _slices(devices)
+    if fsdp not in (choices := splits(devices)):
+        inside = f" in {slices} slices of {per_slice}" if slices > 1 else ""
+        raise UserError(
+            f"train.fsdp={fsdp} does not divide the {len(devices)} devices{inside}; choose one of {choices}"
+        )
+    spread = _spread(fsdp, slices, per_slice)
+    assert spread is not None
+    across, within = spread
+    if slices == 1:
+        return mesh_utils.create_device_mesh(within, devices, allow_split_physical_axes=True)
+    return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
+
+
+def splits(devices: Any) -> list[int]:
+    """The values of `train.fsdp` that some devices can be arranged for."""
+    return [n for n in range(1, len(devices) + 1) if _spread(n, *_slices(devices))]
+
+
+def device_memory(devices: Any) -> int | None:
+    """Bytes that a program may use on a device; None if the backend does not report it, as a CPU does not."""
+    mine = [device for device in devices if device.process_index == jax.process_index()]
+    return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in mine) or None
+
+
+def _slices(devices: Any) -> tuple[int, int]:
+    """(slices, devices of each)."""
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    return slices, len(devices) // slices
+
+
+def _spread(fsdp: int, slices: int, per_slice: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """((data, fsdp) over slices, (data, fsdp) over the devices of a slice); None if the devices cannot be arranged so."""
+    inside = math.gcd(fsdp, per_slice)
+    outside = fsdp // inside
+    if slices % outside or (outside > 1 and inside < per_slice):
+        return None
+    return (slices // outside, outside), (per_slice // inside, inside)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -56,19 +126,96 @@ def param_sharding(tree: Any, mesh: Mesh) -> Any:
       mesh: the mesh.
 
     Returns:
-      The tree with a NamedSharding per leaf. It splits the largest axis that the fsdp size divides (the last, if several are
-      equal); leaves under `MIN_SHARDED_SIZE` elements are copied.
+      The tree with a NamedSharding per leaf; see `split` for the axis.
     """
-    size = mesh.shape["fsdp"]
 
-    def shard(leaf: Any) -> NamedSharding:
-        axes = [i for i, n in enumerate(leaf.shape) if n % size == 0]
-        if size == 1 or not axes or math.prod(leaf.shape) < MIN_SHARDED_SIZE:
-            return replicated(mesh)
-        split = max(axes, key=lambda i: (leaf.shape[i], i))
-        return NamedSharding(mesh, PartitionSpec(*("fsdp" if i == split else None for i in range(len(leaf.shape)))))
+    def shard(path: Any, leaf: Any) -> NamedSharding:
+        layers = rule_of(path).layers if leaf.ndim else 0
+        return NamedSharding(mesh, PartitionSpec(*(None,) * layers, *split(leaf.shape[layers:], mesh.shape["fsdp"])))
 
-    return jax.tree.map(shard, tree)
+    return jax.tree_util.tree_map_with_path(shard, tree)
+
+
+def rule_of(path: Any) -> Rule:
+    """The rule of `RULES` for a leaf at a path of `jax.tree_util`."""
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    return next(rule for rule in RULES if re.search(rule.path, name))
+
+
+def split(shape: tuple[int, ...], size: int) -> PartitionSpec:
+    """Splits the largest axis that `size` divides (the last, if several are equal); shapes under `MIN_SHARDED_SIZE` elements are
+    copied."""
+    axes = [i for i, n in enumerate(shape) if n % size == 0]
+    if size == 1 or not axes or math.prod(shape) < MIN_SHARDED_SIZE:
+        return PartitionSpec()
+    chosen = max(axes, key=lambda i: (shape[i], i))
+    return PartitionSpec(*("fsdp" if i == chosen else None for i in range(len(shape))))
+
+
+def on_mesh(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Makes `forward(params, images, **options) -> tree of arrays` use parameters that are split over the devices of a mesh.
+
+    Each device computes its own rows of the batch with whole parameters (fully sharded data parallelism). Left alone, XLA's
+    partitioner may do the reverse: the parameters stay where they are, and every device receives the whole batch.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return forward
+
+    def on(params: Any, images: jax.Array, **options: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            here = jax.tree_util.tree_map_with_path(lambda path, x: _gather(x) if rule_of(path).gathered else x, params)
+            return jax.tree.map(constrain, forward(here, constrain(images), **options))
+
+    return on
+
+
+def splits_params() -> bool:
+    """Whether the code runs inside `on_mesh`, with parameters that are split."""
+    return not jax.sharding.get_abstract_mesh().empty
+
+
+def constrain(x: Any) -> Any:
+    """Keeps the leading axis of an activation split over all devices.
+
+    The identity outside `on_mesh`, and for an axis that does not divide.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not x.ndim or x.shape[0] % mesh.size:
+        return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(BATCH_AXES)))
+
+
+def gather_layer(params: Any, dtype: DTypeLike) -> Any:
+    """The whole parameters of a layer on every device, inside `on_mesh`.
+
+    Args:
+      params: the parameters of one layer.
+      dtype: of the kernels: those are sent in the type that the layer computes with, which halves the traffic of bfloat16.
+    """
+
+    def gather(path: Any, x: jax.Array) -> jax.Array:
+        return _gather(x.astype(dtype) if path[-1].key == "kernel" else x)
+
+    return jax.tree_util.tree_map_with_path(gather, params)
+
+
+def _gather(x: jax.Array) -> jax.Array:
+    """The whole of a parameter on every device; its gradient is split as the parameter is."""
+    mesh = jax.sharding.get_abstract_mesh()
+    spec = split(x.shape, mesh.shape["fsdp"])
+    return x if spec == PartitionSpec() else _whole(x, mesh, spec)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _whole(x: jax.Array, mesh: AbstractMesh, spec: PartitionSpec) -> jax.Array:
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
+
+
+# with_sharding_constraint's own gradient would be constrained like its output: the whole gradient on every device.
+_whole.defvjp(
+    lambda x, mesh, spec: (_whole.fun(x, mesh, spec), None),
+    lambda mesh, spec, _, gradient: (jax.lax.with_sharding_constraint(gradient, NamedSharding(mesh, spec)),),
+)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, *, accumulation: int = 1, path: str = "data.batch_size") -> None:

@@ -24,12 +24,14 @@ class Section(NamedTuple):
       injected: parameters that the program supplies, which a config must not set.
       many: the section holds sections of one kind, under names that the user chooses.
       left_open: {key: older spellings of None}: keys that are None until the run settles them.
+      older: {key: {text of an older value: today's value}}.
     """
 
     reader: Callable | Mapping[str, Callable]
     injected: tuple[str, ...] = ()
     many: bool = False
     left_open: Mapping[str, tuple[Any, ...]] = {}
+    older: Mapping[str, Mapping[str, Any]] = {}
 
     def chosen(self, section: Mapping[str, Any]) -> Callable | None:
         """The function that reads a section; None if its `name` is in no table."""
@@ -44,6 +46,9 @@ class Section(NamedTuple):
         if fn is None:
             known = self.reader if isinstance(self.reader, Mapping) else {}
             return [f"config.{path}.name is {section.get('name')!r}; {nearest(str(section.get('name')), known)}"]
+        for key, values in self.older.items():
+            if key in section and key in hints(fn, self.injected):
+                _assign(section, key, values.get(str(section[key]).lower(), section[key]))
         return fill(section, fn, path, self.injected, self.left_open)
 
 
@@ -185,6 +190,8 @@ def _set_text(config: Draft, section: Draft, parents: list[str], key: str, text:
         raise UserError(f"config.{path} does not exist; {_elsewhere(config, key) or nearest(key, {**known, **named})}")
     elif described is not None and text in ("None", "auto") and key in described.left_open:
         _assign(section, key, None)
+    elif described is not None and text.lower() in described.older.get(key, {}):
+        _assign(section, key, described.older[key][text.lower()])
     else:
         hint, default = (known | named)[key]
         if hint == Duration and isinstance(section.get(key, default), str) and DURATION.fullmatch(text):

@@ -104,6 +104,7 @@ class DatasetSpec(NamedTuple):
       image_shape: (h, w, c) as stored; None where it varies.
       competing: the classes that a prediction is chosen from, sorted; empty for all of them.
       class_counts: examples of each class, in label order; empty if counting them would mean reading them all.
+      short_side: pixels that the shorter side of larger images was reduced to when they were packed; 0 for images as distributed.
       num_excluded: examples that an exclusion list removed, which num_examples does not count.
       notes: what the user should know about how the split was read: files that are not images, held-out examples.
     """
@@ -117,6 +118,7 @@ class DatasetSpec(NamedTuple):
     competing: tuple[int, ...] = ()
     class_counts: tuple[int, ...] = ()
     num_excluded: int = 0
+    short_side: int = 0
     notes: tuple[str, ...] = ()
 
     @property

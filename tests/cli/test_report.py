@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from folders import (
@@ -17,7 +16,7 @@ from folders import (
     write_vtab,
 )
 
-ROOT = Path(__file__).parents[2]
+from vit_jax.cli.report import main
 
 
 def start_watching(folder, said):
@@ -66,22 +65,37 @@ def test_ctrl_c_ends_the_watch_and_leaves_a_page_that_stands_still(tmp_path):
         (["{tmp}/s", "--watch=0"], "expected 1 to 86400 seconds, found 0"),
     ],
 )
-def test_mistakes_on_the_command_line_are_one_message_each(tmp_path, arguments, said):
-    write_sweep(tmp_path / "s", transfer_sweep()) if (tmp_path / "s").mkdir() is None else None
+def test_mistakes_on_the_command_line_are_one_message_each(tmp_path, capsys, arguments, said):
+    (tmp_path / "s").mkdir()
+    write_sweep(tmp_path / "s", transfer_sweep())
     (tmp_path / "file").write_text("")
-    program = [sys.executable, "-m", "vit_jax", "report", *(a.format(tmp=tmp_path) for a in arguments)]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert said.format(tmp=tmp_path) in done.stderr
-    assert "Traceback" not in done.stderr
+    try:
+        code = main([argument.format(tmp=tmp_path) for argument in arguments])
+    except SystemExit as end:  # of the parser
+        code = end.code
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert said.format(tmp=tmp_path) in err
 
 
-def test_the_page_of_a_real_sweep_folder_is_written_where_it_says(tmp_path):
+def test_the_page_of_a_real_sweep_folder_is_written_where_it_says(tmp_path, capsys):
     write_vtab(tmp_path, seeds=(0,))
-    program = [sys.executable, "-m", "vit_jax", "report", tmp_path]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{tmp_path}/report/index.html\n"
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr() == (f"{tmp_path}/report/index.html\n", "")
     scores = [json.loads(file.read_text())["scores"]["top1"] for file in tmp_path.glob("runs/*/*/result.json")]
     page = (tmp_path / "report" / "index.html").read_text()
     assert all(f">{100 * score:.1f}<" in page for score in scores)
+
+
+def test_an_unfinished_sweep_says_how_far_it_is_and_what_was_left_out(tmp_path, capsys):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_sweep(tmp_path / name, transfer_sweep(titles=("Digits",), label=name))
+    write_run(tmp_path / "a", result("digits", 0.5, phase="dev", lr=0.001))
+    torn = write_run(tmp_path / "b", result("digits", 0.5, phase="dev", lr=0.003)) / "result.json"
+    torn.write_text("{")
+    assert main([f"{tmp_path}/a", f"{tmp_path}/b", f"--to={tmp_path}/page"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{tmp_path}/page/index.html (1 of 14 runs are done)\n"  # of each sweep four rates and three seeds
+    assert err.startswith(f"left out: {torn} ")
+    assert (tmp_path / "page" / "index.html").exists()

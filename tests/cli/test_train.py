@@ -82,14 +82,19 @@ def test_the_processes_of_a_run_join_before_anything_else(runs, monkeypatch):
     order = []
 
     @contextlib.contextmanager
-    def joined(*where):
-        order.append((where, len(runs)))
+    def joined(*where, **times):
+        order.append((where, times, len(runs)))
         yield
         order.append("left")
 
     monkeypatch.setattr(peers, "joined", joined)
-    assert train.main([CONFIG, "--workdir=here", "--coordinator=h:1", "--num_processes=2", "--process-id=1"]) == 0
-    assert order == [(("h:1", 2, 1), 0), "left"]
+    assert (
+        train.main(
+            [CONFIG, "--workdir=here", "--coordinator=h:1", "--num_processes=2", "--process-id=1", "--meeting-s=9"]
+        )
+        == 0
+    )
+    assert order == [(("h:1", 2, 1), {"meeting_s": 9, "heartbeat_s": 30}, 0), "left"]
     assert len(runs) == 1
     train.main([CONFIG, "--workdir=here"])
     assert len(order) == 2  # alone

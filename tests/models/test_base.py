@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from tiny import tiny_vit
 
-from vit_jax.models.base import HEAD, IDENTITY, TRAINING, ImageModel, keys_of_role
+from vit_jax.models.base import DEVICE, HEAD, IDENTITY, TRAINING, ImageModel, keys_of_role
 from vit_jax.models.build import MODELS, abstract_params
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
@@ -18,15 +18,16 @@ ROLES = {
         {"dropout", "attention_dropout", "stochastic_depth", "head_bias", "dtype", "scan", "remat"},
         {"num_classes", "representation_size"},
         {"gelu", "norm_eps"},
+        {"attention"},
     ),
-    "mixer": ({"stochastic_depth", "head_bias", "dtype"}, {"num_classes"}, {"gelu"}),
-    "resnet": ({"head_bias", "dtype"}, {"num_classes"}, set()),
+    "mixer": ({"stochastic_depth", "head_bias", "dtype"}, {"num_classes"}, {"gelu"}, set()),
+    "resnet": ({"head_bias", "dtype"}, {"num_classes"}, set(), set()),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_field_has_the_role_that_a_checkpoint_relies_on(name):
-    assert tuple(keys_of_role(MODELS[name], role) for role in (TRAINING, HEAD, IDENTITY)) == ROLES[name]
+    assert tuple(keys_of_role(MODELS[name], role) for role in (TRAINING, HEAD, IDENTITY, DEVICE)) == ROLES[name]
 
 
 def test_a_plan_has_the_sizes_and_notes_those_that_train_poorly():

@@ -84,6 +84,14 @@ def test_running_the_model_draws_the_same(drawn):
         assert np.array_equal(x, drawn[name]), name
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_parameters_are_drawn_in_the_hosts_memory_whatever_the_default_device(scan):
+    with jax.default_device(jax.devices()[3]):
+        params = build.init_params(MODEL.clone(scan=scan), jax.random.key(0), (8, 12))
+    places = {device for x in jax.tree.leaves(params) if isinstance(x, jax.Array) for device in x.devices()}
+    assert places <= {jax.devices()[0]}
+
+
 def test_the_seed_decides_and_no_two_parameters_share_values(drawn):
     again = build.init_params(MODEL, jax.random.key(0), (8, 12))
     other = traverse_util.flatten_dict(build.init_params(MODEL, jax.random.key(1), (8, 12)), sep="/")

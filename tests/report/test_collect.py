@@ -160,7 +160,7 @@ def test_a_task_that_was_done_before_its_data_went_away_counts(tmp_path):
         for seed in seeds:
             write_run(tmp_path, result(task.name, 0.5, seed=seed))
     (entry,) = collect([tmp_path])
-    assert [task.complete for task in entry.tasks] == [True, False, False]
+    assert [task.finished for task in entry.tasks] == [True, False, False]
     assert (entry.done, entry.expected) == (2, 2)
 
 

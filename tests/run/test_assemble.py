@@ -7,8 +7,10 @@ import pytest
 
 from vit_jax import config as configs
 from vit_jax.evals.base import Scores
+from vit_jax.models.build import count_params
 from vit_jax.resolve import resolve
 from vit_jax.run.assemble import bind_evaluators, build_parts
+from vit_jax.run.job import stand_in
 from vit_jax.run.schema import SCHEMA
 from vit_jax.run.settle import Facts, settle
 from vit_jax.train.objectives import OBJECTIVES, Objective
@@ -25,6 +27,21 @@ def config_and_parts(overrides):
 
 def parts_of(overrides):
     return config_and_parts(overrides)[1]
+
+
+def test_a_run_on_devices_with_little_memory_splits_its_state():
+    def parts_with(memory):
+        spec = configs.load("configs/quickstart.py:pretrain,smoke")
+        config, parts = stand_in(spec, [], num_classes=10, memory=memory)
+        assert parts.mesh.shape["fsdp"] == config.train.fsdp
+        return parts
+
+    whole = parts_with(None)
+    # Parameters, two moments, average and gradients: five times 4 bytes.
+    state = 20 * count_params(whole.abstract.params)
+    assert whole.state_bytes == pytest.approx(state, abs=100)
+    found = [parts.mesh.shape["fsdp"] for parts in map(parts_with, (4 * state + 400, 4 * state - 400, state + 400))]
+    assert [whole.mesh.shape["fsdp"], *found] == [1, 1, 2, 4]
 
 
 def own(**facts):

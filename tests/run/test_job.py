@@ -60,6 +60,8 @@ def test_a_saved_config_is_itself_again_and_gets_keys_that_are_newer(made, tmp_p
     older = {name: dict(section) if isinstance(section, dict) else section for name, section in saved.items()}
     del older["data"]["exif"], older["model"]["qk_norm"]
     assert fill_saved(older) == saved
+    del older["model"]["attention"]
+    assert fill_saved(older) == saved | {"model": saved["model"] | {"attention": "xla"}}  # all that older runs had
     older["optim"]["lr"] = "fast"  # is told as a difference, and not as a mistake of today's config
     assert fill_saved(older)["optim"]["lr"] == "fast"
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)

@@ -8,7 +8,7 @@ from vit_jax import config as configs
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.resolve import resolve
 from vit_jax.run.schema import SCHEMA
-from vit_jax.run.settle import Facts, settle
+from vit_jax.run.settle import Facts, begun_with, check_attention, settle, settle_fsdp
 from vit_jax.types import UserError
 
 # A tiny checkpoint that was trained with another GELU, patches of 4 and 3 classes.
@@ -36,9 +36,11 @@ def decided(decisions):
 def test_the_device_decides_dtype_and_scan_where_the_config_does_not(backend, dtype, scan):
     settled, decisions = settle(config(), Facts(backend))
     assert (settled.model.dtype, settled.model.scan) == (dtype, scan)
-    assert decided(decisions) == {"model.dtype": dtype, "model.scan": scan}
-    assert {decision.why for decision in decisions} == {f"suits the device, a {backend.upper()}"}
-    by_hand, decisions = settle(config(model__dtype="float32", model__scan="false"), Facts(backend))
+    assert decided(decisions) == {"model.dtype": dtype, "model.scan": scan, "model.attention": "fused"}
+    assert all(decision.why.startswith(f"suits the device, a {backend.upper()}") for decision in decisions)
+    by_hand, decisions = settle(
+        config(model__dtype="float32", model__scan="false", model__attention="xla"), Facts(backend)
+    )
     assert (by_hand.model.dtype, by_hand.model.scan, decisions) == ("float32", False, [])
 
 
@@ -107,3 +109,76 @@ def test_a_resumed_run_keeps_the_model_that_it_began_with_and_needs_no_checkpoin
     saved = configs.to_dict(begun)["model"]  # JSON: tuples are lists
     resumed, _ = settle(open_config, Facts("cpu", num_classes=10, resumed=saved))
     assert resumed.model == begun.model
+
+
+@pytest.mark.parametrize(
+    ("memory", "state", "fsdp"),
+    [
+        (16e9, 3.9e9, 1),  # a quarter of the memory holds it
+        (16e9, 4.1e9, 2),
+        (16e9, 10e9, 4),  # H/14 on a TPU v3: 10 / 2 = 5, 10 / 4 = 2.5
+        (16e9, 1000e9, 8),  # nothing suffices
+    ],
+)
+def test_the_smallest_split_whose_shards_fit_is_chosen(memory, state, fsdp):
+    settled, decisions = settle_fsdp(config(), [1, 2, 4, 8], int(memory), int(state))
+    assert settled.train.fsdp == fsdp
+    why = f"state and gradients take {state / 1e9:.1f} GB, and a device has 16.0 GB"
+    assert decisions == [("train.fsdp", fsdp, why)]
+
+
+def test_a_split_set_by_hand_stays_and_unknown_memory_splits_nothing():
+    assert config().train.fsdp is None
+    by_hand, decisions = settle_fsdp(config(train__fsdp="2"), [1, 2, 4, 8], 10, 100)
+    assert (by_hand.train.fsdp, decisions) == (2, [])
+    unknown, decisions = settle_fsdp(config(train__fsdp="auto"), [1, 2, 4, 8], None, 100)
+    assert (unknown.train.fsdp, decisions) == (1, [])
+
+
+# Attention and what a resumed run keeps
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "core"),
+    [
+        (Facts("gpu", capability=9.0), {}, "cudnn"),
+        (Facts("gpu", capability=9.0), {"model__attention_dropout": "0.1"}, "fused"),
+        (Facts("gpu", capability=7.0), {}, "fused"),
+        (Facts("tpu"), {}, "fused"),  # 14 x 14 patches and the class token
+        (Facts("tpu"), {"data__resolution": "384"}, "splash"),  # 24 x 24
+        (Facts("tpu"), {"model__positions": "relative", "model__positions_at": "every_layer"}, "xla"),
+    ],
+)
+def test_device_length_and_options_decide_the_core_of_attention(facts, options, core):
+    settled, decisions = settle(config(**options), facts)
+    assert settled.model.attention == core
+    why = next(decision.why for decision in decisions if decision.key == "model.attention")
+    assert why.startswith(f"suits the device, a {facts.backend.upper()}: ")
+    check_attention(settled, facts)
+
+
+def test_a_core_that_cannot_be_had_is_refused_with_what_the_run_would_take():
+    by_hand, _ = settle(config(model__attention="splash"), Facts("cpu"))
+    with pytest.raises(
+        UserError, match=r"'splash', which this run cannot have: it needs a TPU; leave .* takes 'fused'"
+    ):
+        check_attention(by_hand, Facts("cpu"))
+
+
+def test_a_resumed_run_keeps_what_its_kind_of_device_decided_and_what_nothing_decided():
+    began = {"dtype": "float32", "scan": True, "attention": "xla", "width": 8}
+    reasons = {"model.dtype": "suits the device, a CPU", "model.scan": "suits the device, a CPU"}
+    kept = {"dtype": "float32", "scan": True, "attention": "xla"}
+    assert begun_with(began, reasons, "cpu") == kept
+    assert begun_with(began, reasons, "gpu") == {"attention": "xla"}  # older than the choice of a core
+    assert begun_with(began, {}, "cpu") == {"scan": True, "attention": "xla"}  # older than settled.json
+    by_hand = {"model.attention": "suits the device, a CPU: any"}
+    assert begun_with(began, by_hand, "cpu") == {"attention": "xla"}  # the others are compared with today's
+    settled, decisions = settle(config(), Facts("cpu", steps=10**6, begun=kept))
+    assert {key: settled.model[key] for key in kept} == kept
+    assert {decision.why for decision in decisions} == {"as the run in the workdir began"}
+
+
+def test_a_core_that_the_present_device_cannot_have_is_not_kept():
+    settled, _ = settle(config(), Facts("gpu", begun={"attention": "cudnn"}))
+    assert settled.model.attention == "fused"

@@ -65,7 +65,7 @@ def setup(
     mesh = partition.make_mesh(fsdp, jax.devices()[:devices])
     optimizer, schedule = make_optimizer(**{"total_steps": 10, "name": "sgd", "lr": 0.1, "decay": "constant", **optim})
     step = make_train_step(
-        forward=forward,
+        forward=partition.on_mesh(forward, mesh),
         objective=objective or softmax_cross_entropy(),
         optimizer=optimizer,
         schedule=schedule,

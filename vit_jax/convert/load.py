@@ -17,10 +17,12 @@ from vit_jax.convert import architecture, claims
 from vit_jax.convert.adapt import Fate, fit_params, fold_pixels
 from vit_jax.convert.checkpoint import Checkpoint, Weights
 from vit_jax.convert.classes import match_classes, reorder_head
+from vit_jax.convert.fetch import fingerprint_of
 from vit_jax.convert.open import open_checkpoint, without_positions
 from vit_jax.models import build
 from vit_jax.models.base import ImageModel
 from vit_jax.models.positions import Method
+from vit_jax.remote import is_url
 from vit_jax.train.folders import run_folder
 from vit_jax.types import UserError, nearest
 
@@ -214,6 +216,8 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
 
 def fingerprint(checkpoint: str) -> list[Any]:
     """Sizes and times of a checkpoint's files, which differ if another checkpoint takes its name. Empty for a released name."""
+    if is_url(checkpoint):
+        return fingerprint_of(checkpoint)
     path = Path(checkpoint).expanduser()
     path = path if path.exists() else Path(run_folder(checkpoint) or path)  # WORKDIR@best
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []

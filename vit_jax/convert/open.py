@@ -17,11 +17,15 @@ from etils import epath
 from vit_jax.convert import architecture, claims, released
 from vit_jax.convert.absent import explain_absent
 from vit_jax.convert.checkpoint import Checkpoint, Weights
+from vit_jax.convert.fetch import fetched
 from vit_jax.convert.names import native_names
 from vit_jax.convert.npz import read_npz
 from vit_jax.convert.safetensor import INDEX, read_safetensors
 from vit_jax.convert.torch_source import open_torch
 from vit_jax.files import MAX_JSON_BYTES, UnreadableFile, open_regular, read_json, read_regular
+from vit_jax.models.base import DEVICE, ImageModel, keys_of_role
+from vit_jax.models.build import MODELS
+from vit_jax.remote import is_url
 from vit_jax.train.checkpoint import read_params
 from vit_jax.train.folders import FOLDER, run_folder
 from vit_jax.types import UserError, printable
@@ -33,7 +37,7 @@ def open_checkpoint(
     """Reads a checkpoint of any format.
 
     Args:
-      path: file, folder, or the name of a released model such as `augreg:B/16`.
+      path: file, folder, URL of either (`gs://bucket/run@best`), or the name of a released model such as `augreg:B/16`.
       num_heads: attention heads, for a PyTorch file without a config, because its shapes do not show them.
       weights: for a vit_jax run, the raw parameters or their Polyak average.
       grid: (gh, gw) that the positions were trained at, for a file that does not record it.
@@ -45,6 +49,11 @@ def open_checkpoint(
         release = released.find(path)
         source = open_checkpoint(str(released.fetch(release)), num_heads=num_heads, weights=weights, grid=grid)
         return dataclasses.replace(source, path=path)
+    if is_url(path):
+        with fetched(path, item="params" if weights == "raw" else weights) as copy:
+            return dataclasses.replace(
+                open_checkpoint(copy, num_heads=num_heads, weights=weights, grid=grid), path=path
+            )
     try:
         source = _open(path, num_heads, weights, grid)
         if source.format != "run":
@@ -57,12 +66,9 @@ def open_checkpoint(
     except UnreadableFile as error:
         raise UserError(f"{error}; give the checkpoint itself") from error
     except (OSError, ImportError, KeyError, RuntimeError) as error:  # RuntimeError: a home folder that is missing
-        if isinstance(error, KeyError) and "://" not in path:
+        if isinstance(error, KeyError):
             raise
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{path} cannot be reached ({reason}); give a local path, or gs:// with gcsfs installed"
-        ) from error
+        raise UserError(f"{path} cannot be reached ({type(error).__name__}: {error}); give another path") from error
     return source if grid is None else dataclasses.replace(source, grid=grid)
 
 
@@ -98,9 +104,9 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
 def _open_run(path: str, folder: epath.Path, weights: Weights) -> Checkpoint:
     try:
         tensors, meta = read_params(folder, average=weights == "average")
-        settings = {
-            k: tuple(x) if isinstance(x, list) else x for k, x in meta.get("config", {}).get("model", {}).items()
-        }
+        section = meta.get("config", {}).get("model", {})
+        skip = keys_of_role(MODELS.get(section.get("name"), ImageModel), DEVICE)
+        settings = {k: tuple(x) if isinstance(x, list) else x for k, x in section.items() if k not in skip}
         grid = tuple(meta["grid"])
     except UserError:
         raise

@@ -83,6 +83,7 @@ class TrainData(Augment):
             flip=self.flip,
             augment=self,
             target=source.spec.target,
+            short_side=source.spec.short_side,
         )
 
     def batches(

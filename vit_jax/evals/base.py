@@ -94,7 +94,7 @@ def read_split(
     """
     import jax
 
-    transform = make_transform(recipe, resolution, target=source.spec.target)
+    transform = make_transform(recipe, resolution, target=source.spec.target, short_side=source.spec.short_side)
     batches = eval_batches(
         source,
         transform,

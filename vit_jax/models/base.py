@@ -11,8 +11,11 @@ import dataclasses
 
 import flax.linen as nn
 
+from vit_jax.models.attention import Case
+
 # Roles of a field, as its dataclass metadata: `dropout: float = dataclasses.field(default=0.0, metadata=TRAINING)`.
 TRAINING = {"role": "training"}  # chosen for each training; no checkpoint decides it
+DEVICE = {"role": "device"}  # how a training is computed on its devices; a checkpoint is loaded without it
 HEAD = {"role": "head"}  # belongs to the head: taken from the checkpoint only if its head is kept
 IDENTITY = {"role": "identity"}  # changes every number but no shape: always taken from the checkpoint
 
@@ -39,6 +42,11 @@ class ImageModel(nn.Module):
         """Rows (row, text) for a run's plan: `model` and `images` complete existing rows, `note` is a note, others are new."""
         del resolution
         return []
+
+    def attends(self, resolution: tuple[int, int]) -> Case | None:
+        """The facts that decide the core of its attention, those of the device aside; None for a model without such a choice."""
+        del resolution
+        return None
 
     @property
     def first_layer(self) -> str:

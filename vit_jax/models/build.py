@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -77,14 +78,23 @@ def init_params(model: ImageModel, rng: jax.Array, resolution: tuple[int, int], 
       channels: channels of the images.
 
     Returns:
-      The parameter tree, float32, on the host's default device.
+      The parameter tree, float32, in the host's memory: an accelerator receives only its shards of them.
     """
     images = jax.ShapeDtypeStruct((1, *resolution, channels), jnp.float32)
-    if not model.scan:
-        return model.lazy_init(rng, images)["params"]
-    # Draw the layers as a loop does and stack them: a scanned model starts with the values of the looped one.
-    looped = flatten_dict(model.clone(scan=False).lazy_init(rng, images)["params"], sep="/")
+    with _on_the_host():
+        if not model.scan:
+            return model.lazy_init(rng, images)["params"]
+        # Draw the layers as a loop does and stack them: a scanned model starts with the values of the looped one.
+        looped = flatten_dict(model.clone(scan=False).lazy_init(rng, images)["params"], sep="/")
     return unflatten_dict(stack_layers({name: np.asarray(x) for name, x in looped.items()}), sep="/")
+
+
+def _on_the_host() -> contextlib.AbstractContextManager[Any]:
+    """Makes JAX compute on the host's CPU; on an accelerator where JAX_PLATFORMS leaves the CPU out."""
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return contextlib.nullcontext()
 
 
 def stack_layers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

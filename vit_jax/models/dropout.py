@@ -44,6 +44,14 @@ def keep_mask(key: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
     return element_bits(key, shape) >= jnp.uint32(round(rate * 2**32))
 
 
+def drop(x: Float[Array, ...], key: jax.Array | None, rate: float) -> Float[Array, ...]:
+    """Zeroes a share of the elements and scales the others by 1 / (1 - rate); the identity without a key or a rate."""
+    if key is None or rate == 0.0:
+        return x
+    mask = keep_mask(key, x.shape, rate)
+    return jnp.where(mask, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros((), x.dtype))
+
+
 class Dropout(nn.Module):
     """Zeroes a share of the elements and scales the others by 1 / (1 - rate) in training; otherwise the identity.
 
@@ -55,10 +63,11 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, ...], train: bool) -> Float[Array, ...]:
-        if not train or self.rate == 0.0:
-            return x
-        mask = keep_mask(self.make_rng("dropout"), x.shape, self.rate)
-        return jnp.where(mask, x / jnp.asarray(1 - self.rate, x.dtype), jnp.zeros((), x.dtype))
+        return drop(x, self.key(train), self.rate)
+
+    def key(self, train: bool) -> jax.Array | None:
+        """The key of the mask; None where nothing is dropped."""
+        return self.make_rng("dropout") if train and self.rate else None
 
 
 class DropPath(nn.Module):

@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vit_jax import partition
 from vit_jax.models import initializers
+from vit_jax.models.attention import Core, attend, mix, weigh
 from vit_jax.models.dropout import Dropout, DropPath
 from vit_jax.models.positions import Kind, PositionEmbedding, RelativePositions
 from vit_jax.types import UserError
@@ -41,6 +43,7 @@ class BlockSettings:
     qk_norm: bool = False
     gelu: Gelu = "tanh"
     norm_eps: float = 1e-6
+    attention: Core = "fused"
 
     def norm(self, name: str) -> nn.LayerNorm:
         """A LayerNorm over the width."""
@@ -106,9 +109,9 @@ class MultiHeadDotProductAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, queries: Float[Array, "b n d"], inputs: Float[Array, "b m d"], *, train: bool
-    ) -> tuple[Float[Array, "b n d"], Float[Array, "b heads n m"]]:
-        """Returns the mixed tokens and the attention weights (before dropout)."""
+        self, queries: Float[Array, "b n d"], inputs: Float[Array, "b m d"], *, train: bool, weights: bool = False
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "b heads n m"] | None]:
+        """Returns the mixed tokens and, if `weights` asks for them, the attention weights (before dropout)."""
         d, heads, dtype = queries.shape[-1], self.settings.num_heads, self.settings.dtype
         if d % heads:
             raise UserError(f"width {d} is not divisible by {heads} heads; change model.width or model.num_heads")
@@ -125,17 +128,21 @@ class MultiHeadDotProductAttention(nn.Module):
         if self.settings.qk_norm:
             q, keys = self.settings.norm("query_norm")(q), self.settings.norm("key_norm")(keys)
         q = q * (k**-0.5)
-        logits = jnp.einsum("bnhk,bmhk->bhnm", q, keys, preferred_element_type=jnp.float32)
-        if self.relative:
-            gh, gw, has_class_token = self.relative
-            logits = logits + RelativePositions((gh, gw), has_class_token, dtype, name="relative_positions")(q)
-        weights = jax.nn.softmax(logits, axis=-1).astype(dtype)
-        dropped = Dropout(self.settings.attention_dropout)(weights, train)
-        mixed = jnp.einsum("bhnm,bmhk->bnhk", dropped, values)
+        dropout = Dropout(self.settings.attention_dropout)
+        found = None
+        if weights or self.relative or self.settings.attention == "xla":
+            bias = None
+            if self.relative:
+                gh, gw, has_class_token = self.relative
+                bias = RelativePositions((gh, gw), has_class_token, dtype, name="relative_positions")(q)
+            found = weigh(q, keys, bias)
+            mixed = mix(dropout(found, train), values)
+        else:
+            mixed = attend(self.settings.attention, q, keys, values, dropout.rate, dropout.key(train))
         out = nn.DenseGeneral(
             features=d, axis=(-2, -1), dtype=dtype, kernel_init=initializers.xavier_uniform(), name="out"
         )(mixed)
-        return out, weights
+        return out, found if weights else None
 
 
 class LayerScale(nn.Module):
@@ -175,19 +182,19 @@ class EncoderBlock(nn.Module):
         shared: Float[Array, "1 n d"] | None = None,
     ) -> tuple[Float[Array, "b n d"], Captured]:
         """Runs the block. `drop_rate` is its rate of stochastic depth, `shared` positions are added first; None for none."""
-        settings = self.settings
+        settings, z = self.settings, partition.constrain(z)
         if self.positions:
             shared = PositionEmbedding(*self.positions, settings.dtype, name="posembed_input")(z)
         z = z if shared is None else z + shared
         y = settings.norm("LayerNorm_0")(z)
         attention = MultiHeadDotProductAttention(settings, self.relative, name="MultiHeadDotProductAttention_1")
-        y, weights = attention(y, y, train=self.train)
+        y, weights = attention(y, y, train=self.train, weights="attention" in self.capture)
         z = z + self.branch(Dropout(settings.dropout)(y, self.train), 0, drop_rate)
         y = settings.norm("LayerNorm_2")(z)
         mlp = MlpBlock(settings.mlp_dim, settings.dropout, settings.dtype, settings.gelu, name="MlpBlock_3")
-        z = z + self.branch(mlp(y, train=self.train), 1, drop_rate)
+        z = partition.constrain(z + self.branch(mlp(y, train=self.train), 1, drop_rate))
         captured = {"layers": z, "attention": weights}
-        return z, {name: captured[name] for name in self.capture}
+        return z, {name: value for name, value in captured.items() if name in self.capture and value is not None}
 
     def branch(
         self, y: Float[Array, "b n d"], number: int, drop_rate: Float[Array, ""] | None

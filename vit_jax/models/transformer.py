@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vit_jax import partition
 from vit_jax.models import initializers
 from vit_jax.models.dropout import Dropout
 from vit_jax.models.encoder import AxialBlock, BlockSettings, EncoderBlock
@@ -70,14 +73,19 @@ class Encoder(nn.Module):
 
     def block(self, train: bool, capture: tuple[str, ...]) -> tuple[type[nn.Module], dict]:
         """The class of the blocks, and its fields."""
+        kind: type[nn.Module] = AxialBlock if self.axial else EncoderBlock
+        if partition.splits_params() and not self.is_initializing():
+            # Inside remat and scan, so that a device holds the whole parameters of one layer at a time.
+            gather = functools.partial(partition.gather_layer, dtype=self.settings.dtype)
+            kind = nn.map_variables(kind, "params", gather)
         fields: dict = {"settings": self.settings, "train": train, "capture": capture}
         if self.axial:
-            return AxialBlock, fields | {"grid": self.grid}
+            return kind, fields | {"grid": self.grid}
         if self.positions == "relative":
             fields["relative"] = (*self.grid, self.has_class_token)
         elif self.positions != "none" and self.positions_at == "every_layer":
             fields["positions"] = (self.positions, self.grid, self.has_class_token)
-        return EncoderBlock, fields
+        return kind, fields
 
     def loop_blocks(self, x, rates, shared, train, capture):
         """Runs the blocks in sequence, each with its own parameters: `encoderblock_0`, ..."""

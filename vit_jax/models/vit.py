@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from vit_jax.models import heads
-from vit_jax.models.base import HEAD, IDENTITY, TRAINING, ImageModel
+from vit_jax.models.attention import Case, Core
+from vit_jax.models.base import DEVICE, HEAD, IDENTITY, TRAINING, ImageModel
 from vit_jax.models.embedding import PatchEmbedding, describe_patches, whole_patches
 from vit_jax.models.encoder import BlockSettings, Gelu
 from vit_jax.models.inputs import check_grid, check_images
@@ -56,6 +57,9 @@ class VisionTransformer(ImageModel):
       scan: run the blocks as a loop in the compiled program: deep models compile faster; their parameters are stacked.
       remat: recompute each block's activations in the backward pass: less memory, about a third more time.
       dtype: compute dtype; parameters, softmax, LayerNorm statistics, head and loss are always float32.
+      attention: core of the attention: `xla` leaves it to autodiff, `fused` has a backward pass that keeps less, `cudnn` is for
+        GPUs and `splash` for TPUs, see `attention.refusal`; None for the one that suits the device. Relative positions and
+        captured attention always use `xla`.
 
     Source: arXiv 2010.11929, eqs. 1-4, table 1.
     """
@@ -88,6 +92,7 @@ class VisionTransformer(ImageModel):
     scan: bool = dataclasses.field(default=False, metadata=TRAINING)
     remat: bool = dataclasses.field(default=False, metadata=TRAINING)
     dtype: Literal["float32", "bfloat16"] = dataclasses.field(default="float32", metadata=TRAINING)
+    attention: Core | None = dataclasses.field(default=None, metadata=DEVICE)
 
     @property
     def has_class_token(self) -> bool:
@@ -118,6 +123,13 @@ class VisionTransformer(ImageModel):
         if self.width // self.num_heads < 32:
             rows.append(("note", "heads of fewer than 32 dimensions train poorly; lower model.num_heads"))
         return rows
+
+    def attends(self, resolution: tuple[int, int]) -> Case:
+        """The attention of the blocks; see `ImageModel.attends`."""
+        gh, gw = self.grid(resolution)
+        tokens = max(gh, gw) if self.axial else gh * gw + self.has_class_token + self.registers
+        relative = self.positions == "relative"
+        return Case("cpu", tokens, self.width // self.num_heads, self.dtype, relative, self.attention_dropout)
 
     @property
     def first_layer(self) -> str:
@@ -191,6 +203,7 @@ class VisionTransformer(ImageModel):
             qk_norm=self.qk_norm,
             gelu=self.gelu,
             norm_eps=self.norm_eps,
+            attention=self.attention or "fused",
         )
 
     def _check(self, capture: tuple[str, ...]) -> None:
@@ -203,10 +216,11 @@ class VisionTransformer(ImageModel):
         counts = {key: getattr(self, key) for key in ("num_classes", "registers", "representation_size", "layer_scale")}
         errors += [f"model.{key} is {value}; expected 0 or more" for key, value in counts.items() if value < 0]
         choices = {"stem": ("none", "resnet"), "pool": ("token", "gap", "map", "unpooled"), "gelu": get_args(Gelu)}
+        choices |= {"attention": (None, *get_args(Core))}
         choices |= {"class_token": ("auto", "yes", "no"), "positions": get_args(Kind), "positions_at": get_args(Place)}
         for key, known in choices.items():
             if getattr(self, key) not in known:
-                errors.append(f"model.{key} is {getattr(self, key)!r}; expected {', '.join(known)}")
+                errors.append(f"model.{key} is {getattr(self, key)!r}; expected {', '.join(map(str, known))}")
         if self.pool == "token" and not self.has_class_token:
             errors.append(
                 "model.pool=token reads the class token, and model.class_token=no leaves it out; use pool=gap"

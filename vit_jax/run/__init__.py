@@ -1,7 +1,7 @@
 """A run in one direction: resolve -> settle -> build -> train, each once, from a config and a workdir to a result.
 
 `from vit_jax.run import run` is the whole of it. The parts import in one direction as well: schema < settle < assemble, record,
-initial < job < plan, extend, agreement, hooks < execute.
+initial < job < plan, extend, agreement, hooks; lease < mirror; all of them < execute.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ pays only for the steps that it uses.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -58,6 +58,11 @@ class Parts:
     settings: TrainSettings
     rng: jax.Array
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the whole state and of the gradients."""
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((self.abstract, self.abstract.params)))
+
     def trace(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Traced, int]:
         """Traces the step on shapes alone; returns the trace and the FLOPs of one example."""
         sharding = partition.batch_sharding(self.mesh)
@@ -79,13 +84,15 @@ class Parts:
         return steps.init_state(params, self.optimizer, self.rng, self.mesh, average=average)
 
 
-def build_parts(config: Config, total_steps: int, to_steps: Callable[[int | str], int]) -> Parts:
-    """Builds model, objective, optimizer, mesh and step of a settled config."""
+def build_parts(
+    config: Config, total_steps: int, to_steps: Callable[[int | str], int], devices: Sequence[jax.Device] | None = None
+) -> Parts:
+    """Builds model, objective, optimizer, mesh and step of a settled config, for all devices or those given."""
     settings = configs.build(TrainSettings, config.train, to_steps)
-    mesh = partition.make_mesh(settings.fsdp)
+    mesh = partition.make_mesh(settings.fsdp or 1, devices)
     partition.check_batch_size(config.data.batch_size, mesh, accumulation=settings.accumulation)
     model = build_model(config)
-    forward = models.make_forward(model)
+    forward = partition.on_mesh(models.make_forward(model), mesh)
     objective = configs.build(OBJECTIVES[config.objective.name], config.objective)
     mix = make_mix(settings.mixup, settings.cutmix)
     if mix and not objective.linear:

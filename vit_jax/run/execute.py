@@ -23,13 +23,15 @@ from vit_jax.locks import hold
 from vit_jax.metrics.writers import MetricWriters, make_writers
 from vit_jax.models.build import count_params
 from vit_jax.process import NO_RIGHT, NO_ROOM
+from vit_jax.remote import is_url
 from vit_jax.run import record
 from vit_jax.run.extend import Extension, find_extension, record_extension
 from vit_jax.run.hooks import RunHooks
 from vit_jax.run.job import Job, build_job, saved_config
+from vit_jax.run.mirror import looked_at, mirrored
 from vit_jax.run.plan import describe_plan
 from vit_jax.run.ready import Ready, bring_up
-from vit_jax.run.settle import OF_DEVICES
+from vit_jax.run.settle import OF_DEVICES, begun_with
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.clock import Clock
 from vit_jax.train.folders import FOLDER, check_folder, committed_steps, named_steps
@@ -44,13 +46,13 @@ class RunResult:
     """The result of a run.
 
     Args:
-      workdir: the folder that holds everything the run wrote.
+      workdir: the folder or URL that holds everything the run wrote.
       step: optimizer steps taken.
       scores: the last evaluation, `eval/<name>/<metric>` and `eval_average/<name>/<metric>`.
       seconds: wall-clock time of this process's part.
     """
 
-    workdir: Path
+    workdir: Path | str
     step: int
     scores: dict[str, float]
     seconds: float
@@ -69,7 +71,7 @@ def run(
 
     Args:
       config: as a config file returns it; completed in place.
-      workdir: a new folder, or the folder of this same run.
+      workdir: a new folder, or the folder of this same run; or a URL, `gs://bucket/run`.
       overrides: (`a.b`, text) from `--config.a.b=text`.
       quiet: write nothing to the console.
       extend: make the run in `workdir` longer even if the longer schedule changes learning rates of finished steps; see `extend`.
@@ -79,12 +81,15 @@ def run(
       UserError: a mistake that the user can correct. Nothing is lost: existing checkpoints stay.
       Interrupted: the run was asked to stop, and has saved.
     """
+    if is_url(workdir):
+        with mirrored(str(workdir), wait=wait) as mirror:
+            stage, kind = epath.Path(mirror.folder), mirror.checkpointer()
+            return dataclasses.replace(_run(config, stage, overrides, True, quiet, extend, kind), workdir=str(workdir))
     folder, primary = epath.Path(workdir).expanduser(), jax.process_index() == 0
     check_folder(folder)
     # Lock the folder before looking at anything in it. In a run of several processes, the first holds the lock for all.
-    alone = hold(Path(folder), wait=wait) if primary and "://" not in str(folder) else contextlib.nullcontext()
-    with alone:
-        return _run(config, folder, overrides, primary, quiet, extend)
+    with hold(Path(folder), wait=wait) if primary else contextlib.nullcontext():
+        return _run(config, folder, overrides, primary, quiet, extend, Checkpointer)
 
 
 def dry_run(
@@ -95,6 +100,9 @@ def dry_run(
     Raises:
       UserError: as `run`, for what can be known before it compiles.
     """
+    if is_url(workdir):
+        with looked_at(str(workdir)) as copy:
+            return dry_run(config, copy, overrides=overrides, extend=extend)
     folder = epath.Path(workdir).expanduser()
     check_folder(folder)
     job, _ = _check(config, folder, overrides, extend)
@@ -108,9 +116,10 @@ def _check(
 ) -> tuple[Job, Extension | None]:
     """The job, and how it makes the run in its workdir longer, if it does."""
     old = saved_config(folder)
-    job = build_job(config, overrides, old)
+    decided = record.saved_decisions(folder)
+    job = build_job(config, overrides, old, begun_with(old["model"], decided, jax.default_backend()) if old else None)
     by_device = {f"model.{key}" for key in OF_DEVICES} & {decision.key for decision in job.settled}
-    free = by_device & record.saved_decisions(folder)
+    free = by_device & decided.keys()
     extension = find_extension(job, folder, old, free, asked=extend)
     if extension is None:
         record.check_workdir(folder, configs.to_dict(job.config), old, free)
@@ -124,6 +133,7 @@ def _run(
     primary: bool,
     quiet: bool,
     extend: bool,
+    kind: type[Checkpointer],
 ) -> RunResult:
     """Does the work of `run` in a folder that this run holds alone."""
     began = time.perf_counter()
@@ -132,7 +142,7 @@ def _run(
         from vit_jax.run.agreement import facts
 
         peers.agree("start", facts(job, folder))
-    checkpointer = configs.build(Checkpointer, job.config.checkpoint, job.to_steps, directory=folder)
+    checkpointer = configs.build(kind, job.config.checkpoint, job.to_steps, directory=folder)
     with contextlib.closing(checkpointer):
         try:
             return _run_job(job, folder, checkpointer, primary, quiet, began, extension)
@@ -157,7 +167,8 @@ def _run_job(
     start_step = checkpointer.latest_step() or 0
     if start_step >= job.total_steps and (folder / "run.json").exists():
         if primary and not quiet:
-            print(f"{folder} holds this run already, finished at step {start_step}; nothing to train", flush=True)
+            text = f"{checkpointer.workdir} holds this run already, finished at step {start_step}; nothing to train"
+            print(text, flush=True)
         scores = record.last_scores(folder) if primary else {}
         return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
     record.check_writable(folder)
@@ -191,10 +202,9 @@ def _train(
     """Trains to the end."""
     config, parts, start_step = job.config, job.parts, ready.start_step
     if start_step:
-        writers.notice(f"resuming {folder} from step {start_step}")
-        if moved := configs.differences(
-            ready.meta.get("config", {}).get("model", {}), configs.to_dict(config)["model"]
-        ):
+        writers.notice(f"resuming {checkpointer.workdir} from step {start_step}")
+        before = ready.meta.get("config", {}).get("model", {})
+        if moved := configs.differences(before, configs.to_dict(config)["model"]):
             writers.notice(f"another device than before: model.{', model.'.join(moved)}; {MOVED}")
     elif jax.process_index() == 0:
         overview = parameter_overview.get_parameter_overview(parts.abstract.params, include_stats=False)
@@ -238,9 +248,8 @@ def _train(
             f"optim.clip_norm=1, and give a new --workdir; --config.init=CHECKPOINT starts from its weights"
         ) from error
     if loader.corrupt:
-        found = (
-            f"{counted(len(loader.corrupt), 'corrupt image')} {'was' if len(loader.corrupt) == 1 else 'were'} replaced"
-        )
+        number, verb = len(loader.corrupt), "was" if len(loader.corrupt) == 1 else "were"
+        found = f"{counted(number, 'corrupt image')} {verb} replaced"
         writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
 
 

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 from etils import epath
 
 from vit_jax import config as configs
+from vit_jax import partition
 from vit_jax.config import Config, Draft
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.data.build import TrainData
@@ -26,7 +28,7 @@ from vit_jax.run import record
 from vit_jax.run.assemble import Parts, bind_evaluators, build_parts
 from vit_jax.run.initial import keep_head, open_init
 from vit_jax.run.schema import SCHEMA
-from vit_jax.run.settle import Facts, Settled, settle
+from vit_jax.run.settle import BEFORE, Facts, Settled, check_attention, settle, settle_fsdp
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
 from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
@@ -98,6 +100,7 @@ def build_job(
     draft: Draft,
     overrides: list[tuple[str, str]] | None = None,
     resumed: Mapping[str, Any] | None = None,
+    begun: Mapping[str, Any] | None = None,
 ) -> Job:
     """Checks everything that can be checked before a run starts.
 
@@ -106,6 +109,7 @@ def build_job(
       overrides: (`a.b`, text) from `--config.a.b=text`.
       resumed: the saved config of the run being resumed, or None. Its model section is used, and the checkpoint that it
         started from is not opened again.
+      begun: values that the run being resumed keeps, see `settle.begun_with`.
 
     Raises:
       MissingData: lists all missing data, with the commands that supply it.
@@ -117,17 +121,15 @@ def build_job(
     checkpoint = None if same_init else open_init(config, by_hand)
     missing: list[str] = []
     train = _try_to_open(configs.build(TrainData, config.data).open, missing)
-    config, decisions = settle(
-        config,
-        Facts(
-            jax.default_backend(),
-            num_classes=train.spec.num_classes if train else 0,
-            data=train.spec.name if train else "",
-            checkpoint=checkpoint,
-            resumed=resumed["model"] if resumed and same_init else None,
-        ),
-        by_hand,
+    facts = device_facts()._replace(
+        num_classes=train.spec.num_classes if train else 0,
+        data=train.spec.name if train else "",
+        checkpoint=checkpoint,
+        resumed=resumed["model"] if resumed and same_init else None,
+        begun=begun or {},
     )
+    config, decisions = settle(config, facts, by_hand)
+    check_attention(config, facts)
     evaluators = {name: configs.build(EVALUATORS[s.name], s) for name, s in config.evals.items()}
     specs = [spec for evaluator in evaluators.values() for spec in _try_to_open(evaluator.open, missing) or ()]
     if missing or train is None:
@@ -139,7 +141,8 @@ def build_job(
     if total_steps < 1:
         raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
-    parts = build_parts(config, total_steps, to_steps)
+    config, parts, split = _build(config, total_steps, to_steps, jax.devices())
+    decisions += split
     scorers = bind_evaluators(config, parts, evaluators)
     _check_best(config)
     if config.init.path and config.init.head == "keep":
@@ -150,7 +153,13 @@ def build_job(
 
 
 def stand_in(
-    draft: Draft, overrides: list[tuple[str, str]], *, num_classes: int, total_steps: int = 10_000
+    draft: Draft,
+    overrides: list[tuple[str, str]],
+    *,
+    num_classes: int,
+    total_steps: int = 10_000,
+    devices: Sequence[jax.Device] | None = None,
+    memory: int | None = None,
 ) -> tuple[Config, Parts]:
     """Builds the parts of a run as `build_job` does, but without any data: for a plan or a benchmark of the run.
 
@@ -158,14 +167,44 @@ def stand_in(
       draft, overrides: see `build_job`.
       num_classes: number of classes, used where the config leaves it to the data.
       total_steps: steps of the run, 100 per epoch; only the learning rate depends on it.
+      devices: the devices that it is for; this machine's by default.
+      memory: bytes of one of them, if it cannot be asked.
     """
     config = resolve(draft, SCHEMA, overrides)
     by_hand = frozenset(path for path, _ in overrides)
-    config, _ = settle(
-        config, Facts(jax.default_backend(), num_classes, checkpoint=open_init(config, by_hand)), by_hand
+    devices = jax.devices() if devices is None else devices
+    facts = device_facts(devices[0])._replace(
+        num_classes=num_classes, checkpoint=open_init(config, by_hand), steps=total_steps
     )
+    config, _ = settle(config, facts, by_hand)
+    check_attention(config, facts)
     to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
-    return config, build_parts(config, total_steps, to_steps)
+    return _build(config, total_steps, to_steps, devices, memory)[:2]
+
+
+def _build(
+    config: Config,
+    total_steps: int,
+    to_steps: Callable[[int | str], int],
+    devices: Sequence[jax.Device],
+    memory: int | None = None,
+) -> tuple[Config, Parts, list[Settled]]:
+    """Builds the parts, and decides `train.fsdp` from their size and the devices' memory."""
+    parts = build_parts(config, total_steps, to_steps, devices)
+    if config.train.fsdp is not None:
+        return config, parts, []
+    memory = partition.device_memory(devices) if memory is None else memory
+    config, decisions = settle_fsdp(config, partition.splits(devices), memory, parts.state_bytes)
+    if config.train.fsdp > 1:
+        parts = build_parts(config, total_steps, to_steps, devices)
+    return config, parts, decisions
+
+
+def device_facts(device: jax.Device | None = None) -> Facts:
+    """The facts about a device; by default, about this process's."""
+    backend, device = (jax.default_backend(), jax.devices()[0]) if device is None else (device.platform, device)
+    capability = str(getattr(device, "compute_capability", ""))  # "9.0"; of other vendors' GPUs a name
+    return Facts(backend, capability=float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0.0)
 
 
 def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
@@ -208,4 +247,5 @@ def fill_saved(saved: dict[str, Any]) -> dict[str, Any]:
         config = resolve(saved, SCHEMA)
     except UserError:  # the mistake is then reported as a difference from the current config
         return configs.to_dict(Draft(saved))
-    return configs.to_dict(settle(config, Facts(jax.default_backend()))[0])
+    backend = jax.default_backend()
+    return configs.to_dict(settle(config, Facts(backend, begun=BEFORE | {"scan": backend == "cpu"}))[0])

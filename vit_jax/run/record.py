@@ -101,21 +101,23 @@ def saved_config(workdir: epath.Path) -> dict[str, Any] | None:
     return saved
 
 
-def saved_decisions(workdir: epath.Path) -> set[str]:
-    """Keys of a run's config that `settle` decided, from settled.json; empty for a run of an older version.
+def saved_decisions(workdir: epath.Path) -> dict[str, str]:
+    """{key: reason} of what `settle` decided for a run, from settled.json; empty for a run of an older version.
 
     Raises:
       UserError: the file is damaged.
     """
     file = workdir / "settled.json"
     if not file.exists():
-        return set()
+        return {}
     advice = "remove it: the run then resumes only on the kind of device that it began on"
     decisions = read_json_value(file, advice=advice)
     decisions = decisions if isinstance(decisions, list) else [None]
-    if not all(isinstance(d, list) and len(d) == 3 and isinstance(d[0], str) for d in decisions):
+    if not all(
+        isinstance(d, list) and len(d) == 3 and isinstance(d[0], str) and isinstance(d[2], str) for d in decisions
+    ):
         raise UserError(f"{file} is damaged: it should be a list of [key, value, reason]; {advice}")
-    return {key for key, _, _ in decisions}
+    return {key: why for key, _, why in decisions}
 
 
 def _check_sections(config: Any, what: str, advice: str) -> None:

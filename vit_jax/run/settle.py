@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vit_jax import config as configs
@@ -10,7 +12,8 @@ from vit_jax.config import Config
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.convert.claims import SIZES, model_of
 from vit_jax.convert.open import without_positions
-from vit_jax.models.base import HEAD, IDENTITY, TRAINING, keys_of_role
+from vit_jax.models.attention import Case, choose, refusal
+from vit_jax.models.base import DEVICE, HEAD, IDENTITY, TRAINING, keys_of_role
 from vit_jax.models.variants import describe_sizes
 from vit_jax.run.initial import Init
 from vit_jax.run.schema import SCHEMA
@@ -19,8 +22,13 @@ from vit_jax.types import UserError
 # Keys that an evaluator takes from the data section if its own section leaves them open.
 INHERITED = ("dataset", "data_dir", "exif", "resolution")
 # Model keys that the device decides. If the device decided one, a run that moves to another device decides it again.
-OF_DEVICES = ("dtype", "scan")
-
+OF_DEVICES = ("dtype", "scan", "attention")
+# The part of a device's memory that state and gradients may take: the rest is left for activations, which are the same for any
+# train.fsdp, because the batch is split over all devices.
+STATE_SHARE = 0.25
+# What runs did before a config had these keys.
+BEFORE = {"attention": "xla"}
+BEGAN = "as the run in the workdir began"
 
 Decide = Callable[[str, str, Any, str], None]  # section, key, value, why
 
@@ -42,6 +50,9 @@ class Facts(NamedTuple):
       data: the training data's name, for reasons.
       checkpoint: the opened checkpoint of `init`; None without `init`, and when a run resumes.
       resumed: the model section of the run being resumed, which already follows that run's checkpoint.
+      begun: values of OF_DEVICES with which the run being resumed began on this kind of device, see `begun_with`.
+      capability: compute capability of a CUDA GPU, 8.0 for Ampere; 0 if there is none.
+      steps: optimizer steps of the run; 0 if the data cannot be opened.
     """
 
     backend: str
@@ -49,6 +60,27 @@ class Facts(NamedTuple):
     data: str = "the data"
     checkpoint: Checkpoint | None = None
     resumed: Mapping[str, Any] | None = None
+    begun: Mapping[str, Any] = {}
+    capability: float = 0.0
+    steps: int = 0
+
+
+def suits(backend: str) -> str:
+    """The beginning of each reason that names the device; `begun_with` reads it back from settled.json."""
+    return f"suits the device, a {backend.upper()}"
+
+
+def begun_with(model: Mapping[str, Any], reasons: Mapping[str, str], backend: str) -> dict[str, Any]:
+    """The values of OF_DEVICES that a resumed run keeps: those that this kind of device decided, and those of older versions.
+
+    Args:
+      model: the model section with which the run began.
+      reasons: {key: reason} of the decisions that the run saved; empty for a run of an older version.
+      backend: today's device.
+    """
+    here, older = suits(backend), ("attention",) if reasons else ("attention", "scan")
+    saved = {key: reasons.get(f"model.{key}", here if key in older else "") for key in OF_DEVICES}
+    return {key: model[key] for key, why in saved.items() if key in model and why.startswith(here)}
 
 
 def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) -> tuple[Config, list[Settled]]:
@@ -73,14 +105,19 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
             draft[section][key] = value
             decisions.append(Settled(f"{section}.{key}", value, why))
 
-    for key, choice in (
-        ("dtype", "float32" if facts.backend == "cpu" else "bfloat16"),  # a CPU has no fast bfloat16
-        ("scan", facts.backend == "cpu"),  # scanned layers compile in half the time, which slow devices notice
-    ):
+    choices = (
+        ("dtype", "float32" if facts.backend == "cpu" else "bfloat16", ""),  # a CPU has no fast bfloat16
+        ("scan", *_scan(model, config.data, facts)),
+    )
+    for key, choice, detail in choices:
         if key in model and model[key] is None:
-            decide("model", key, choice, f"suits the device, a {facts.backend.upper()}")
+            if key in facts.begun:
+                decide("model", key, facts.begun[key], BEGAN)
+            else:
+                decide("model", key, choice, suits(facts.backend) + detail)
     if config.init.path:
         _follow_checkpoint(draft, facts, by_hand, decide)
+    _choose_attention(draft, facts, decide)
     if draft["model"]["num_classes"] is None and facts.num_classes:
         decide("model", "num_classes", facts.num_classes, f"{facts.data} has as many")
     for section in draft["evals"].values():
@@ -90,6 +127,69 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
         if "likelihood" in section and section["likelihood"] is None:
             section["likelihood"] = "sigmoid" if config.objective.name == "sigmoid" else "softmax"
     return Config(draft), decisions
+
+
+def settle_fsdp(config: Config, splits: Sequence[int], memory: int | None, state: int) -> tuple[Config, list[Settled]]:
+    """Decides `train.fsdp`, if it is open: the smallest split whose share of the state leaves memory for activations.
+
+    A smaller split needs less communication, and its shards stay long enough for a TPU's tiles of 8 x 128.
+
+    Args:
+      config: settled but for `train.fsdp`.
+      splits: the splits that the devices can be arranged in, from `partition.splits`.
+      memory: bytes of a device's memory; None if unknown.
+      state: bytes of the whole state (parameters, optimizer state, average) and of the gradients.
+    """
+    if config.train.fsdp is not None:
+        return config, []
+    draft = config.to_dict()
+    budget = STATE_SHARE * memory if memory else math.inf
+    fsdp = draft["train"]["fsdp"] = next((n for n in splits if state / n <= budget), splits[-1])
+    why = f"state and gradients take {state / 1e9:.1f} GB, and a device has {(memory or 0) / 1e9:.1f} GB"
+    return Config(draft), [Settled("train.fsdp", fsdp, why)] if memory else []
+
+
+def _scan(model: Mapping[str, Any], data: Mapping[str, Any], facts: Facts) -> tuple[bool, str]:
+    return facts.backend == "cpu", ""
+
+
+def _attends(model: Mapping[str, Any], resolution: tuple[int, int], facts: Facts) -> Case | None:
+    """The attention of a model section's model, on today's device; None if the model has no choice of cores."""
+    if "attention" not in model:
+        return None
+    with contextlib.suppress(ZeroDivisionError):  # a size of 0 is refused when the model is built
+        case = configs.build(model_of(model["name"]), {**model, "num_classes": model["num_classes"] or 0}).attends(
+            resolution
+        )
+        return case and case._replace(backend=facts.backend, capability=facts.capability)
+    return None
+
+
+def _choose_attention(draft: dict[str, Any], facts: Facts, decide: Decide) -> None:
+    """Decides the core of a model's attention, where the config leaves it open."""
+    case = _attends(draft["model"], draft["data"]["resolution"], facts)
+    if case is None or draft["model"]["attention"] is not None:
+        return
+    begun = facts.begun.get("attention")
+    if begun is not None and not refusal(begun, case):
+        decide("model", "attention", begun, BEGAN)
+    else:
+        kind, why = choose(case)
+        decide("model", "attention", kind, f"{suits(facts.backend)}: {why}")
+
+
+def check_attention(config: Config, facts: Facts) -> None:
+    """Refuses a core of attention that the model and the device cannot have.
+
+    Raises:
+      UserError: the reason.
+    """
+    case = _attends(config.model, config.data.resolution, facts)
+    if case is not None and (reason := refusal(config.model.attention, case)):
+        raise UserError(
+            f"config.model.attention is {config.model.attention!r}, which this run cannot have: {reason}; leave it out, and the "
+            f"run takes {choose(case)[0]!r}"
+        )
 
 
 def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[str], decide: Decide) -> None:
@@ -109,7 +209,7 @@ def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[s
         return
     kind = model_of(fields["name"])
     training, head, identity = (keys_of_role(kind, role) for role in (TRAINING, HEAD, IDENTITY))
-    skip = training | (head if init.head == "zeros" else set())
+    skip = training | keys_of_role(kind, DEVICE) | (head if init.head == "zeros" else set())
     # Fields of role IDENTITY come from the checkpoint even if the config gives all sizes.
     adopted = {
         key: x

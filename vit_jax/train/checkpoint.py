@@ -58,6 +58,11 @@ class Checkpointer:
         self._best = -math.inf
 
     @property
+    def workdir(self) -> str:
+        """The run's workdir, as messages name it."""
+        return str(self._folder.parent)
+
+    @property
     def _manager(self) -> Any:
         if self._lazy_manager is None:
             try:
@@ -151,9 +156,8 @@ class Checkpointer:
             same_step(folder=step, scalars=int(state.step), meta=meta.get("step"))
             compare(items_of(state), meta, {name: examine(x, mesh)[1] for name, x in items_of(state).items()})
         except Exception as error:  # a damaged folder raises many types; the remedy is the same
-            what = (
-                f"checkpoint {self._folder / str(step)} cannot be restored into this run's state: {_first_line(error)}"
-            )
+            folder = self._folder / str(step)
+            what = f"checkpoint {folder} cannot be restored into this run's state: {_first_line(error)}"
             raise UserError(what + how_to_go_on(self._folder, step)) from error
         return state, meta
 
@@ -161,9 +165,8 @@ class Checkpointer:
         """Removes surplus checkpoints: a kill between a save and its clean-up leaves one too many."""
         manager, steps, (last, best) = self._manager, committed_steps(self._folder), self._keep
         scores = self._scores()
-        kept = (
-            steps[-max(last, 1) :] + sorted(scores, key=lambda step: (scores[step], step))[max(len(scores) - best, 0) :]
-        )
+        ranked = sorted(scores, key=lambda step: (scores[step], step))
+        kept = steps[-max(last, 1) :] + ranked[max(len(scores) - best, 0) :]
         for step in (step for step in steps if step not in kept):
             manager.delete(step)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from vit_jax.files import read_json
 from vit_jax.types import UserError
 
 FOLDER = "checkpoints"
+# In a folder at a URL, where no step is committed by a rename: `checkpoints/10.uploading` stands there while step 10 is being
+# written or removed.
+UPLOADING = ".uploading"
 
 
 def check_folder(path: str | os.PathLike[str], what: str = "workdir") -> None:
@@ -49,6 +53,13 @@ def committed_steps(folder: epath.Path | Path) -> list[int]:
     """Steps of the complete checkpoints in a `checkpoints` folder, in order, read from disk."""
     folder = epath.Path(folder)
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
+
+
+def steps_among(names: Iterable[str]) -> list[int]:
+    """Steps of the complete checkpoints among the files of a workdir at a URL, `checkpoints/10/meta/metadata`, in order."""
+    below = [name.split("/")[1:] for name in names if name.startswith(f"{FOLDER}/")]
+    begun = {first for first, *rest in below if rest and first.isdigit()}
+    return sorted(int(step) for step in begun - {first.removesuffix(UPLOADING) for first, *rest in below if not rest})
 
 
 def named_steps(workdir: epath.Path | Path) -> dict[str, int]:

@@ -36,7 +36,7 @@ class TrainSettings:
       average_decay: factor of the Polyak average per step, 0.9999 in table 2; 0 keeps none.
       mixup: alpha of mixup's Beta distribution, 0.2 to 0.8 in AugReg; 0 for none.
       cutmix: alpha of CutMix's Beta distribution; with mixup too, each step uses one of the two.
-      fsdp: devices over which parameters and optimizer state are split.
+      fsdp: devices over which parameters and optimizer state are split; None lets the run decide from the devices' memory.
     """
 
     duration: Duration
@@ -45,7 +45,7 @@ class TrainSettings:
     average_decay: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
-    fsdp: int = 1
+    fsdp: int | None = None
 
     def __post_init__(self) -> None:
         if self.accumulation < 1:

@@ -10,7 +10,6 @@ import pytest
 
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.open import open_source
-from vit_jax.data.prepare import pack as pack_module
 from vit_jax.data.prepare.pack import pack
 from vit_jax.data.prepare.pack_beam import make_run
 from vit_jax.data.stream.loader import eval_batches, train_batches
@@ -159,37 +158,6 @@ def test_counts_of_classes_are_those_of_the_split(tmp_path):
     assert open_source(str(tmp_path / "images.csv"), "test").spec.class_counts == (1, 1)
     first, rest = (open_source(str(tmp_path), split).spec.class_counts for split in ("train[:3]", "train[3:]"))
     assert [a + b for a, b in zip(first, rest, strict=True)] == [1, 4, 2]
-
-
-def test_two_processes_do_not_pack_into_one_folder(images, tmp_path):
-    """One holds the folder while the other starts; what a killed one left is cleared away."""
-    left = tmp_path / f".packed{pack_module.PARTIAL}"
-    left.mkdir()
-    (left / "packed-train.array_record-00000-of-00009").write_bytes(b"half")
-    (left / pack_module.LOCK).write_bytes(b"")
-
-    def run(tasks, classes):
-        with pytest.raises(
-            UserError, match=r"another process is packing into .*packed; wait for it, or give another --to"
-        ):
-            pack(str(images), str(tmp_path / "packed"))
-        return [pack_module.write_shard(task, classes, 1) for task in tasks]
-
-    assert pack(str(images), str(tmp_path / "packed"), run=run).splits == {"test": 9, "train": 30}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "packed"]
-    assert not [p.name for p in (tmp_path / "packed").iterdir() if "00009" in p.name or p.name == pack_module.LOCK]
-
-
-def test_a_folder_that_another_process_finished_meanwhile_is_not_overwritten(images, tmp_path):
-    def run(tasks, classes):
-        (tmp_path / "packed").mkdir()
-        (tmp_path / "packed" / "theirs").write_bytes(b"")
-        return [pack_module.write_shard(task, classes, 1) for task in tasks]
-
-    with pytest.raises(UserError, match="was made by someone else meanwhile"):
-        pack(str(images), str(tmp_path / "packed"), run=run)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "packed"]
-    assert [p.name for p in (tmp_path / "packed").iterdir()] == ["theirs"]
 
 
 LIMITED = """

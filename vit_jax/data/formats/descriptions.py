@@ -21,6 +21,7 @@ from vit_jax.files import MAX_JSON_BYTES, open_regular, read_json
 from vit_jax.types import UserError
 
 INFO, FEATURES = "dataset_info.json", "features.json"
+PACKED_AS = "packed.json"  # how a set was packed: {"short_side": 256}
 ADVICE = "copy it again, or prepare or pack it again"
 # Modules that TFDS itself names. It is imported by then, so they are found in the installed package and nowhere else.
 TFDS_CLASS = re.compile(r"tensorflow_datasets\.core\.features(\.[A-Za-z]\w*)+")
@@ -187,3 +188,12 @@ def _check_shard(split: str, path: epath.Path, expected: int) -> int:
     if found != expected:
         raise UserError(f"{split}: {path} is damaged: it holds {found:,} examples, expected {expected:,}; {ADVICE}")
     return size
+
+
+def short_side(folder: Any) -> int:
+    """Pixels that the images of a packed set were reduced to; 0 for none, as all sets of older versions."""
+    file = epath.Path(folder) / PACKED_AS
+    side = read_json(file, advice=ADVICE).get("short_side") if file.exists() else 0
+    if type(side) is not int or side < 0:
+        raise UserError(f"{file}: expected a short_side in pixels, found {side!r}; {ADVICE}")
+    return side

@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from vit_jax.data.formats.catalogue import COMMAND, find_data_dir, tfrecord_message, unknown_name_message
-from vit_jax.data.formats.descriptions import ADVICE, check_prepared, check_shards, open_directory, refusing
+from vit_jax.data.formats.descriptions import ADVICE, check_prepared, check_shards, open_directory, refusing, short_side
 from vit_jax.data.formats.imagenet import competing_classes
 from vit_jax.data.formats.reading_order import reading_order
 from vit_jax.data.source import Origin, Source
@@ -24,7 +24,6 @@ from vit_jax.types import DatasetSpec, Label, UserError, printable
 LABELS = "vit_jax_labels.{split}.npy"  # of a packed split, so that none of its records is read for them
 CHUNK = 256  # records read at a time
 MAX_CLASSES = 10**6  # each is a row of the head; more are a mistake
-
 PACKED = "packed"  # the TFDS name of data sets that `data.prepare.pack` wrote
 PRIVATE = {
     "jft_300m": "JFT-300M is Google's own and was never published",
@@ -199,6 +198,7 @@ def source_of(builder: Any, dataset: str, split: str) -> TfdsSource:
         class_names=names,
         image_shape=(height, width, channels),
         competing=competing_classes(info.name, names),
+        short_side=short_side(builder.data_dir) if info.name == PACKED else 0,
     )
     return TfdsSource(spec, str(builder.data_dir), (image, label), checked=info.name == PACKED)
 

@@ -107,6 +107,7 @@ def make_transform(
     flip: bool = True,
     augment: Augment = Augment(),  # noqa: B008 (frozen)
     target: Target | None = None,
+    short_side: int = 0,
 ) -> Transform:
     """Makes the preprocessing of one phase.
 
@@ -117,10 +118,11 @@ def make_transform(
       flip: False where a mirror image is another class (digits, text).
       augment: strengths of the augmentations that follow the recipe.
       target: the kind of target of the data; None for images alone.
+      short_side: pixels that the shorter sides of the images were reduced to; 0 for images as distributed.
 
     Raises:
-      UserError: an unknown recipe, a resolution that is not two positive integers, an impossible crop_area, or data with boxes
-        and a step that does not carry them.
+      UserError: an unknown recipe, a resolution that is not two positive integers, an impossible crop_area, data with boxes
+        and a step that does not carry them, or more pixels than the images were left with.
     """
     check_recipe(recipe)
     size = tuple(resolution)
@@ -136,7 +138,14 @@ def make_transform(
             "switch them off (data.randaugment=0,0, data.random_erasing=0)"
         )
     shape = (int(size[0]), int(size[1]))
-    return Transform(resolution=shape, crop_area=(area[0], area[1]), flip=bool(flip), recipe=recipe, steps=steps)
+    made = Transform(resolution=shape, crop_area=(area[0], area[1]), flip=bool(flip), recipe=recipe, steps=steps)
+    wanted = max(max(step.pixels(made)) for step in steps)
+    if 0 < short_side < wanted:
+        raise UserError(
+            f"recipe {recipe} at {shape[0]}x{shape[1]} makes images of {wanted} pixels, but these were packed with a shorter "
+            f"side of {short_side}; pack them again with --short-side={wanted} or more, or lower the resolution"
+        )
+    return made
 
 
 def check_recipe(recipe: str, key: str = "preprocessing recipe") -> None:

@@ -61,6 +61,10 @@ class Step:
         the image that it is given may lie already."""
         raise NotImplementedError
 
+    def pixels(self, view: View) -> Size:
+        """(h, w) that it makes of an image; (0, 0) if that depends on the image."""
+        return 0, 0
+
     def describe(self, view: View) -> dict[str, Any]:
         """Fields of `describe_transform` that this step decides."""
         return {}
@@ -87,6 +91,8 @@ class Resize(Step):
     def describe(self, view: View) -> dict[str, Any]:
         """See `Step`."""
         return {"resized_to": list(self.size(view))}
+
+    pixels = size
 
 
 class ResizeSmall(Resize):
@@ -115,6 +121,10 @@ class InceptionCrop(Step):
     def describe(self, view: View) -> dict[str, Any]:
         """See `Step`."""
         return {"crop": "inception", "crop_area": list(view.crop_area)}
+
+    def pixels(self, view: View) -> Size:
+        """See `Step`."""
+        return view.resolution
 
 
 class CentralCrop(Step):

@@ -8,9 +8,8 @@ Each shard is written by itself: threads do it here, or Apache Beam on as many m
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import fcntl
 import io
+import json
 import os
 import secrets
 import shutil
@@ -20,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 from etils import epath
 
+from vit_jax.data.formats.descriptions import PACKED_AS
 from vit_jax.data.formats.folders import folder_splits, open_folder
 from vit_jax.data.formats.lists import is_list, list_splits, open_list
 from vit_jax.data.formats.shards import open_shards
@@ -28,14 +28,13 @@ from vit_jax.data.image.decode import decode
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.prepare.packed import describe, make_features, shard_path, write_labels
 from vit_jax.data.prepare.prepare import quietly
-from vit_jax.files import is_full
+from vit_jax.data.prepare.scratch import PARTIAL, scratch_beside
+from vit_jax.data.prepare.shrink import shrink
 from vit_jax.types import DatasetSpec, UserError
 
 CORRUPT_LIST = "corrupt.txt"
 # A record a chunk, for random access. Encoded images do not get smaller: compressed, they took 20 us more to read.
 WRITER_OPTIONS = "group_size:1,uncompressed"
-PARTIAL = ".partial"
-LOCK = ".lock"
 
 
 class Packable(Protocol):
@@ -61,11 +60,12 @@ class Packable(Protocol):
 
 
 class NewShard(NamedTuple):
-    """One shard to write: the split it belongs to, what goes in, and where to."""
+    """One shard to write: the split it belongs to, what goes in, where to, and what larger images are reduced to (0: nothing)."""
 
     split: str
     source: Packable
     path: str
+    short_side: int = 0
 
 
 class Written(NamedTuple):
@@ -87,7 +87,15 @@ class Packed(NamedTuple):
 WriteShards = Callable[[Sequence[NewShard], tuple[str, ...]], list[Written]]
 
 
-def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: WriteShards | None = None) -> Packed:
+def pack(
+    dataset: str,
+    to: str,
+    *,
+    threads: int = 2,
+    num_shards: int = 0,
+    short_side: int = 0,
+    run: WriteShards | None = None,
+) -> Packed:
     """Packs every split of a folder or list of images, or of tar shards.
 
     Args:
@@ -96,83 +104,32 @@ def pack(dataset: str, to: str, *, threads: int = 2, num_shards: int = 0, run: W
       threads: that read and check images; each is decoded once, and what does not decode is left out and named.
       num_shards: of each split; 0 for TFDS's rule: one below 128 MiB, then a power of two of shards of 64 MiB or more, to
         1,024; from 1 TiB on as many thousands as keep a shard below 1 GiB.
+      short_side: pixels to which the shorter side of larger images is reduced; they become JPEGs. A recipe that needs more is
+        then refused. 0 stores all files as they are.
       run: writes the shards, in place of `threads`: `data.pack_beam.run_beam`.
 
     Raises:
       UserError: `to` exists, the layout is another, or no image of a split decodes.
     """
     target = epath.Path(to).expanduser()
+    if short_side < 0:
+        raise UserError(f"--short-side={short_side}; expected pixels, or 0 to store images as they are")
     if target.exists():
         raise UserError(f"--to={to} exists; give a folder that does not, or remove it first")
     sources = {name: _open(dataset, name) for name in _split_names(dataset)}
     classes = next(iter(sources.values())).spec.class_names
-    with _scratch(target) as scratch:
+    with scratch_beside(target) as scratch:
         shards = [shard for name, source in sources.items() for shard in _cut(name, source, scratch, num_shards)]
+        shards = [shard._replace(short_side=short_side) for shard in shards]
         with quietly():
             done = run(shards, classes) if run else [write_shard(shard, classes, threads) for shard in shards]
         counts = _finish(dataset, shards, done, classes, scratch)
+        if short_side:
+            (scratch / PACKED_AS).write_text(json.dumps({"short_side": short_side}) + "\n")
         corrupt = sorted(line for written in done for line in written.corrupt)
         if corrupt:
             (scratch / CORRUPT_LIST).write_text("\n".join(corrupt) + "\n")
     return Packed(str(target), counts, corrupt)
-
-
-@contextlib.contextmanager
-def _scratch(target: epath.Path) -> Iterator[epath.Path]:
-    """A folder beside the target that becomes the target at the end: an interrupted run never looks packed. Files that an
-    earlier, killed process left there are removed.
-
-    Raises:
-      UserError: another process packs into the same target, or there is no room or no permission.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as held:
-            scratch = _claim(target, held)
-            try:
-                yield scratch
-                if target.exists():
-                    raise UserError(f"--to={target} was made by someone else meanwhile; remove it, and start again")
-                scratch.rename(target)
-                (target / LOCK).unlink(missing_ok=True)
-            except BaseException:
-                scratch.rmtree(missing_ok=True)
-                raise
-    except (OSError, RuntimeError) as error:
-        if is_full(error):
-            raise UserError(
-                f"no room to pack into {target} ({error}); what was written is removed: free some, or give another --to"
-            ) from error
-        if isinstance(error, PermissionError):
-            raise UserError(f"cannot write {target} ({error}); give another --to") from error
-        raise
-
-
-def _claim(target: epath.Path, held: contextlib.ExitStack) -> epath.Path:
-    """Makes the folder beside the target, empty and locked against other processes for as long as `held` is."""
-    unlocked = target.parent / f".{target.name}.{secrets.token_hex(4)}{PARTIAL}"
-    if "://" in str(target):
-        unlocked.mkdir()
-        return unlocked
-    scratch = target.parent / f".{target.name}{PARTIAL}"
-    scratch.mkdir(exist_ok=True)
-    lock = scratch / LOCK
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    held.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"another process is packing into {target}; wait for it, or give another --to") from None
-    except OSError:  # this file system knows no locks
-        unlocked.mkdir()
-        return unlocked
-    # The process that held the lock before has moved the folder, or removed it.
-    if not lock.exists() or not os.path.samestat(os.fstat(descriptor), os.stat(lock)):
-        raise UserError(f"another process was packing into {target} just now; use it if it is there, else start again")
-    for left in scratch.iterdir():
-        if left.name != LOCK:
-            left.unlink()
-    return scratch
 
 
 def _open(dataset: str, split: str) -> Packable:
@@ -217,7 +174,7 @@ def write_shard(shard: NewShard, classes: tuple[str, ...], threads: int) -> Writ
         # ArrayRecord writes local files only. Under another name first: Beam may run a shard twice at the same time.
         path = os.path.join(scratch, "shard") if remote else f"{shard.path}.{secrets.token_hex(4)}{PARTIAL}"
         writer = array_record_module.ArrayRecordWriter(path, WRITER_OPTIONS)
-        for data, label, name, problem in _read_all(shard.source, threads):
+        for data, label, name, problem in _read_all(shard.source, threads, shard.short_side):
             if problem:
                 corrupt.append(f"{name}: {problem}")
                 continue
@@ -237,19 +194,22 @@ def write_shard(shard: NewShard, classes: tuple[str, ...], threads: int) -> Writ
     return Written(labels, size, corrupt)
 
 
-def _read_all(source: Packable, threads: int) -> Iterator[tuple[bytes, int, str, str]]:
+def _read_all(source: Packable, threads: int, short_side: int) -> Iterator[tuple[bytes, int, str, str]]:
     """All examples in order, as `_check` gives them."""
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         step = 64 * threads  # bounds what waits in memory
         for start in range(0, len(source), step):
-            yield from pool.map(lambda i: _check(source, i), range(start, min(start + step, len(source))))
+            yield from pool.map(lambda i: _check(source, i, short_side), range(start, min(start + step, len(source))))
 
 
-def _check(source: Packable, index: int) -> tuple[bytes, int, str, str]:
+def _check(source: Packable, index: int, short_side: int) -> tuple[bytes, int, str, str]:
     """(bytes, label, name, what is wrong with it or "")."""
     data, label, name = source.read(index)
     try:
-        decode(data)
+        if short_side:
+            data = shrink(data, short_side)
+        else:
+            decode(data)
     except CorruptImage as error:
         return data, label, name, str(error)
     return data, label, name, ""

@@ -1,0 +1,46 @@
+"""From a checked run to its first step: the drawn state, the restored one, and a compiled step that takes either."""
+
+import contextlib
+
+import jax
+import numpy as np
+from etils import epath
+
+from vit_jax import config as configs
+from vit_jax import partition
+from vit_jax.run.ready import bring_up
+from vit_jax.train.checkpoint import Checkpointer
+
+
+def leaves(tree):
+    return [
+        np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x) for x in tree
+    ]
+
+
+def test_a_new_run_draws_its_state_writes_nothing_and_a_saved_one_comes_back(made, tmp_path):
+    job, folder = made(), epath.Path(tmp_path)
+    with contextlib.closing(
+        configs.build(Checkpointer, job.config.checkpoint, job.to_steps, directory=folder)
+    ) as saver:
+        ready = bring_up(job, folder, saver, 0)
+        assert list(tmp_path.iterdir()) == []
+        assert (ready.start_step, int(ready.state.step), ready.meta, ready.fates) == (0, 0, {}, [])
+        assert ready.flops == job.parts.trace(job.batch_size, job.config.data.resolution)[1] > 0
+        head = ready.state.params["head"]["kernel"]
+        assert not np.asarray(head).any()  # table 3's head of zeros
+        loader = job.data.batches(job.source, seed=0, start_step=0, process_index=0, process_count=1, corrupt=())
+        with contextlib.closing(loader):
+            batch = next(loader)
+        state, metrics = ready.train_step(ready.state, partition.put_batch(batch, job.parts.mesh))
+        np.testing.assert_allclose(float(metrics["loss"]), np.log(10), rtol=1e-5)  # ten classes, no preference
+        saver.save(state, {"step": 1, "config": configs.to_dict(job.config)}, {})
+        saver.wait()
+        expected = leaves(jax.tree.leaves((state.params, state.opt_state, state.average, state.rng)))
+        resumed = bring_up(job, folder, saver, 1)
+    assert (resumed.start_step, int(resumed.state.step), resumed.meta["step"]) == (1, 1, 1)
+    again = resumed.state
+    for a, b in zip(
+        expected, leaves(jax.tree.leaves((again.params, again.opt_state, again.average, again.rng))), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
