@@ -1,11 +1,13 @@
 """The samples of a tar shard, found from its headers, and everything that is wrong with them."""
 
 import gzip
+import itertools
 import tarfile
 
 import pytest
 from tar_shards import encode, read_all, refuse, write_shards, write_tar
 
+from vit_jax.data.formats.tarindex import could_be_scanned, join, scan_shard
 from vit_jax.data.image.decode import decode
 from vit_jax.data.open import open_source
 
@@ -106,3 +108,51 @@ def test_an_image_that_is_a_link_is_refused(tmp_path):
         info.type, info.linkname = tarfile.SYMTYPE, "elsewhere.png"
         file.addfile(info)
     assert "a: its image is a link; pack with" in refuse(tmp_path)
+
+
+def halves(digest):
+    """An MD5 as md5sum prints it, as two numbers."""
+    return [int(digest[:16], 16), int(digest[16:], 16)]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("b/0001.png", "8d09bee344cde8af7177266ac9adf32b"),
+        ("./b/0001.png", "8d09bee344cde8af7177266ac9adf32b"),
+        ("train/b/0001.png", "7779a12c7c2847bbf30165e1305615d6"),
+    ],
+)
+def test_the_order_is_that_of_split_and_name_and_the_key_that_of_the_name_alone(tmp_path, name, key):
+    write_tar(tmp_path / "x.tar", [(name, encode(1)), (name.replace("png", "cls"), b"3")])
+    shard = scan_shard(str(tmp_path / "x.tar"), "train", (7, 8))
+    assert (shard.problems, shard.stamp, shard.rows.label.tolist()) == ((), (7, 8), [3])
+    assert shard.rows.order.tolist() == [halves("cdb7865436aaf154e40320281ccbd591")]
+    assert shard.rows.key.tolist() == [halves(key)]
+    assert bytes(shard.rows.names).decode() == name.removeprefix("./")
+    content = (tmp_path / "x.tar").read_bytes()
+    start, size = int(shard.rows.offset[0]), int(shard.rows.size[0])
+    assert content[start : start + size] == encode(1)
+
+
+def test_shards_are_joined_one_behind_the_other_with_their_names(tmp_path):
+    parts = []
+    for i, names in enumerate((["a.png", "bb.png"], ["ccc.png"])):
+        write_tar(tmp_path / f"{i}.tar", [(x, d) for n in names for x, d in ((n, encode(i)), (n[:-3] + "cls", b"1"))])
+        parts.append(scan_shard(str(tmp_path / f"{i}.tar"), "train").rows)
+    whole = join(parts)
+    ends = [0, *whole.name_end.tolist()]
+    names = bytes(whole.names).decode()
+    assert [names[a:b] for a, b in itertools.pairwise(ends)] == ["a.png", "bb.png", "ccc.png"]
+    assert whole.num_samples == 3
+    assert whole.key.tolist() == [*parts[0].key.tolist(), *parts[1].key.tolist()]
+    assert [could_be_scanned(part, len(part.offset), len(part.names)) for part in (*parts, whole)] == [True] * 3
+    assert not could_be_scanned(whole, 2, len(whole.names))
+    assert not could_be_scanned(whole, 3, len(whole.names) - 1)
+    assert not could_be_scanned(whole._replace(label=whole.label + 10**6), 3, len(whole.names))
+
+
+def test_a_shard_that_cannot_be_opened_is_a_problem_and_no_error(tmp_path):
+    shard = scan_shard(str(tmp_path / "none.tar"), "train")
+    assert shard.problems == ("cannot be read (No such file or directory)",)
+    assert shard.rows.num_samples == 0
