@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
+from vit_jax.cli import evaluate as program
 from vit_jax.data.formats.imagenet import COMPETING
 from vit_jax.data.open import open_source
 
@@ -26,7 +27,7 @@ TITLES = {"alarm_clock": "Alarm clock", "banana": "Banana", "tie": "Tie"}
 
 
 def score(*words):
-    """Runs the program."""
+    """Runs the program in a process of its own."""
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     return subprocess.run(
         [sys.executable, "-m", "vit_jax", "evaluate", *words],
@@ -36,6 +37,17 @@ def score(*words):
         text=True,
         timeout=300,
     )
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs the program in this process: (exit code, standard output, standard error)."""
+    monkeypatch.setattr(program, "prepare_process", lambda: None)
+
+    def call(*words):
+        return program.main([*words]), *capsys.readouterr()
+
+    return call
 
 
 def best_of(params, image, among=range(1000)):
@@ -113,15 +125,22 @@ def expected(params, dataset, split, data, competing=None, border=0):
     return (*np.mean(np.array(rows, np.float64), axis=0), len(rows))
 
 
-def test_one_command_scores_every_set_by_its_protocol_and_names_the_missing_one(data, model):
-    path, params = model
-    done = score(f"--model={path}", "--pack=imagenet", f"--data-dir={data}", "--batch=16", "--json", "--bootstrap=50")
+@pytest.fixture(scope="module")
+def scored(data, model):
+    """(result, standard error) of the pack; one set is missing, so the exit code is 2."""
+    done = score(
+        f"--model={model[0]}", "--pack=imagenet", f"--data-dir={data}", "--batch=16", "--json", "--bootstrap=50"
+    )
     assert done.returncode == 2, done.stderr
-    result = json.loads(done.stdout)
+    return json.loads(done.stdout), done.stderr
+
+
+def test_one_command_scores_every_set_by_its_protocol_and_names_the_missing_one(scored, data, model):
+    (result, err), (_, params) = scored, model
     assert set(result["sets"]) == {"val", "real", "a", "r", "sketch", "objectnet"}
     assert set(result["missing"]) == {"v2"}
     assert "vit_jax prepare imagenet_v2/matched-frequency" in result["missing"]["v2"]
-    assert "v2 is left out: imagenet_v2" in done.stderr
+    assert "v2 is left out: imagenet_v2" in err
     among = {name: [WORDNET_IDS.index(w) for w in ids.split()] for name, ids in COMPETING.items()}
     by_rule = {
         "val": expected(params, "imagenet2012", "validation", data),
@@ -143,9 +162,9 @@ def test_one_command_scores_every_set_by_its_protocol_and_names_the_missing_one(
     assert result["sets"]["objectnet"]["num_examples"] == 11
 
 
-def test_the_table_has_a_line_for_each_set(data, model):
-    done = score(f"--model={model[0]}", "--pack=imagenet", f"--data-dir={data}", "--bootstrap=50")
-    lines = done.stdout.splitlines()
+def test_the_table_has_a_line_for_each_set(scored, model, capsys):
+    program.print_pack(scored[0])
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{model[0]} at 24x24")
     assert lines[1].split() == ["set", "top1", "top5", "nll", "ece", "images"]
     titles = ["ImageNet", "ImageNet ReaL", "ImageNet V2", "ImageNet-A", "ImageNet-R", "ImageNet-Sketch", "ObjectNet"]
@@ -154,18 +173,20 @@ def test_the_table_has_a_line_for_each_set(data, model):
     assert lines[3].endswith(" 15")
 
 
-def test_a_single_set_is_scored_by_its_protocol_too(data, model):
+def test_a_single_set_is_scored_by_its_protocol_too(call, data, model):
     words = (f"--model={model[0]}", f"--data-dir={data}", "--json", "--bootstrap=0")
-    done = score(*words, "--dataset=imagenet2012_real", "--split=validation")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["num_unlabelled"] == 6
+    code, out, err = call(*words, "--dataset=imagenet2012_real", "--split=validation")
+    assert code == 0, err
+    assert json.loads(out)["num_unlabelled"] == 6
 
 
-def test_a_model_of_other_classes_is_refused(tmp_path, data):
+def test_a_model_of_other_classes_is_refused(call, tmp_path, data):
     np.savez(tmp_path / "seven.npz", **numpy_vit.draw_params(patch=(8, 8), grid=(3, 3), classes=7))
-    done = score(f"--model={tmp_path / 'seven.npz'}", "--pack=imagenet", f"--data-dir={data}")
-    assert done.returncode == 2
-    assert "the imagenet pack scores the 1,000 classes of ImageNet and the model has 7" in done.stderr
-    done = score(f"--model={tmp_path / 'seven.npz'}", "--dataset=imagenet_a", "--split=test", f"--data-dir={data}")
-    assert done.returncode == 2
-    assert "imagenet_a has 1,000 classes and the model scores 7" in done.stderr
+    code, _, err = call(f"--model={tmp_path / 'seven.npz'}", "--pack=imagenet", f"--data-dir={data}")
+    assert code == 2
+    assert "the imagenet pack scores the 1,000 classes of ImageNet and the model has 7" in err
+    code, _, err = call(
+        f"--model={tmp_path / 'seven.npz'}", "--dataset=imagenet_a", "--split=test", f"--data-dir={data}"
+    )
+    assert code == 2
+    assert "imagenet_a has 1,000 classes and the model scores 7" in err

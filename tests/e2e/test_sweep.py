@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
+import os
 import random
 import re
 import shutil
@@ -17,6 +19,7 @@ from vtab_examples import amend
 
 from vit_jax.data.vtab import tasks as vtab
 from vit_jax.report.page import write_report
+from vit_jax.sweeps import drive
 from vit_jax.sweeps.results import read_results, read_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -265,21 +268,13 @@ def test_a_rate_that_diverges_is_not_chosen_and_blocks_nothing(program, digits_d
     assert write_report([tmp_path / "s"], tmp_path / "page").finished
 
 
-FULL = """
-import errno, os, runpy, sys
-from vit_jax.sweeps import drive
-def full(folder, *_):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "job.json"))
-drive.write_job = full
-sys.argv = sys.argv[2:]
-runpy.run_module(sys.argv[0], run_name="__main__")
-"""
+def test_a_full_disk_ends_the_driver_with_one_message(program, digits_dir, tmp_path, monkeypatch):
+    def full(folder, *_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "job.json"))
 
-
-def test_a_full_disk_ends_the_driver_with_one_message(program, digits_dir, tmp_path):
+    monkeypatch.setattr(drive, "write_job", full)
     config = "configs/finetune.py:dataset=cifar10,variant=B/16,smoke,lr=0.01,seeds=1"
-    command = words(config, tmp_path / "s", **tiny(data__data_dir=digits_dir, train__duration=4))
-    stopped = program.execute(["-c", FULL, *command]).finish()
+    stopped = program.call(*words(config, tmp_path / "s", **tiny(data__data_dir=digits_dir, train__duration=4))[2:])
     assert stopped.code == 2
     (line,) = stopped.err.splitlines()
     assert line.startswith(f"error: {tmp_path}/s/runs/")
@@ -297,7 +292,7 @@ def test_few_shot_probes_of_a_run_make_a_table(program, undisturbed, digits_dir,
         f"--workdir={tmp_path / 's'}",
         f"--config.data_dir={digits_dir}",
     ]
-    planned = program.execute([*command, "--dry-run"]).finish()
+    planned = program.call(*command[2:], "--dry-run")
     assert "1,797 examples" in planned.out, planned.printed
     finished = program.execute(command).finish(600)
     assert finished.code == 0, finished.printed
