@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from vit_jax.locks import hold
 from vit_jax.process import EXIT_INTERRUPTED, Heed
+from vit_jax.remote import is_url
 from vit_jax.sweeps.cost import check_tasks, cost_of, describe_state
 from vit_jax.sweeps.drive import Keep, Progress, claim, collect, drive, without_data
 from vit_jax.sweeps.executors import Executor
@@ -94,6 +95,11 @@ def perform(
 
     # The driver only checks and counts, so it must not claim the accelerator that its runs need. Runs do not inherit this.
     jax.config.update("jax_platforms", "cpu")
+    if is_url(workdir):
+        raise UserError(
+            f"workdir {workdir}: a sweep needs a local or mounted folder; mount the bucket and give the folder, or train single "
+            "runs to URLs"
+        )
     folder = Path(os.path.expanduser(workdir))
     check_folder(folder)
     grid = load_grid(spec, overrides)
