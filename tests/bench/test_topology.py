@@ -12,7 +12,10 @@ GIB = 2**30
 
 
 def test_the_memory_that_a_program_needs_is_read_from_either_message_of_the_compiler():
-    program = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 72.90G of 30.75G hbm. Exceeded hbm capacity by 42.15G."
+    program = (
+        "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 72.90G of 30.75G hbm. Exceeded hbm capacity by "
+        "42.15G."
+    )
     array = (
         "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (1.00T) exceeds available "
         "HBM (15.75G)."

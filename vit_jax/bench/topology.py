@@ -25,6 +25,13 @@ INSTALL = "pip install 'libtpu>=0.0.42,<0.1'"
 EXAMPLES = "v5e:4x4, v4:4x4x4 or v5e:4x4,slices=2"
 # TPUs whose two cores JAX shows as one device; without this their topologies have a device for each core.
 MEGACORE = ("v4", "v5p")
+# libtpu asks no cloud service about a machine that it is told of, and may be loaded by several processes: it opens no TPU.
+ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
 BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # `Used 72.90G of 30.75G hbm`, or, of one array, `(1.00T) exceeds available HBM (15.75G)`.
 OUT_OF_MEMORY = re.compile(r"(?:Used |\()([\d.]+)([KMGT]?)\)? (?:of|exceeds available HBM) \(?([\d.]+)([KMGT]?)")
@@ -47,9 +54,8 @@ def open_topology(text: str) -> Sequence[jax.Device]:
         raise UserError(f"--topology={text} is not a topology; expected one like {EXAMPLES}")
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(f"--topology={text} needs libtpu, the TPUs' compiler, which is not installed; {INSTALL}")
-    # Ask no cloud service about the machine, and open no TPU, so that several compilations may run at once.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     options: dict[str, Any] = {"chip_config_name": "megacore"} if name.startswith(MEGACORE) else {}
     if int(slices[1]) > 1:
         options["num_slices"] = int(slices[1])

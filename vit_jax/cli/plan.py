@@ -59,5 +59,5 @@ def main(argv: list[str] | None = None) -> int:
     else:
         width = max(map(len, result))
         for key, value in result.items():
-            print(f"{key:<{width}}  {value:,}" if isinstance(value, int) else f"{key:<{width}}  {value}")
+            print(f"{key:<{width}}  {value:,}" if type(value) is int else f"{key:<{width}}  {value}")
     return 0
