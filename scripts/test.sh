@@ -5,6 +5,7 @@
 #   bash scripts/test.sh --fast    leaves out the end-to-end runs
 #   bash scripts/test.sh --peers   only that comparison: adds torch, transformers and timm to .venv first
 #   bash scripts/test.sh --beam    only packing by Apache Beam, in .venv-beam: Beam wants older packages than the lock's
+#   bash scripts/test.sh --scale   only compilation for TPUs, in .venv-scale: with libtpu installed, JAX looks for a TPU
 #   bash scripts/test.sh ARGS      further arguments go to pytest
 #
 # Tests on a real SLURM and in a real browser need Debian's packages (`bash .ci/packages.sh`, as root); what is left out for
@@ -18,12 +19,20 @@ if [ "${1:-}" = --beam ]; then
   install_lock requirements-beam.txt "pytest>=8.4,<10"
   exec python -m pytest tests/beam "$@"
 fi
+if [ "${1:-}" = --scale ]; then
+  shift
+  VENV=${SCALE_VENV:-.venv-scale}
+  install_lock requirements-dev.lock
+  python -m pip install --quiet --disable-pip-version-check -c requirements-dev.lock '.[tpu-aot]'
+  exec python -m pytest tests/bench/test_topology.py -m scale --numprocesses=auto --maxprocesses=8 "$@"
+fi
 install_lock requirements-dev.lock
 
-marks=() # of pytest: what to leave out
+marks=("not scale") # of pytest: what to leave out
 left_out=(
   "tests/peers, the comparison with transformers and timm (bash scripts/test.sh --peers)"
   "tests/beam, packing by Apache Beam (bash scripts/test.sh --beam)"
+  "tests of mark scale, compilation for TPUs (bash scripts/test.sh --scale)"
 )
 
 # needs MARK WHAT PROGRAM...: leaves out the tests of a mark where one of the programs is not installed.
@@ -41,7 +50,7 @@ needs() {
 
 case "${1:-}" in
   --fast)
-    marks=("not slow" "not slurm" "not browser")
+    marks+=("not slow" "not slurm" "not browser")
     left_out+=("the end-to-end runs, SLURM's and the browser's among them (bash scripts/test.sh)")
     shift
     ;;
@@ -55,10 +64,7 @@ case "${1:-}" in
     needs browser "tests of mark browser, the results page in a real browser" chromium
     ;;
 esac
-select=()
-if [ ${#marks[@]} -gt 0 ]; then
-  select=(-m "$(printf ' and %s' "${marks[@]}" | cut -c 6-)")
-fi
+select=(-m "$(printf ' and %s' "${marks[@]}" | cut -c 6-)")
 
 echo "== ruff"
 ruff check .

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 # Dropout is drawn per row of the global batch, and two processes hold its rows in another order.
-MODEL = {"dropout": 0.0}
+MODEL = {"dropout": 0.0, "mlp_dim": 512}  # 32 x 512 elements: fsdp splits these kernels
 
 
-def start_both(program, workdir, second=()):
-    """Starts process 0 and 1 of a run; `second` are further words of the second."""
+def start_both(program, workdir, second=(), **train):
+    """Starts process 0 and 1 of a run; `second` are further words of the second, `train` keys of both."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     flags = [f"--coordinator={address}", "--num_processes=2"]
     more = [(), second]
     return [
-        program.start(workdir, *flags, f"--process_id={i}", *more[i], model=MODEL, checkpoint={"every": 1})
+        program.start(workdir, *flags, f"--process_id={i}", *more[i], model=MODEL, checkpoint={"every": 1}, train=train)
         for i in range(2)
     ]
 
@@ -46,10 +46,10 @@ def test_two_processes_stop_or_lose_one_resume_and_end_as_one_process_does(progr
     step = reading.steps(workdir)[-1]
     assert step < 16
 
-    finished = [run.finish() for run in start_both(program, workdir)]
+    finished = [run.finish() for run in start_both(program, workdir, fsdp=2)]
     assert [run.code for run in finished] == [0, 0], finished[0].err + finished[1].err
     assert f"resuming {workdir} from step {step}" in finished[0].out
-    assert "2 x cpu (data 2 x fsdp 1), 2 processes" in finished[0].out
+    assert "2 x cpu (data 1 x fsdp 2), 2 processes" in finished[0].out
     assert "step" not in finished[1].out.replace("done: step", "")  # only the first process reports
     assert len(reading.records(workdir)) == len(reading.records(alone))
     reading.assert_close_run(workdir, alone)

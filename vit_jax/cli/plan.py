@@ -4,11 +4,17 @@ Prints parameters, tokens per image, and FLOPs per image, forward and for traini
 remat): matrix products and convolutions of the traced program, with a multiply and an add counted as two. Overrides work as in
 `vit_jax train`. The number of classes is the config's, else the data's, else (if the data is missing) 1,000; the line
 classes_from says which.
+
+With --topology, the training step is also compiled for a TPU, of which there need be none; it needs libtpu
+(pip install 'vit_jax[tpu-aot]'). The answer is whether it fits into the memory of a device, with train.fsdp as a run there would
+settle it, the bytes that it needs, and the compiler's estimate of its cycles. "Does not fit" takes seconds; a whole compilation
+takes minutes, many for a deep model with model.scan=False.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from vit_jax.cli.flags import Parser, parse_command_line
@@ -17,6 +23,7 @@ from vit_jax.process import reports_user_errors
 EXAMPLES = """
 vit_jax plan --config=configs/pretrain.py:variant=H/14,dataset=jft
 vit_jax plan --config=configs/hybrid.py:variant=R50+B/16,dataset=imagenet21k --json
+vit_jax plan --config=configs/pretrain.py:variant=H/14,dataset=jft --topology=v4:4x4x4 --config.model.scan=True
 """
 
 
@@ -24,6 +31,11 @@ def make_parser() -> Parser:
     """The flags."""
     parser = Parser("plan", EXAMPLES, __doc__)
     parser.add_argument("--config", required=True, help="config file and its arguments")
+    parser.add_argument(
+        "--topology",
+        default="",
+        help="TPUs to compile the step for: v5e:4x4, v4:4x4x4, or several slices, v5e:4x4,slices=2",
+    )
     parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
     return parser
 
@@ -32,13 +44,20 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Runs the verb; returns the exit code."""
     flags, overrides = parse_command_line(sys.argv[1:] if argv is None else argv, make_parser())
+    if flags.topology:  # plans for other devices; those attached stay free
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from vit_jax.bench.plan import plan
 
     result = plan(flags.config, overrides)
+    if flags.topology:
+        from vit_jax.bench.topology import compile_for
+
+        classes = result["num_classes"]
+        result |= compile_for(flags.config, overrides, flags.topology, num_classes=classes)
     if flags.json:
         print(json.dumps(result))
     else:
         width = max(map(len, result))
         for key, value in result.items():
-            print(f"{key:<{width}}  {value:,}" if isinstance(value, int) else f"{key:<{width}}  {value}")
+            print(f"{key:<{width}}  {value:,}" if type(value) is int else f"{key:<{width}}  {value}")
     return 0
