@@ -9,7 +9,7 @@ from etils import epath
 from vit_jax import config as configs
 from vit_jax.run import run
 from vit_jax.train.checkpoint import read_params, write_params
-from vit_jax.train.folders import check_folder, named_steps, run_folder
+from vit_jax.train.folders import check_folder, named_steps, run_folder, steps_among
 from vit_jax.types import UserError
 
 META = {"grid": [1, 1], "config": {"model": {}}}
@@ -96,3 +96,18 @@ def test_a_checkpoint_of_a_run_has_a_name(tmp_path):
     ):
         run_folder(f"{tmp_path / 'plain'}@best")
     assert run_folder(f"{tmp_path / 'nothing'}@best") is None
+
+
+def test_steps_at_a_url_count_unless_they_are_being_uploaded():
+    names = [
+        "10/meta/x",
+        "2/params/y",
+        "4/meta/x",
+        "4.uploading",
+        "6.uploading",
+        "\u00b2/meta/x",
+        "007/meta/x",
+        "8",
+        "tmp/a",
+    ]
+    assert steps_among([f"checkpoints/{name}" for name in names] + ["12/meta/x", "config.json"]) == [2, 10]
