@@ -124,7 +124,7 @@ def test_a_start_fetches_records_and_what_describes_checkpoints_and_their_arrays
     with mirrored(URL) as copy:
         found = {path.relative_to(copy.folder).as_posix() for path in copy.folder.rglob("*") if path.is_file()}
         assert found == {"metrics.jsonl", "checkpoints/2/meta/data", "checkpoints/4/meta/data"}
-        copy.complete(4)
+        copy.publish(4)
         assert (copy.folder / "checkpoints/4/opt_state/data").read_text() == "x 4 opt_state"
         assert not (copy.folder / "checkpoints/2/params").exists()
     assert there().keys() == {"metrics.jsonl", "large.bin", *step_files(2, 4)}

@@ -69,7 +69,7 @@ class Mirror:
         ours = name.startswith(f"{FOLDER}/") and first in map(str, self.steps)
         return ours and bool(rest) and rest.split("/")[0] not in ARRAYS
 
-    def complete(self, step: int) -> None:
+    def publish(self, step: int) -> None:
         """Fetches the arrays of a checkpoint.
 
         Raises:
@@ -200,7 +200,7 @@ class MirroredCheckpointer(Checkpointer):
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """As `Checkpointer.restore`; fetches the checkpoint's arrays first."""
-        self.mirror.complete(step)
+        self.mirror.publish(step)
         return super().restore(abstract, step)
 
     def wait(self) -> None:
