@@ -46,10 +46,10 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
-def run_main(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "vit_jax.main", *arguments]
+def run_python(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, *arguments]
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}  # one device, as a user has
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def python_blocks(text: str) -> list[str]:
@@ -140,7 +140,8 @@ def test_the_model_from_python_is_as_the_weights_page_says(tmp_path):
 
 @pytest.mark.slow
 def test_a_folder_of_jpegs_is_fine_tuned_from_the_command_line_alone(folder, tmp_path):
-    done = run_main(
+    done = run_python(
+        *("-m", "vit_jax.main"),
         f"--config=configs/finetune.py:variant=Ti/16,dataset={folder}",
         f"--workdir={tmp_path}/run",
         "--config.data.resolution=32",
@@ -158,26 +159,39 @@ def test_a_folder_of_jpegs_is_fine_tuned_from_the_command_line_alone(folder, tmp
     assert (tmp_path / "run" / "curves.png").stat().st_size > 5_000
 
 
+SMOKE = [
+    "pretrain.py:variant=B/16,dataset=imagenet21k,smoke",
+    "pretrain.py:variant=H/14,dataset=jft,smoke",
+    "finetune.py:variant=B/16,dataset=cifar10,smoke",
+    "finetune.py:variant=R50+B/16,dataset=cifar10,smoke",
+    "hybrid.py:variant=R50+B/16,dataset=imagenet21k,smoke",
+    "bit.py:variant=R50x1,dataset=imagenet21k,optimizer=sgd,smoke",
+    "pretrain.py:variant=Mixer-B/16,dataset=imagenet21k,smoke",
+    "ablation_posemb.py:positions=relative,smoke",
+    "ablation_axial.py:variant=B/32,smoke",
+    "quickstart.py:finetune,smoke",
+]
+RUN_EACH = """
+import sys
+from vit_jax.main import main
+for number, config in enumerate(sys.argv[2:]):
+    print(number, "ended with", main([f"--config=configs/{config}", f"--workdir={sys.argv[1]}/{number}"]))
+"""
+
+
+@pytest.fixture(scope="module")
+def smoked(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A folder with a workdir for each of SMOKE, by its number, and the one process that trained them: a start costs seconds."""
+    folder = tmp_path_factory.mktemp("smoked")
+    return folder, run_python("-c", RUN_EACH, str(folder), *SMOKE)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "config",
-    [
-        "pretrain.py:variant=B/16,dataset=imagenet21k,smoke",
-        "pretrain.py:variant=H/14,dataset=jft,smoke",
-        "finetune.py:variant=B/16,dataset=cifar10,smoke",
-        "finetune.py:variant=R50+B/16,dataset=cifar10,smoke",
-        "hybrid.py:variant=R50+B/16,dataset=imagenet21k,smoke",
-        "bit.py:variant=R50x1,dataset=imagenet21k,optimizer=sgd,smoke",
-        "pretrain.py:variant=Mixer-B/16,dataset=imagenet21k,smoke",
-        "ablation_posemb.py:positions=relative,smoke",
-        "ablation_axial.py:variant=B/32,smoke",
-        "quickstart.py:finetune,smoke",
-    ],
-)
-def test_smoke_variants_run_to_their_end(config, tmp_path):
-    done = run_main(f"--config=configs/{config}", f"--workdir={tmp_path}/run")
-    assert done.returncode == 0, done.stderr
-    scores = json.loads((tmp_path / "run" / "run.json").read_text())["scores"]
+@pytest.mark.parametrize("number", range(len(SMOKE)), ids=SMOKE)
+def test_smoke_variants_run_to_their_end(smoked, number):
+    folder, done = smoked
+    assert f"{number} ended with 0\n" in done.stdout, done.stderr
+    scores = json.loads((folder / str(number) / "run.json").read_text())["scores"]
     assert {v for k, v in scores.items() if k.endswith("num_examples")} == {
-        1079 if config.startswith("quickstart") else 360
+        1079 if SMOKE[number].startswith("quickstart") else 360
     }
