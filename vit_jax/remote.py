@@ -86,9 +86,10 @@ class Remote:
         return self._local.fs
 
     def forget(self) -> None:
-        """Connects anew when this thread next needs the store, which may have closed an idle connection."""
-        if hasattr(self._local, "fs"):
-            type(self._local.fs).clear_instance_cache()
+        """Drops this thread's connection of a driver that keeps one (FTP, SFTP): servers close those that are idle."""
+        fs = getattr(self._local, "fs", None)
+        if fs is not None and not fs.async_impl:
+            type(fs).clear_instance_cache()
             del self._local.fs
 
     def _at(self, name: str) -> str:

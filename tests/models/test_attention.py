@@ -75,7 +75,7 @@ def test_fused_is_within_bfloat16_of_float64(rate):
         assert max(off) < 3 * 2**-8
 
 
-def test_fused_keeps_no_float32_weights_and_no_mask():
+def test_fused_keeps_neither_float32_weights_nor_the_mask():
     q = jax.ShapeDtypeStruct(SIZES, "bfloat16")
 
     def kept(core):
@@ -83,7 +83,7 @@ def test_fused_keeps_no_float32_weights_and_no_mask():
         return [str(x.dtype) for x in jax.tree.leaves(pull) if x.shape == (2, 3, 7, 7)]
 
     assert kept(attention.fused) == ["bfloat16"]
-    assert {"bool", "float32"} <= set(kept(plain))  # the test sees them where they are
+    assert "float32" in kept(plain)  # the test sees it where it is
 
 
 @pytest.mark.parametrize("scan", [False, True])

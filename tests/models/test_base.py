@@ -15,10 +15,10 @@ from vit_jax.types import Outputs
 
 ROLES = {
     "vit": (
-        {"dropout", "attention_dropout", "stochastic_depth", "head_bias", "dtype", "scan", "remat"},
+        {"dropout", "attention_dropout", "stochastic_depth", "head_bias", "dtype", "scan"},
         {"num_classes", "representation_size"},
         {"gelu", "norm_eps"},
-        {"attention"},
+        {"attention", "remat"},
     ),
     "mixer": ({"stochastic_depth", "head_bias", "dtype"}, {"num_classes"}, {"gelu"}, set()),
     "resnet": ({"head_bias", "dtype"}, {"num_classes"}, set(), set()),

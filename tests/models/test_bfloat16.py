@@ -18,7 +18,9 @@ EVERY_LAYER = {"positions_at": "every_layer"}
 MODELS = {
     "token": tiny_vit(dropout=0.1, attention_dropout=0.1, representation_size=6, dtype="bfloat16"),
     "options": tiny_vit(registers=2, qk_norm=True, layer_scale=0.1, stochastic_depth=0.2, pool="map", dtype="bfloat16"),
-    "scanned": tiny_vit(qk_norm=True, layer_scale=0.1, stochastic_depth=0.2, scan=True, remat=True, dtype="bfloat16"),
+    "scanned": tiny_vit(
+        qk_norm=True, layer_scale=0.1, stochastic_depth=0.2, scan=True, remat="block", dtype="bfloat16"
+    ),
     "relative": tiny_vit(positions="relative", **EVERY_LAYER, dtype="bfloat16"),
     "two axes": tiny_vit(positions="learned_2d", **EVERY_LAYER, norm_after_pool=True, dtype="bfloat16"),
     "fixed": tiny_vit(positions="sincos_2d", positions_at="shared", gelu="erf", dtype="bfloat16"),

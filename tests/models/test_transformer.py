@@ -45,7 +45,7 @@ def test_scanned_blocks_have_the_looped_blocks_gradients():
     params = draw(tiny_vit(depth=DEPTH))
     expected = build.stack_layers(gradients(tiny_vit(depth=DEPTH), params))
     assert np.abs(expected["Transformer/encoderblock/MlpBlock_3/Dense_0/kernel"]).max() > 1
-    for remat in (False, True):
+    for remat in ("none", "dots", "block"):
         found = gradients(tiny_vit(depth=DEPTH, scan=True, remat=remat), build.stack_layers(params))
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
@@ -71,7 +71,7 @@ def test_a_scanned_program_does_not_grow_with_depth():
 
 def test_scanned_blocks_are_recomputed_where_asked():
     # Per block at least: query, key, value, two attention products, out and the MLP's first layer.
-    with_remat, without = (programs(2, scan=True, remat=remat).count("dot_general") for remat in (True, False))
+    with_remat, without = (programs(2, scan=True, remat=remat).count("dot_general") for remat in ("block", "none"))
     assert with_remat - without >= 7
 
 

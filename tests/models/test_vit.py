@@ -117,7 +117,7 @@ def test_remat_changes_no_number():
         return jnp.sum(outputs.logits * outputs.logits)
 
     grad = jax.jit(jax.value_and_grad(loss), static_argnums=1, compiler_options=QUICK)
-    for a, b in zip(jax.tree.leaves(grad(params, True)), jax.tree.leaves(grad(params, False)), strict=True):
+    for a, b in zip(jax.tree.leaves(grad(params, "dots")), jax.tree.leaves(grad(params, "none")), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
@@ -130,4 +130,4 @@ def test_remat_recomputes_the_blocks():
 
     # Per block: query, key, value, two attention products, out and the MLP's first layer are needed again (its second
     # layer's output is not).
-    assert backward_products(True) - backward_products(False) >= 7
+    assert backward_products("block") - backward_products("none") >= 7

@@ -15,7 +15,7 @@ def test_without_options_the_tree_is_the_released_one(pool):
     without = {**off, "positions": "learned_1d", "positions_at": "stem", "class_token": "auto", "stem": "none"}
     assert model_shapes(tiny_vit(pool=pool, **without)) == shapes(params)
     # And options without parameters leave it so.
-    free = {"stochastic_depth": 0.5, "remat": True, "gelu": "erf", "norm_eps": 1e-12, "dropout": 0.1}
+    free = {"stochastic_depth": 0.5, "remat": "dots", "gelu": "erf", "norm_eps": 1e-12, "dropout": 0.1}
     assert model_shapes(tiny_vit(pool=pool, **free)) == shapes(params)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import fsspec
@@ -16,6 +17,7 @@ from vit_jax.remote import Remote
 from vit_jax.run import dry_run, lease, mirror, run
 from vit_jax.run.mirror import looked_at, mirrored
 from vit_jax.train import loop
+from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.types import UserError
 
 URL = "memory://mirror/run"
@@ -122,7 +124,7 @@ def test_a_start_fetches_records_and_what_describes_checkpoints_and_their_arrays
     with mirrored(URL) as copy:
         found = {path.relative_to(copy.folder).as_posix() for path in copy.folder.rglob("*") if path.is_file()}
         assert found == {"metrics.jsonl", "checkpoints/2/meta/data", "checkpoints/4/meta/data"}
-        copy.complete(4)
+        copy.publish(4)
         assert (copy.folder / "checkpoints/4/opt_state/data").read_text() == "x 4 opt_state"
         assert not (copy.folder / "checkpoints/2/params").exists()
     assert there().keys() == {"metrics.jsonl", "large.bin", *step_files(2, 4)}
@@ -228,6 +230,40 @@ def test_who_has_lost_the_lease_copies_nothing_more():
     assert there().keys() == step_files(2)
 
 
+def test_a_save_returns_while_it_is_copied_and_the_next_one_waits_for_the_copy(monkeypatch):
+    monkeypatch.setattr(Checkpointer, "save", lambda self, step, *_: write_step(self.mirror.folder, step))
+    monkeypatch.setattr(Checkpointer, "wait", lambda self: None)
+    let_go, real, during = threading.Event(), Remote.put, []
+
+    def put(self, folder, names):
+        during.append(sorted(os.listdir(folder / "checkpoints")))
+        assert let_go.wait(20)
+        real(self, folder, names)
+
+    monkeypatch.setattr(Remote, "put", put)
+    with mirrored(URL) as copy:
+        checkpointer = copy.checkpointer()(copy.folder, every=2)
+        checkpointer.save(2, {})  # returns though the copy cannot end
+        assert not there().keys() & step_files(2)
+        threading.Timer(0.1, let_go.set).start()
+        checkpointer.save(4, {})
+        assert step_files(2) <= there().keys()
+        checkpointer.wait()
+        assert there().keys() == step_files(2, 4)
+        checkpointer.close()
+    assert during == [["2"], ["2", "4"]]
+
+
+def test_a_full_disk_names_the_stage_and_what_is_at_the_url():
+    with mirrored(URL) as copy:
+        write_step(copy.folder, 2)
+        copy.send()
+        checkpointer = copy.checkpointer()(copy.folder, every=2)
+        message = str(checkpointer.failure("a checkpoint", OSError(28, "No space left on device")))
+        assert f"a checkpoint (written below {copy.folder.parent} first) could not be written: " in message
+        assert f"the last good checkpoint is {URL}/checkpoints/2; free disk space" in message
+
+
 def test_a_second_start_on_this_machine_names_the_url_and_the_first_process(tmp_path):
     from vit_jax import locks
 
@@ -277,6 +313,8 @@ def test_a_run_at_a_url_that_fails_stops_and_resumes_equals_a_local_one_to_the_b
     arguments, tmp_path, monkeypatch, capsys
 ):
     config, overrides = arguments
+    devices = jax.devices()[:1]  # which compiles faster than for eight
+    monkeypatch.setattr(jax, "devices", lambda *_: devices)
     local = tmp_path / "run"
     run(config, local, overrides=overrides)
 

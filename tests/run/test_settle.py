@@ -182,3 +182,36 @@ def test_a_resumed_run_keeps_what_its_kind_of_device_decided_and_what_nothing_de
 def test_a_core_that_the_present_device_cannot_have_is_not_kept():
     settled, _ = settle(config(), Facts("gpu", begun={"attention": "cudnn"}))
     assert settled.model.attention == "fused"
+
+
+# S/16 at batch 8: 6 x 12 layers x 197 tokens x 384 x (4 x 384 + 2 x 1536 + 2 x 197) x 8 = 218 GFLOP, 2.2 s a step. A scanned step
+# is 0.11 s slower, and 12 unrolled layers compile for 4.8 s longer: the two are level at 44 steps.
+SMALL = "configs/pretrain.py:variant=S/16,dataset=imagenet2012"
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "scan", "why"),
+    [
+        (Facts("cpu", steps=40), {}, True, "a CPU: scanned layers compile 5 s faster, and 40 steps are few"),
+        (Facts("cpu", steps=48), {}, False, "a CPU: over 48 steps, faster steps save more than the 5 s of compilation"),
+        (Facts("cpu"), {}, True, "a CPU: scanned layers compile 5 s faster"),  # of unknown length
+        (Facts("tpu", steps=40), {}, False, "a TPU: unrolled steps are faster"),
+        (Facts("gpu", steps=40), {"model__depth": "33"}, True, "a GPU: 33 unrolled layers would compile for minutes"),
+        (Facts("tpu"), {"model__remat": "block"}, True, "with model.remat=block, memory counts more than speed"),
+        (Facts("tpu"), {"model__remat": "dots"}, False, "a TPU: unrolled steps are faster"),
+    ],
+)
+def test_device_and_length_decide_whether_layers_are_scanned(facts, options, scan, why):
+    settled, decisions = settle(config(SMALL, data__batch_size="8", **options), facts)
+    assert settled.model.scan is scan
+    assert why in next(decision.why for decision in decisions if decision.key == "model.scan")
+
+
+@pytest.mark.parametrize(("older", "name"), [("False", "none"), ("true", "block"), ("dots", "dots")])
+def test_remat_is_a_name_and_its_older_spellings_stay(older, name):
+    assert config(model__remat=older).model.remat == name
+    draft = configs.load(SMALL)
+    draft.model.remat = {"False": False, "true": True}.get(older, older)  # as config.json has it
+    assert resolve(draft, SCHEMA).model.remat == name
+    with pytest.raises(UserError, match="expected one of 'none', 'block', 'dots', 'offload'"):
+        config(model__remat="some")

@@ -15,6 +15,7 @@ from vit_jax.train.folders import (
     how_to_go_on,
     named_steps,
     run_folder,
+    steps_among,
     stored_model,
 )
 from vit_jax.types import UserError
@@ -148,3 +149,18 @@ def test_a_checkpoint_that_does_not_say_its_model_has_none(tmp_path, text):
     (tmp_path / "meta" / "metadata").write_text('{"config": {"model": {"name": "vit"}}}')
     assert stored_model(tmp_path) == {"name": "vit"}
     assert stored_model(tmp_path / "nothing") == {}
+
+
+def test_steps_at_a_url_count_unless_they_are_being_uploaded():
+    names = [
+        "10/meta/x",
+        "2/params/y",
+        "4/meta/x",
+        "4.uploading",
+        "6.uploading",
+        "\u00b2/meta/x",
+        "007/meta/x",
+        "8",
+        "tmp/a",
+    ]
+    assert steps_among([f"checkpoints/{name}" for name in names] + ["12/meta/x", "config.json"]) == [2, 10]

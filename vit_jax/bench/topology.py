@@ -1,12 +1,14 @@
 """Compiles a config's training step for TPUs that are not here, and reports what the compiler knows about it.
 
-libtpu, TPUs' compiler, is a package of PyPI and needs no TPU. It says whether the step fits into memory before it generates
-code, so that answer takes seconds; a step that fits takes the minutes of a whole compilation.
+libtpu, TPUs' compiler, is a package of PyPI and needs no TPU. It knows how much memory a step needs before it generates code, so
+that answer takes seconds; an estimate of time takes the minutes of a whole compilation.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -18,8 +20,9 @@ from jax.sharding import SingleDeviceSharding
 
 from vit_jax import config as configs
 from vit_jax import partition
+from vit_jax.run.assemble import Parts
 from vit_jax.run.job import stand_in
-from vit_jax.types import UserError
+from vit_jax.types import Batch, TrainState, UserError
 
 INSTALL = "pip install 'libtpu>=0.0.42,<0.1'"
 EXAMPLES = "v5e:4x4, v4:4x4x4 or v5e:4x4,slices=2"
@@ -84,44 +87,71 @@ def out_of_memory(message: str) -> tuple[int, int]:
     return int(float(need) * BYTES[unit]), int(float(have) * BYTES[unit_of_have])
 
 
-def compile_for(spec: str, overrides: list[tuple[str, str]], topology: str, *, num_classes: int) -> dict[str, Any]:
+def memory_needed(parts: Parts, batch_size: int, resolution: tuple[int, int], hbm: int) -> int:
+    """Bytes that the step needs on a device, to a hundredth of a GiB, found in seconds, before code is generated.
+
+    The step is compiled beside an array that fills the memory. The compiler does what it can to save memory, so a step that is
+    compiled alone may take more, if there is more.
+    """
+    ballast = jax.ShapeDtypeStruct((hbm // 4096, 1024), jnp.float32, sharding=partition.replicated(parts.mesh))
+
+    def beside(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        average, filler = state.average
+        state, metrics = parts.train_step(state._replace(average=average), batch)
+        return state._replace(average=(state.average, filler * 2)), metrics
+
+    abstract = parts.abstract._replace(average=(parts.abstract.average, ballast))
+    loaded = dataclasses.replace(parts, train_step=beside, abstract=abstract)
+    try:
+        loaded.compile(batch_size, resolution)
+    except jax.errors.JaxRuntimeError as error:
+        return out_of_memory(str(error))[0] - ballast.size * 4
+    raise AssertionError("a program fits beside an array that fills the memory")
+
+
+def compile_for(
+    spec: str, overrides: list[tuple[str, str]], topology: str, *, num_classes: int, cycles: bool = False
+) -> dict[str, Any]:
     """Compiles the training step of a config for a topology.
 
     Args:
       spec, overrides: the config.
       topology: see `open_topology`.
       num_classes: used where the config leaves it to the data.
+      cycles: whether to compile to the end if the step fits, which takes minutes.
 
     Returns:
-      topology, devices, mesh, and what the run settles (fsdp, scan, remat); `fits`; of one device: `hbm_bytes_per_chip`,
-      `peak_bytes_per_chip` (of a program that does not fit, the memory that it needs), `state_bytes_per_chip`; and
-      `estimated_cycles`, the compiler's own estimate without collectives and overlap, None if it does not fit. A device is a core
-      on TPUs that show both cores of a chip (v2, v3, v7x).
+      topology, devices, batch_size, what the run settles (fsdp), and `fits`; of one device `hbm_bytes_per_chip`,
+      `state_bytes_per_chip` and `peak_bytes_per_chip`: the memory that the step needs, or with `cycles` takes; and
+      `estimated_cycles`, the compiler's own estimate without collectives and overlap, else None. A device is a core on TPUs that
+      show both cores of a chip (v2, v3, v7x).
     """
     devices = open_topology(topology)
     hbm = hbm_bytes(devices[0])
     config, parts = stand_in(configs.load(spec), overrides, num_classes=num_classes, devices=devices, memory=hbm)
-    traced, _ = parts.trace(config.data.batch_size, config.data.resolution)
+    size, resolution = config.data.batch_size, config.data.resolution
+    needed = memory_needed(parts, size, resolution, hbm)
+    shards = [math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(parts.abstract)]
     result: dict[str, Any] = {
         "topology": topology,
         "devices": partition.describe_devices(parts.mesh),
-        "batch_size": config.data.batch_size,
+        "batch_size": size,
         "fsdp": config.train.fsdp,
+        "fits": needed <= hbm,
         "hbm_bytes_per_chip": hbm,
+        "peak_bytes_per_chip": needed,
+        "state_bytes_per_chip": sum(shards),
+        "estimated_cycles": None,
     }
-    try:
-        compiled = traced.lower().compile()
-    except jax.errors.JaxRuntimeError as error:
-        needed, _ = out_of_memory(str(error))
-        return result | {"fits": False, "peak_bytes_per_chip": needed, "estimated_cycles": None}
-    memory = compiled.memory_analysis()
-    # Arguments that the step returns changed (the state) are counted once.
-    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    if not cycles or not result["fits"]:
+        return result
+    compiled, _ = parts.compile(size, resolution)
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None
+    assert text is not None
     return result | {
-        "fits": True,
-        "peak_bytes_per_chip": kept + memory.temp_size_in_bytes,
-        "state_bytes_per_chip": memory.alias_size_in_bytes,
-        "estimated_cycles": estimated_cycles(compiled.as_text()),
+        "peak_bytes_per_chip": memory.peak_memory_in_bytes,
+        "estimated_cycles": estimated_cycles(text),
     }
 
 

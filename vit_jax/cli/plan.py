@@ -6,9 +6,9 @@ remat): matrix products and convolutions of the traced program, with a multiply 
 classes_from says which.
 
 With --topology, the training step is also compiled for a TPU, of which there need be none; it needs libtpu
-(pip install 'vit_jax[tpu-aot]'). The answer is whether it fits into the memory of a device, with train.fsdp as a run there would
-settle it, the bytes that it needs, and the compiler's estimate of its cycles. "Does not fit" takes seconds; a whole compilation
-takes minutes, many for a deep model with model.scan=False.
+(pip install 'vit_jax[tpu-aot]'). In seconds it says how much memory of a device the step needs, and whether it fits, with
+train.fsdp as a run there would settle it. --cycles compiles to the end if it fits, which takes minutes (many for a deep model
+with model.scan=False), and adds the compiler's estimate of the step's cycles.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def make_parser() -> Parser:
         default="",
         help="TPUs to compile the step for: v5e:4x4, v4:4x4x4, or several slices, v5e:4x4,slices=2",
     )
+    parser.add_argument("--cycles", action="store_true", help="with --topology: also estimate the cycles of a step")
     parser.add_argument("--json", action="store_true", help="one line of JSON and nothing else")
     return parser
 
@@ -52,8 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     if flags.topology:
         from vit_jax.bench.topology import compile_for
 
-        classes = result["num_classes"]
-        result |= compile_for(flags.config, overrides, flags.topology, num_classes=classes)
+        options = {"num_classes": result["num_classes"], "cycles": flags.cycles}
+        result |= compile_for(flags.config, overrides, flags.topology, **options)
     if flags.json:
         print(json.dumps(result))
     else:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vit_jax.models.dropout import drop
@@ -20,6 +21,8 @@ Core = Literal["xla", "fused", "cudnn", "splash"]
 
 # From here on splash attention takes half the time of `fused` on a v5e; at 197 tokens, padded to 256, the two tie.
 SPLASH_TOKENS = 577
+# Names of the arrays that a policy of rematerialisation keeps, because they are the costly ones to compute again.
+WEIGHTS, MIXED = "attention_weights", "attention_mixed"
 LANES = 128  # splash attention computes blocks of a multiple of as many tokens
 
 
@@ -87,12 +90,12 @@ def weigh(
 ) -> Float[Array, "b heads n m"]:
     """Attention weights of queries that are already scaled by k^-1/2, in their dtype."""
     logits = jnp.einsum("bnhk,bmhk->bhnm", q, keys, preferred_element_type=jnp.float32)
-    return jax.nn.softmax(logits if bias is None else logits + bias, axis=-1).astype(q.dtype)
+    return checkpoint_name(jax.nn.softmax(logits if bias is None else logits + bias, axis=-1).astype(q.dtype), WEIGHTS)
 
 
 def mix(weights: Float[Array, "b heads n m"], values: Float[Array, "b m heads k"]) -> Float[Array, "b n heads k"]:
     """Weighted sums of the values."""
-    return jnp.einsum("bhnm,bmhk->bnhk", weights, values)
+    return checkpoint_name(jnp.einsum("bhnm,bmhk->bnhk", weights, values), MIXED)
 
 
 def attend(

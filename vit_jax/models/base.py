@@ -48,6 +48,11 @@ class ImageModel(nn.Module):
         del resolution
         return None
 
+    def layers_flops(self, resolution: tuple[int, int]) -> int:
+        """Floating-point operations of the layers that `scan` concerns, to train on an image; roughly."""
+        del resolution
+        return 0
+
     @property
     def first_layer(self) -> str:
         """Name of the layer whose kernel (h, w, channels, features) sees the image's channels."""

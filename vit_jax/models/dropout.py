@@ -7,6 +7,8 @@ device and eight drop the same elements.
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,12 +46,19 @@ def keep_mask(key: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
     return element_bits(key, shape) >= jnp.uint32(round(rate * 2**32))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def drop(x: Float[Array, ...], key: jax.Array | None, rate: float) -> Float[Array, ...]:
-    """Zeroes a share of the elements and scales the others by 1 / (1 - rate); the identity without a key or a rate."""
+    """Zeroes a share of the elements and scales the others by 1 / (1 - rate); the identity without a key or a rate.
+
+    The backward pass computes the mask anew from the key: autodiff keeps it, which in a scanned B/16 was 7% of what a step keeps.
+    """
     if key is None or rate == 0.0:
         return x
     mask = keep_mask(key, x.shape, rate)
     return jnp.where(mask, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros((), x.dtype))
+
+
+drop.defvjp(lambda x, key, rate: (drop(x, key, rate), key), lambda rate, key, grad: (drop(grad, key, rate), None))
 
 
 class Dropout(nn.Module):

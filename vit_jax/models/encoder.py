@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vit_jax import partition
 from vit_jax.models import initializers
 from vit_jax.models.attention import Core, attend, mix, weigh
-from vit_jax.models.dropout import Dropout, DropPath
+from vit_jax.models.dropout import Dropout, DropPath, drop
+from vit_jax.models.norm import LayerNorm
 from vit_jax.models.positions import Kind, PositionEmbedding, RelativePositions
 from vit_jax.types import UserError
 
 Gelu = Literal["tanh", "erf"]
+
+TOKENS = "block_tokens"  # the name of a block's input, for policies of rematerialisation
 
 # The values that a block returns besides its tokens, by name; empty unless requested.
 Captured = Mapping[str, jax.Array]
@@ -44,10 +48,13 @@ class BlockSettings:
     gelu: Gelu = "tanh"
     norm_eps: float = 1e-6
     attention: Core = "fused"
+    lean: bool = False  # see `MlpBlock`
 
-    def norm(self, name: str) -> nn.LayerNorm:
-        """A LayerNorm over the width."""
-        return nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)
+    def norm(self, name: str) -> nn.Module:
+        """A LayerNorm over the width; with plain attention flax's own, so that older runs keep their bits."""
+        if self.attention == "xla":
+            return nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)
+        return LayerNorm(self.norm_eps, name=name)
 
 
 def gelu(x: Float[Array, ...], kind: Gelu = "tanh") -> Float[Array, ...]:
@@ -71,12 +78,14 @@ class MlpBlock(nn.Module):
       dropout: rate, applied after each dense layer.
       dtype: compute dtype.
       gelu: see `gelu`.
+      lean: keep one array of the hidden size for the backward pass instead of two.
     """
 
     mlp_dim: int
     dropout: float
     dtype: jnp.dtype
     gelu: Gelu = "tanh"
+    lean: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], *, train: bool) -> Float[Array, "b n d"]:
@@ -87,10 +96,25 @@ class MlpBlock(nn.Module):
             bias_init=initializers.normal(stddev=1e-6),
         )
         d = x.shape[-1]
-        x = gelu(dense(self.mlp_dim, name="Dense_0")(x), self.gelu)
-        x = Dropout(self.dropout)(x, train)
-        x = dense(d, name="Dense_1")(x)
+        x = dense(self.mlp_dim, name="Dense_0")(x)
+        hidden = Dropout(self.dropout)
+        if self.lean:
+            x = dense(d, name="Dense_1", dot_general=self.product(hidden.key(train)))(x)
+        else:
+            x = dense(d, name="Dense_1")(hidden(gelu(x, self.gelu), train))
         return Dropout(self.dropout)(x, train)
+
+    def product(self, key: jax.Array | None) -> Callable[..., jax.Array]:
+        """A matrix product whose left side passes GELU and dropout first, and is computed anew in the backward pass."""
+
+        def product(x, kernel, dimensions, **options):
+            def activate(x, kernel, key):
+                hidden = drop(nn.gelu(x, approximate=self.gelu == "tanh"), key, self.dropout)
+                return jax.lax.dot_general(hidden, kernel, dimensions, **options)
+
+            return jax.checkpoint(activate)(x, kernel, key)
+
+        return product
 
 
 class MultiHeadDotProductAttention(nn.Module):
@@ -182,7 +206,7 @@ class EncoderBlock(nn.Module):
         shared: Float[Array, "1 n d"] | None = None,
     ) -> tuple[Float[Array, "b n d"], Captured]:
         """Runs the block. `drop_rate` is its rate of stochastic depth, `shared` positions are added first; None for none."""
-        settings, z = self.settings, partition.constrain(z)
+        settings, z = self.settings, checkpoint_name(partition.constrain(z), TOKENS)
         if self.positions:
             shared = PositionEmbedding(*self.positions, settings.dtype, name="posembed_input")(z)
         z = z if shared is None else z + shared
@@ -191,7 +215,8 @@ class EncoderBlock(nn.Module):
         y, weights = attention(y, y, train=self.train, weights="attention" in self.capture)
         z = z + self.branch(Dropout(settings.dropout)(y, self.train), 0, drop_rate)
         y = settings.norm("LayerNorm_2")(z)
-        mlp = MlpBlock(settings.mlp_dim, settings.dropout, settings.dtype, settings.gelu, name="MlpBlock_3")
+        sizes = settings.mlp_dim, settings.dropout, settings.dtype, settings.gelu, settings.lean
+        mlp = MlpBlock(*sizes, name="MlpBlock_3")
         z = partition.constrain(z + self.branch(mlp(y, train=self.train), 1, drop_rate))
         captured = {"layers": z, "attention": weights}
         return z, {name: value for name, value in captured.items() if name in self.capture and value is not None}

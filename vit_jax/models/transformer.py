@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vit_jax import partition
 from vit_jax.models import initializers
+from vit_jax.models.attention import MIXED, WEIGHTS
 from vit_jax.models.dropout import Dropout
-from vit_jax.models.encoder import AxialBlock, BlockSettings, EncoderBlock
+from vit_jax.models.encoder import TOKENS, AxialBlock, BlockSettings, EncoderBlock
 from vit_jax.models.positions import Kind, Place, PositionEmbedding
+
+Remat = Literal["none", "block", "dots", "offload"]
+POLICIES = jax.checkpoint_policies
+
+
+def recompute(block: type[nn.Module], remat: Remat, *, prevent_cse: bool) -> type[nn.Module]:
+    """A class of blocks whose backward pass computes some of their arrays anew; `VisionTransformer` explains `remat`."""
+    policies: dict[str, Callable[..., Any] | None] = {
+        "block": None,
+        "dots": POLICIES.save_from_both_policies(
+            POLICIES.dots_with_no_batch_dims_saveable, POLICIES.save_only_these_names(WEIGHTS, MIXED)
+        ),
+        "offload": POLICIES.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=[TOKENS],
+            offload_src="device",
+            offload_dst="pinned_host",
+        ),
+    }
+    return block if remat == "none" else nn.remat(block, prevent_cse=prevent_cse, policy=policies[remat])
 
 
 class Encoder(nn.Module):
@@ -38,7 +62,7 @@ class Encoder(nn.Module):
     axial: bool
     final_norm: bool
     scan: bool
-    remat: bool
+    remat: Remat
 
     @nn.compact
     def __call__(
@@ -90,7 +114,7 @@ class Encoder(nn.Module):
     def loop_blocks(self, x, rates, shared, train, capture):
         """Runs the blocks in sequence, each with its own parameters: `encoderblock_0`, ..."""
         kind, fields = self.block(train, capture)
-        kind = nn.remat(kind) if self.remat else kind
+        kind = recompute(kind, self.remat, prevent_cse=True)
         kind = nn.jit(kind)  # traced once instead of once per layer; XLA inlines it
         captured: dict[str, tuple] = dict.fromkeys(capture, ())
         for layer in range(self.depth):
@@ -102,7 +126,7 @@ class Encoder(nn.Module):
     def scan_blocks(self, x, rates, shared, train, capture):
         """Runs the blocks as a loop in the compiled program, parameters stacked along a first axis: `encoderblock`."""
         kind, fields = self.block(train, capture)
-        kind = nn.remat(kind, prevent_cse=False) if self.remat else kind
+        kind = recompute(kind, self.remat, prevent_cse=False)
         scanned = nn.scan(
             kind,
             variable_axes={"params": 0},

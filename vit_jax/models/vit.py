@@ -18,7 +18,7 @@ from vit_jax.models.encoder import BlockSettings, Gelu
 from vit_jax.models.inputs import check_grid, check_images
 from vit_jax.models.positions import Kind, Place
 from vit_jax.models.resnet import resnet_stem
-from vit_jax.models.transformer import Encoder
+from vit_jax.models.transformer import Encoder, Remat
 from vit_jax.types import Outputs, UserError
 
 CAPTURE = ("layers", "attention")
@@ -55,7 +55,8 @@ class VisionTransformer(ImageModel):
       gelu: `tanh` (released weights) or `erf` (weights of PyTorch libraries).
       norm_eps: epsilon of every LayerNorm; 1e-6 in released weights, 1e-12 in Hugging Face's.
       scan: run the blocks as a loop in the compiled program: deep models compile faster; their parameters are stacked.
-      remat: recompute each block's activations in the backward pass: less memory, about a third more time.
+      remat: what the backward pass computes anew to save memory: `none`; `dots` everything in a block but its matrix products;
+        `block` whole blocks, for about a third more time; `offload` the same, with the blocks' inputs in the host's memory.
       dtype: compute dtype; parameters, softmax, LayerNorm statistics, head and loss are always float32.
       attention: core of the attention: `xla` leaves it to autodiff, `fused` has a backward pass that keeps less, `cudnn` is for
         GPUs and `splash` for TPUs, see `attention.refusal`; None for the one that suits the device. Relative positions and
@@ -90,7 +91,7 @@ class VisionTransformer(ImageModel):
     gelu: Gelu = dataclasses.field(default="tanh", metadata=IDENTITY)
     norm_eps: float = dataclasses.field(default=1e-6, metadata=IDENTITY)
     scan: bool = dataclasses.field(default=False, metadata=TRAINING)
-    remat: bool = dataclasses.field(default=False, metadata=TRAINING)
+    remat: Remat = dataclasses.field(default="none", metadata=DEVICE)
     dtype: Literal["float32", "bfloat16"] = dataclasses.field(default="float32", metadata=TRAINING)
     attention: Core | None = dataclasses.field(default=None, metadata=DEVICE)
 
@@ -130,6 +131,13 @@ class VisionTransformer(ImageModel):
         tokens = max(gh, gw) if self.axial else gh * gw + self.has_class_token + self.registers
         relative = self.positions == "relative"
         return Case("cpu", tokens, self.width // self.num_heads, self.dtype, relative, self.attention_dropout)
+
+    def layers_flops(self, resolution: tuple[int, int]) -> int:
+        """See `ImageModel.layers_flops`."""
+        n, d = self.attends(resolution).tokens, self.width
+        return (
+            6 * self.depth * n * d * (4 * d + 2 * self.mlp_dim + 2 * n)
+        )  # a multiply and an add, forward and twice back
 
     @property
     def first_layer(self) -> str:
@@ -204,6 +212,7 @@ class VisionTransformer(ImageModel):
             gelu=self.gelu,
             norm_eps=self.norm_eps,
             attention=self.attention or "fused",
+            lean=self.scan and self.attention != "xla",  # unrolled, XLA decides what it computes again
         )
 
     def _check(self, capture: tuple[str, ...]) -> None:
@@ -216,7 +225,7 @@ class VisionTransformer(ImageModel):
         counts = {key: getattr(self, key) for key in ("num_classes", "registers", "representation_size", "layer_scale")}
         errors += [f"model.{key} is {value}; expected 0 or more" for key, value in counts.items() if value < 0]
         choices = {"stem": ("none", "resnet"), "pool": ("token", "gap", "map", "unpooled"), "gelu": get_args(Gelu)}
-        choices |= {"attention": (None, *get_args(Core))}
+        choices |= {"remat": get_args(Remat), "attention": (None, *get_args(Core))}
         choices |= {"class_token": ("auto", "yes", "no"), "positions": get_args(Kind), "positions_at": get_args(Place)}
         for key, known in choices.items():
             if getattr(self, key) not in known:

@@ -127,6 +127,7 @@ def build_job(
         checkpoint=checkpoint,
         resumed=resumed["model"] if resumed and same_init else None,
         begun=begun or {},
+        steps=_count_steps(config, train.spec) if train else 0,
     )
     config, decisions = settle(config, facts, by_hand)
     check_attention(config, facts)
@@ -137,7 +138,7 @@ def build_job(
     specs = [train.spec, *specs]
     _check_classes(config, specs[0])
     steps_per_epoch = specs[0].num_examples / config.data.batch_size
-    total_steps = configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")
+    total_steps = _count_steps(config, specs[0])
     if total_steps < 1:
         raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
@@ -180,6 +181,12 @@ def stand_in(
     check_attention(config, facts)
     to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
     return _build(config, total_steps, to_steps, devices, memory)[:2]
+
+
+def _count_steps(config: Config, spec: DatasetSpec) -> int:
+    """Optimizer steps of a run on its training data."""
+    steps_per_epoch = spec.num_examples / config.data.batch_size
+    return configs.steps(config.train.duration, steps_per_epoch=steps_per_epoch, path="train.duration")
 
 
 def _build(

@@ -28,7 +28,7 @@ from vit_jax.locks import hold
 from vit_jax.remote import PARTIAL, Remote, explained, named, reason
 from vit_jax.run.lease import Lease, hold_lease
 from vit_jax.train.checkpoint import Checkpointer
-from vit_jax.train.folders import FOLDER, UPLOADING, committed_steps, steps_among
+from vit_jax.train.folders import FOLDER, STEP, UPLOADING, committed_steps, steps_among
 from vit_jax.types import TrainState, UserError
 
 # What resuming reads besides checkpoints.
@@ -66,10 +66,10 @@ class Mirror:
 
     def _is_light(self, name: str) -> bool:
         first, _, rest = name.removeprefix(f"{FOLDER}/").partition("/")
-        ours = name.startswith(f"{FOLDER}/") and first.isdigit() and int(first) in self.steps
+        ours = name.startswith(f"{FOLDER}/") and first in map(str, self.steps)
         return ours and bool(rest) and rest.split("/")[0] not in ARRAYS
 
-    def complete(self, step: int) -> None:
+    def publish(self, step: int) -> None:
         """Fetches the arrays of a checkpoint.
 
         Raises:
@@ -83,7 +83,7 @@ class Mirror:
         """Removes what a killed process left at the URL: checkpoints that it was writing or removing, and files half written."""
         begun = {name.split("/")[1].removesuffix(UPLOADING) for name in self._files if name.startswith(f"{FOLDER}/")}
         with explained(self.remote.url, "written"):
-            for step in sorted(begun - {str(step) for step in self.steps}):
+            for step in sorted(filter(STEP.fullmatch, begun - {str(step) for step in self.steps})):
                 self._remove(step)
             for name in (name for name in self._files if name.endswith(PARTIAL)):
                 self.remote.remove(name)
@@ -96,6 +96,7 @@ class Mirror:
         """
         if self.failed:
             raise self.failed
+        self.remote.forget()  # idle since the last copy
         for pause in (*PAUSES_S, None):
             try:
                 return self._send()
@@ -128,8 +129,7 @@ class Mirror:
     def _records(self) -> list[str]:
         """Names of the files in the stage, checkpoints aside."""
         files = [p for p in self.folder.rglob("*") if p.is_file() and p.suffix not in (PARTIAL, ".tmp")]
-        names = [p.relative_to(self.folder).as_posix() for p in files if FOLDER not in p.relative_to(self.folder).parts]
-        return names
+        return [p.relative_to(self.folder).as_posix() for p in files if self.folder / FOLDER not in p.parents]
 
     def _put(self, step: int) -> None:
         root = self.folder / FOLDER / str(step)
@@ -200,7 +200,7 @@ class MirroredCheckpointer(Checkpointer):
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """As `Checkpointer.restore`; fetches the checkpoint's arrays first."""
-        self.mirror.complete(step)
+        self.mirror.publish(step)
         return super().restore(abstract, step)
 
     def wait(self) -> None:
@@ -215,6 +215,10 @@ class MirroredCheckpointer(Checkpointer):
         if self._pool:
             self._pool.shutdown()
         super().close()
+
+    def failure(self, what: str, error: Exception) -> UserError:
+        """As `Checkpointer.failure`; names the stage, whose disk may be full."""
+        return super().failure(f"{what} (written below {self.mirror.folder.parent} first)", error)
 
     def last_good(self) -> str:
         """Says from which checkpoint the run can resume."""
@@ -293,5 +297,4 @@ def _stages() -> Path:
 
 
 def _stamp(file: Path) -> tuple[int, int]:
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
+    return (found := file.stat()).st_size, found.st_mtime_ns

@@ -17,7 +17,7 @@ MODEL_OPEN = {"dtype": ("auto",), "scan": ("auto",), "attention": ("auto",), "nu
 EVALS_OPEN = {"dataset": ("",), "data_dir": ("",), "exif": ("",), "resolution": ((0, 0),), "likelihood": ("",)}
 
 SCHEMA: Schema = {
-    "model": Section(MODELS, left_open=MODEL_OPEN),
+    "model": Section(MODELS, left_open=MODEL_OPEN, older={"remat": {"false": "none", "true": "block"}}),
     "data": Section(TrainData),
     "objective": Section(OBJECTIVES),
     "optim": Section(make_optimizer, injected=("total_steps",)),

@@ -13,7 +13,7 @@ from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.convert.claims import SIZES, model_of
 from vit_jax.convert.open import without_positions
 from vit_jax.models.attention import Case, choose, refusal
-from vit_jax.models.base import DEVICE, HEAD, IDENTITY, TRAINING, keys_of_role
+from vit_jax.models.base import DEVICE, HEAD, IDENTITY, TRAINING, ImageModel, keys_of_role
 from vit_jax.models.variants import describe_sizes
 from vit_jax.run.initial import Init
 from vit_jax.run.schema import SCHEMA
@@ -28,6 +28,10 @@ OF_DEVICES = ("dtype", "scan", "attention")
 STATE_SHARE = 0.25
 # What runs did before a config had these keys.
 BEFORE = {"attention": "xla"}
+# Of S/16 at batch 8 on 2 CPU cores (docs/benchmark.md): a scanned step is a twentieth slower, unrolled layers compile for 0.4 s
+# longer each, and a step computes 1e11 floating-point operations a second.
+SCAN_SLOWER, SCAN_COMPILES, CPU_FLOPS = 0.05, 0.4, 1e11
+SCAN_LAYERS = 32  # on an accelerator: B/16's 12 layers compiled for 180 s (v5e), 50 s scanned
 BEGAN = "as the run in the workdir began"
 
 Decide = Callable[[str, str, Any, str], None]  # section, key, value, why
@@ -98,26 +102,29 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
       UserError: the checkpoint's model contradicts the config.
     """
     draft = config.to_dict()
-    model, decisions = draft["model"], list[Settled]()
+    decisions = list[Settled]()
 
     def decide(section: str, key: str, value: Any, why: str) -> None:
         if draft[section].get(key) != value:
             draft[section][key] = value
             decisions.append(Settled(f"{section}.{key}", value, why))
 
-    choices = (
-        ("dtype", "float32" if facts.backend == "cpu" else "bfloat16", ""),  # a CPU has no fast bfloat16
-        ("scan", *_scan(model, config.data, facts)),
-    )
-    for key, choice, detail in choices:
-        if key in model and model[key] is None:
-            if key in facts.begun:
-                decide("model", key, facts.begun[key], BEGAN)
-            else:
-                decide("model", key, choice, suits(facts.backend) + detail)
+    def decide_by_device(key: str, choice: Any, detail: str = "") -> None:
+        if key in draft["model"] and draft["model"][key] is None:
+            begun = key in facts.begun
+            decide(
+                "model", key, facts.begun[key] if begun else choice, BEGAN if begun else suits(facts.backend) + detail
+            )
+
+    decide_by_device("dtype", "float32" if facts.backend == "cpu" else "bfloat16")  # a CPU has no fast bfloat16
     if config.init.path:
         _follow_checkpoint(draft, facts, by_hand, decide)
-    _choose_attention(draft, facts, decide)
+    module = _build(draft["model"])
+    decide_by_device("scan", *_scan(module, draft, facts))
+    if (case := _attends(module, draft, facts)) is not None and draft["model"].get("attention", "") is None:
+        begun = facts.begun.get("attention")
+        core, why = choose(case) if begun is None or refusal(begun, case) else (begun, BEGAN)
+        decide("model", "attention", core, why if why == BEGAN else f"{suits(facts.backend)}: {why}")
     if draft["model"]["num_classes"] is None and facts.num_classes:
         decide("model", "num_classes", facts.num_classes, f"{facts.data} has as many")
     for section in draft["evals"].values():
@@ -149,33 +156,42 @@ def settle_fsdp(config: Config, splits: Sequence[int], memory: int | None, state
     return Config(draft), [Settled("train.fsdp", fsdp, why)] if memory else []
 
 
-def _scan(model: Mapping[str, Any], data: Mapping[str, Any], facts: Facts) -> tuple[bool, str]:
-    return facts.backend == "cpu", ""
+def _build(model: Mapping[str, Any]) -> ImageModel:
+    """The model of a section that may leave keys open."""
+    known = {key: value for key, value in model.items() if value is not None}
+    return configs.build(model_of(model["name"]), {"num_classes": 0, **known})
 
 
-def _attends(model: Mapping[str, Any], resolution: tuple[int, int], facts: Facts) -> Case | None:
-    """The attention of a model section's model, on today's device; None if the model has no choice of cores."""
-    if "attention" not in model:
-        return None
+def _scan(module: ImageModel, draft: Mapping[str, Any], facts: Facts) -> tuple[bool, str]:
+    """Whether a model's layers are scanned, and the reason: a scanned step is slower, and compiles faster."""
+    model, data = draft["model"], draft["data"]
+    layers = model.get("depth") or 0
+    if facts.backend != "cpu":
+        if layers > SCAN_LAYERS:
+            return True, f": {layers} unrolled layers would compile for minutes"
+        if model.get("remat") in ("block", "offload"):
+            return True, f": with model.remat={model['remat']}, memory counts more than speed"
+        return False, ": unrolled steps are faster"
+    cost = SCAN_COMPILES * layers
+    flops = 0.0
     with contextlib.suppress(ZeroDivisionError):  # a size of 0 is refused when the model is built
-        case = configs.build(model_of(model["name"]), {**model, "num_classes": model["num_classes"] or 0}).attends(
-            resolution
+        flops = module.layers_flops(data["resolution"]) * data["batch_size"]
+    if SCAN_SLOWER * facts.steps * flops / CPU_FLOPS > cost:
+        return (
+            False,
+            f": over {facts.steps} steps, faster steps save more than the {cost:.0f} s of compilation that they cost",
         )
+    return True, f": scanned layers compile {cost:.0f} s faster" + (
+        f", and {facts.steps} steps are few" if facts.steps else ""
+    )
+
+
+def _attends(module: ImageModel, draft: Mapping[str, Any], facts: Facts) -> Case | None:
+    """The attention of a model on today's device; None if the model has no choice of cores."""
+    with contextlib.suppress(ZeroDivisionError):  # see `_scan`
+        case = module.attends(draft["data"]["resolution"])
         return case and case._replace(backend=facts.backend, capability=facts.capability)
     return None
-
-
-def _choose_attention(draft: dict[str, Any], facts: Facts, decide: Decide) -> None:
-    """Decides the core of a model's attention, where the config leaves it open."""
-    case = _attends(draft["model"], draft["data"]["resolution"], facts)
-    if case is None or draft["model"]["attention"] is not None:
-        return
-    begun = facts.begun.get("attention")
-    if begun is not None and not refusal(begun, case):
-        decide("model", "attention", begun, BEGAN)
-    else:
-        kind, why = choose(case)
-        decide("model", "attention", kind, f"{suits(facts.backend)}: {why}")
 
 
 def check_attention(config: Config, facts: Facts) -> None:
@@ -184,7 +200,7 @@ def check_attention(config: Config, facts: Facts) -> None:
     Raises:
       UserError: the reason.
     """
-    case = _attends(config.model, config.data.resolution, facts)
+    case = _attends(_build(config.model), config.to_dict(), facts)
     if case is not None and (reason := refusal(config.model.attention, case)):
         raise UserError(
             f"config.model.attention is {config.model.attention!r}, which this run cannot have: {reason}; leave it out, and the "
@@ -260,7 +276,7 @@ def _suit_resolution(
 ) -> None:
     """Changes the image size to one that the adopted model accepts; a Mixer accepts only one."""
     old, section = tuple(draft["data"]["resolution"]), draft["model"]
-    model = configs.build(model_of(section["name"]), section | {"num_classes": section["num_classes"] or 0})
+    model = _build(section)
     only = checkpoint.grid if section["name"] == "mixer" and checkpoint is not None else None
     new = model.pixels(only) if only else model.suit(old)
     if new != old and "data.resolution" in by_hand:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ FOLDER = "checkpoints"
 # In a folder at a URL, where no step is committed by a rename: `checkpoints/10.uploading` stands there while step 10 is being
 # written or removed.
 UPLOADING = ".uploading"
+STEP = re.compile("0|[1-9][0-9]{0,17}")
 
 
 def check_folder(path: str | os.PathLike[str], what: str = "workdir") -> None:
@@ -58,7 +60,7 @@ def committed_steps(folder: epath.Path | Path) -> list[int]:
 def steps_among(names: Iterable[str]) -> list[int]:
     """Steps of the complete checkpoints among the files of a workdir at a URL, `checkpoints/10/meta/metadata`, in order."""
     below = [name.split("/")[1:] for name in names if name.startswith(f"{FOLDER}/")]
-    begun = {first for first, *rest in below if rest and first.isdigit()}
+    begun = {first for first, *rest in below if rest and STEP.fullmatch(first)}
     return sorted(int(step) for step in begun - {first.removesuffix(UPLOADING) for first, *rest in below if not rest})
 
 
