@@ -37,6 +37,8 @@ def test_a_crop_lies_in_the_image_and_has_the_areas_and_shapes_of_inceptions(hei
     # Sides are whole pixels, which moves the ratio of the smallest boxes.
     assert ((w + 1) / (h - 1) > 3 / 4).all()
     assert ((w - 1) / (h + 1) < 4 / 3).all()
+    assert (w / h).min() < 0.8
+    assert (w / h).max() > 1.25
     area = w * h / (width * height)
     assert (area >= 0.05).all()
     assert area.max() > 0.6

@@ -180,7 +180,7 @@ def test_without_position_embeddings_the_choice_is_the_callers(tmp_path, form):
     [
         (
             {"poool": "gap"},
-            r"load_model has no poool; did you mean 'pool'\? \(known: attention_.*, grid, .*, resolution",
+            r"load_model has no poool; did you mean 'pool'\? \(known: attention, attention_.*, grid, .*, resolution",
         ),
         (
             {"depths": (1,), "wide": 2},

@@ -1,6 +1,7 @@
 """The ImageNet pack: which sets it has, and what is said of those whose data is missing."""
 
 import generated
+import objectnet_folder
 import pytest
 
 from vit_jax.data.formats.imagenet import IMAGENET_A
@@ -41,7 +42,12 @@ def test_a_set_that_is_there_is_opened_with_the_options_of_all_and_its_own_recip
     assert (card.dataset, card.split, card.recipe, card.resolution) == ("imagenet_a", "test", "eval", (16, 16))
 
 
-def test_only_objectnet_is_cropped_by_its_own_protocol():
-    assert {key: member.recipe for key, member in PACKS["imagenet"].items() if member.recipe != "eval"} == {
-        "objectnet": "objectnet"
-    }
+def test_objectnet_alone_is_cropped_by_its_own_protocol_and_has_its_own_classes(tmp_path):
+    images, right = {"banana": 2}, {"Banana": "class 954"}
+    names = [f"class {i}" for i in range(1000)]
+    objectnet_folder.write(tmp_path / "objectnet-1.0", images, {"banana": "Banana"}, right, names)
+    ready, _ = open_pack("imagenet", 1000, data_dir=str(tmp_path))
+    assert set(ready) == {"objectnet"}
+    card = ready["objectnet"]
+    assert (card.recipe, card.spec.num_examples, card.spec.num_classes) == ("objectnet", 2, 1000)
+    assert {key for key, member in PACKS["imagenet"].items() if member.recipe != "eval"} == {"objectnet"}

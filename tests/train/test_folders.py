@@ -107,7 +107,7 @@ def test_a_checkpoint_of_a_run_has_a_name(tmp_path):
 
 
 def test_the_best_has_a_score_and_of_equal_ones_is_the_later(tmp_path):
-    make_steps(tmp_path, {4: 0.25, 8: "NaN", 12: 0.25, 16: None})
+    make_steps(tmp_path, {4: "NaN", 8: 0.25, 12: 0.25, 16: None})
     assert named_steps(tmp_path) == {"last": 16, "best": 12}
 
 
