@@ -77,6 +77,18 @@ def test_a_file_that_is_replaced_is_never_half_written(remote, monkeypatch):
     assert remote.read("x") == b"old"
 
 
+def test_an_object_store_is_asked_for_one_request_a_file_and_never_for_a_bucket(monkeypatch):
+    asked = []
+
+    class Store:
+        def __getattr__(self, name):
+            return lambda *words: asked.append((name, *words))
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (Store(), "bucket/run"))
+    Remote("gs://bucket/run").replace("config.json", b"{}")
+    assert asked == [("pipe_file", "bucket/run/config.json", b"{}")]
+
+
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "a\\x", "a//x"])
 def test_names_from_outside_are_refused_before_anything_is_fetched(remote, monkeypatch, name):
     monkeypatch.setattr(type(MEMORY), "find", lambda *_, **__: {f"/bucket/run/{name}": {"size": 1}})

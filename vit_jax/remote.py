@@ -1,8 +1,8 @@
 """Folders at URLs (`gs://bucket/run`, `s3://`, `sftp://` and every other scheme of fsspec), read and written file by file.
 
 Stores differ: most have no rename, no append and no locks. This module uses only what all of them have: list, put, get, remove.
-A file that must never be seen half written is put beside its name and moved, which is a rename on file servers and a copy on
-object stores. Files are copied and never executed; names that a store lists may come from anybody and are checked.
+A file that must never be seen half written is put beside its name and renamed, except in object stores, where every file appears
+whole. Files are copied and never executed; names that a store lists may come from anybody and are checked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from vit_jax.types import UserError
 URL = re.compile(r"[A-Za-z][\w+.-]*://")
 # Extras of this package that install a scheme's driver.
 EXTRAS = {"gs": "gs", "gcs": "gs", "s3": "s3", "s3a": "s3"}
+# Object stores: a file appears once it is whole, folders need not be made, and connections are the driver's affair.
+OBJECT_STORES = {"gs", "gcs", "s3", "s3a", "az", "abfs", "abfss"}
 PARTIAL = ".partial"
 
 
@@ -64,6 +66,7 @@ class Remote:
         # A reference or a chain of URLs makes fsspec read other addresses, which the content of a file names.
         if "::" in url or url.startswith("reference:"):
             raise UserError(f"{url}: expected one plain address, as gs://bucket/run")
+        self._of_objects = url.partition("://")[0] in OBJECT_STORES
         self._local = threading.local()
         with explained(self.url, "reached"):
             self._connect()
@@ -87,9 +90,8 @@ class Remote:
 
     def forget(self) -> None:
         """Drops this thread's connection of a driver that keeps one (FTP, SFTP): servers close those that are idle."""
-        fs = getattr(self._local, "fs", None)
-        if fs is not None and not fs.async_impl:
-            type(fs).clear_instance_cache()
+        if hasattr(self._local, "fs") and not self._of_objects:
+            type(self._local.fs).clear_instance_cache()
             del self._local.fs
 
     def _at(self, name: str) -> str:
@@ -163,10 +165,11 @@ class Remote:
 
     def replace(self, name: str, content: bytes) -> None:
         """Writes a file; a reader finds the old one or the new one, never half of one."""
-        fs, beside = self._connect(), self._at(name + PARTIAL)
+        fs, beside = self._connect(), name if self._of_objects else name + PARTIAL
         self._make_folders([name])
-        fs.pipe_file(beside, content)
-        fs.mv(beside, self._at(name))
+        fs.pipe_file(self._at(beside), content)
+        if beside != name:
+            fs.mv(self._at(beside), self._at(name))
 
     def remove(self, name: str, *, recursive: bool = False) -> None:
         """Removes a file, or a folder with everything in it; a missing one is no error."""
@@ -176,9 +179,9 @@ class Remote:
             fs.rm(self._at(name), recursive=recursive)
 
     def _make_folders(self, names: Collection[str]) -> None:
-        """File servers need the folders of a file; object stores have none, and would be asked to make a bucket."""
+        """Makes the folders of files. An object store has none, and its driver would make a bucket whose name is misspelt."""
         fs = self._connect()
-        if not fs.async_impl:
+        if not self._of_objects:
             for parent in sorted({str(PurePosixPath(self._at(name)).parent) for name in names}):
                 fs.makedirs(parent, exist_ok=True)
 

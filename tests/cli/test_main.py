@@ -1,5 +1,6 @@
 """`vit_jax VERB`: the table, what a start costs, and how every verb's help reads."""
 
+import importlib
 import json
 import signal
 import subprocess
@@ -79,3 +80,11 @@ def test_a_reader_that_has_seen_enough_ends_a_verb_quietly(tmp_path):
     with process.stderr as errors:
         assert errors.read() == ""
     assert process.wait(60) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize(("verb", "words"), [("quickstart", []), ("sweep", ["--config=configs/vtab.py:init=x.npz"])])
+def test_verbs_that_need_a_local_folder_refuse_a_url(capsys, verb, words):
+    module = importlib.import_module(f"vit_jax.cli.{verb}")
+    assert module.main([*words, "--workdir=gs://bucket/run"]) == 2
+    assert "gs://bucket/run: " in (error := capsys.readouterr().err)
+    assert "local" in error

@@ -13,7 +13,9 @@ from typing import Any
 
 from vit_jax.types import UserError, nearest
 
-MODEL_HELP = "checkpoint: file, folder, workdir (WORKDIR@best, @last, @STEP) or released name (augreg:B/16)"
+MODEL_HELP = (
+    "checkpoint: file, folder, workdir (WORKDIR@best, @last, @STEP), URL of one, or released name (augreg:B/16)"
+)
 SET_HELP = (
     "what the checkpoint cannot say or what should be otherwise; repeatable. num_heads=3 and grid=4,6 (patches of its "
     "positions) where the file does not say; resolution=384,384 resizes the positions, by resize=bicubic; channels=1; "

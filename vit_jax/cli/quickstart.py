@@ -13,6 +13,8 @@ from pathlib import Path
 from vit_jax import config as configs
 from vit_jax.cli.flags import Parser, parse_command_line
 from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_errors
+from vit_jax.remote import is_url
+from vit_jax.types import UserError
 
 EXAMPLES = "vit_jax quickstart --workdir=runs/quickstart"
 
@@ -65,6 +67,10 @@ def main(argv: list[str] | None = None) -> int:
     from vit_jax.run import run
     from vit_jax.train.loop import Interrupted
 
+    if is_url(flags.workdir):
+        raise UserError(
+            f"--workdir={flags.workdir}: the quickstart writes to a local folder; `vit_jax train` takes URLs"
+        )
     prepare_process()
     workdir = Path(flags.workdir)
     folders = {"pre-trained, 16x16": workdir / "pretrain", "fine-tuned, 32x32": workdir / "finetune"}

@@ -28,7 +28,7 @@ def make_parser() -> Parser:
         "--config", required=True, help="config file and its arguments, configs/finetune.py:dataset=cifar10"
     )
     parser.add_argument(
-        "--workdir", required=True, help="the run's folder; started again on the same one, a run resumes"
+        "--workdir", required=True, help="the run's folder or URL; started again on the same one, a run resumes"
     )
     text = (
         "make the run in --workdir longer though the longer schedule changes the learning rates of steps that are done"
