@@ -103,7 +103,7 @@ def test_devices_that_split_parameters_lie_in_one_slice_if_they_fit(text, fsdp, 
 def memory_of(variant, dataset, where, *overrides):
     """What `compile_for` returns, without and with all that is not memory."""
     spec = f"configs/pretrain.py:variant={variant},dataset={dataset}"
-    scanned = [("model.scan", "True"), ("model.remat", "True"), *overrides]
+    scanned = [("model.scan", "True"), ("model.remat", "block"), *overrides]
     return topology.compile_for(spec, scanned, where, num_classes=1000)
 
 
@@ -131,7 +131,7 @@ def test_the_papers_largest_rows_fit_with_room_and_the_split_that_is_settled(whe
 
 @pytest.mark.scale
 def test_a_step_that_does_not_fit_says_what_it_needs():
-    found = memory_of("L/16", "imagenet21k", "v5e:4x4", ("data.batch_size", "4096"), ("model.remat", "False"))
+    found = memory_of("L/16", "imagenet21k", "v5e:4x4", ("data.batch_size", "4096"), ("model.remat", "none"))
     assert (found["fits"], found["fsdp"]) == (False, 2)
     # Of 256 images attention's softmax alone keeps 24 layers x 16 heads x 197 x 197 x 256 x 4 bytes = 15 GB.
     assert found["peak_bytes_per_chip"] > found["hbm_bytes_per_chip"] == int(15.75 * GIB)

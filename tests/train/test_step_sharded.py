@@ -23,8 +23,9 @@ BATCH, CLASSES = 88, 35
 KINDS = [
     {},
     pytest.param({"scan": True}, marks=pytest.mark.slow),
-    pytest.param({"remat": True}, marks=pytest.mark.slow),
-    {"scan": True, "remat": True},
+    pytest.param({"remat": "block"}, marks=pytest.mark.slow),
+    {"scan": True, "remat": "dots"},
+    pytest.param({"scan": True, "remat": "block"}, marks=pytest.mark.slow),
 ]
 
 
@@ -93,7 +94,7 @@ def on_one_device(**kind):
     return after_a_step(*compile_step(vit(**kind), mesh), mesh)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: " and ".join(kind) or "unrolled")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: " and ".join(map(str, kind.values())) or "unrolled")
 def test_no_device_holds_the_whole_batch_and_the_numbers_are_one_devices(kind):
     mesh = partition.make_mesh(8)
     state, step = compile_step(vit(**kind), mesh)
