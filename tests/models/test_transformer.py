@@ -45,7 +45,7 @@ def test_scanned_blocks_have_the_looped_blocks_gradients():
     params = draw(tiny_vit(depth=DEPTH))
     expected = build.stack_layers(gradients(tiny_vit(depth=DEPTH), params))
     assert np.abs(expected["Transformer/encoderblock/MlpBlock_3/Dense_0/kernel"]).max() > 1
-    for remat in ("none", "dots", "block"):
+    for remat in ("none", "dots", "block", "offload"):
         found = gradients(tiny_vit(depth=DEPTH, scan=True, remat=remat), build.stack_layers(params))
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
@@ -73,6 +73,28 @@ def test_scanned_blocks_are_recomputed_where_asked():
     # Per block at least: query, key, value, two attention products, out and the MLP's first layer.
     with_remat, without = (programs(2, scan=True, remat=remat).count("dot_general") for remat in ("block", "none"))
     assert with_remat - without >= 7
+
+
+def test_dots_recomputes_no_matrix_product_and_block_keeps_no_hidden_layer():
+    kept = {}
+    for remat in ("none", "dots", "block", "offload"):
+        model = tiny_vit(depth=2, scan=True, remat=remat)
+        params = build.abstract_params(model, (8, 12))
+
+        def forward(params, model=model):
+            return build.make_forward(model)(params, jnp.asarray(random_images())).logits
+
+        _, pull = jax.eval_shape(lambda p, f=forward: jax.vjp(f, p), params)
+        kept[remat] = sorted(x.shape for x in jax.tree.leaves(pull) if x.shape[:1] == (2,) and x.ndim > 3)
+    hidden, weights, tokens = (2, 3, 5, 12), (2, 3, 2, 5, 5), (2, 3, 5, 8)
+    assert hidden in kept["dots"]
+    assert weights in kept["dots"]
+    assert programs(2, scan=True, remat="dots").count("dot_general") == programs(2, scan=True).count("dot_general")
+    assert len(kept["dots"]) < len(kept["none"])
+    assert [shape for shape in kept["block"] if shape[1] == 3] == [tokens]
+    assert "pinned_host" in programs(2, scan=True, remat="offload") or "<host>" in programs(
+        2, scan=True, remat="offload"
+    )
 
 
 def test_layers_of_a_scan_drop_elements_of_their_own():
