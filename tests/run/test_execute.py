@@ -31,7 +31,7 @@ from vit_jax.types import UserError
     ],
 )
 def test_a_file_that_cannot_be_written_is_told_by_its_cause(monkeypatch, tmp_path, number, message):
-    def build_job(config, overrides, old):
+    def build_job(config, overrides, old, begun):
         config = resolve(config, SCHEMA)
         return SimpleNamespace(config=config, settled=[], to_steps=lambda duration: 10)
 
