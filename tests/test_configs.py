@@ -434,7 +434,9 @@ TABLE_8 = {
 def test_every_cell_of_table_8_is_b16_with_other_positions_and_nothing_else(positions, at):
     config = load("ablation_posemb", f"positions={positions},at={at}")
     assert some(config.model, "positions", "positions_at") == (positions, at)
-    assert set(changed(config)) <= {"model.positions", "model.positions_at"}
+    # Relative positions act inside the attention, which only the plain core allows.
+    assert set(changed(config)) <= {"model.positions", "model.positions_at", "model.attention"}
+    assert config.model.attention == ("xla" if positions == "relative" else "fused")
     check_five_shot(config)
     d, grid, layers = 768, 14, 12
     # A table for the class token and every patch; for columns and for rows, half as wide; offsets, and 3 of the class token.

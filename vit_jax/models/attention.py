@@ -147,7 +147,7 @@ def _fused_backward(rate, kept, grad):
     grad_values = jnp.einsum("bhnm,bnhk->bmhk", drop(weights, key, rate), grad)
     # Between kernels the gradients of the weights are of the compute dtype, like all other gradients.
     grad_weights = drop(jnp.einsum("bnhk,bmhk->bhnm", grad, values), key, rate).astype(jnp.float32)
-    mean = jnp.einsum("bnhk,bnhk->bhn", grad.astype(jnp.float32), out.astype(jnp.float32))[..., None]
+    mean = jnp.sum(grad.astype(jnp.float32) * out.astype(jnp.float32), axis=-1).swapaxes(1, 2)[..., None]  # b heads n 1
     grad_logits = (weights.astype(jnp.float32) * (grad_weights - mean)).astype(q.dtype)
     grad_q = jnp.einsum("bhnm,bmhk->bnhk", grad_logits, keys)
     return grad_q, jnp.einsum("bhnm,bnhk->bmhk", grad_logits, q), grad_values, None
