@@ -68,7 +68,7 @@ def test_a_spec_counts_classes_by_its_target_and_is_written_for_old_readers_and_
     assert written == {
         **{"name": "photographs", "split": "test", "num_examples": 9, "num_classes": 4, "class_names": list("abcd")},
         **{"image_shape": [None, None, 3], "multi_label": True, "competing": [], "class_counts": []},
-        **{"num_excluded": 0, "notes": ["one"], "target": {"kind": "ClassSet", "num_classes": 4}},
+        **{"num_excluded": 0, "short_side": 0, "notes": ["one"], "target": {"kind": "ClassSet", "num_classes": 4}},
     }
     found = spec._replace(target=Boxes(4, most=7)).to_json()
     assert (found["multi_label"], found["target"]) == (False, {"kind": "Boxes", "num_classes": 4, "most": 7})

@@ -130,10 +130,10 @@ CPU = Case("cpu", 197, 64, "float32")
     ("case", "kind"),
     [
         (CPU, "fused"),
-        (V5E, "splash"),
+        (V5E, "fused"),
         (V5E._replace(tokens=576), "fused"),
         (V5E._replace(dropout=0.1), "fused"),
-        (V5E._replace(head=80), "splash"),
+        (V5E._replace(head=80), "fused"),
         (V5E._replace(head=144), "fused"),
         (V5E._replace(relative=True), "xla"),
         (H100, "cudnn"),

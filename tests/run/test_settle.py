@@ -145,7 +145,7 @@ def test_a_split_set_by_hand_stays_and_unknown_memory_splits_nothing():
         (Facts("gpu", capability=9.0), {"model__attention_dropout": "0.1"}, "fused"),
         (Facts("gpu", capability=7.0), {}, "fused"),
         (Facts("tpu"), {}, "fused"),  # 14 x 14 patches and the class token
-        (Facts("tpu"), {"data__resolution": "384"}, "splash"),  # 24 x 24
+        (Facts("tpu"), {"data__resolution": "384"}, "fused"),  # 24 x 24
         (Facts("tpu"), {"model__positions": "relative", "model__positions_at": "every_layer"}, "xla"),
     ],
 )

@@ -19,8 +19,6 @@ from vit_jax.models.dropout import drop
 
 Core = Literal["xla", "fused", "cudnn", "splash"]
 
-# From here on splash attention takes half the time of `fused` on a v5e; at 197 tokens, padded to 256, the two tie.
-SPLASH_TOKENS = 577
 # Names of the arrays that a policy of rematerialisation keeps, because they are the costly ones to compute again.
 WEIGHTS, MIXED = "attention_weights", "attention_mixed"
 LANES = 128  # splash attention computes blocks of a multiple of as many tokens
@@ -80,8 +78,7 @@ def choose(case: Case) -> tuple[Core, str]:
         return "xla", refusal("fused", case)
     if not refusal("cudnn", case):
         return "cudnn", f"suits 16 bits and heads of {case.head} dimensions"
-    if case.tokens >= SPLASH_TOKENS and not refusal("splash", case):
-        return "splash", f"suits {case.tokens} tokens"
+    # `splash` is for those who ask for it, on one chip: XLA cannot split a Pallas kernel over several.
     return "fused", "keeps least for the backward pass"
 
 
@@ -171,7 +168,8 @@ def splash(
 ) -> Float[Array, "b n heads k"]:
     """JAX's splash attention for TPUs, on sequences padded to whole blocks whose padding is masked.
 
-    Compiled for TPUs ahead of time, and run in Pallas's interpreter; never run on a TPU so far.
+    Run in Pallas's interpreter only; never compiled for a TPU or run on one so far. It has no rule of sharding, so it is for a
+    single chip, and nothing chooses it.
 
     Args:
       q, keys, values: queries already scaled.

@@ -57,4 +57,4 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         scale = self.param("scale", nn.initializers.ones_init(), x.shape[-1:], jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), x.shape[-1:], jnp.float32)
-        return normalize(x, scale, bias, self.epsilon)
+        return normalize(x, jnp.asarray(scale), jnp.asarray(bias), self.epsilon)  # outside jit they may be numpy arrays
