@@ -2,7 +2,7 @@
 # Lint, types and tests, from a bare machine: installs the locked development requirements into .venv, then checks all.
 #
 #   bash scripts/test.sh           everything, as CI runs it, but for the comparison with other libraries
-#   bash scripts/test.sh --fast    leaves out the end-to-end runs
+#   bash scripts/test.sh --fast    leaves out the end-to-end runs and all other slow tests
 #   bash scripts/test.sh --peers   only that comparison: adds torch, transformers and timm to .venv first
 #   bash scripts/test.sh --beam    only packing by Apache Beam, in .venv-beam: Beam wants older packages than the lock's
 #   bash scripts/test.sh --scale   only compilation for TPUs, in .venv-scale: with libtpu installed, JAX looks for a TPU
@@ -51,7 +51,7 @@ needs() {
 case "${1:-}" in
   --fast)
     marks+=("not slow" "not slurm" "not browser")
-    left_out+=("the end-to-end runs, SLURM's and the browser's among them (bash scripts/test.sh)")
+    left_out+=("the end-to-end runs, SLURM's and the browser's among them, and other slow tests (bash scripts/test.sh)")
     shift
     ;;
   --peers)

@@ -301,6 +301,7 @@ def test_a_rows_augreg_is_the_augmentation_alone():
 
 
 # Parameters with 1,000 classes and no representation layer: the reference implementation's tests.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "count", "grid"),
     [
@@ -339,6 +340,7 @@ def test_what_is_no_hybrid_names_one_that_is(variant):
 
 
 # Millions of parameters with 1,000 classes, as published with the converted weights.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "millions"),
     [("R50x1", 25.55), ("R101x3", 387.93), ("R152x4", 936.53)],
@@ -398,6 +400,7 @@ def test_what_is_no_resnet_or_optimizer_is_an_error(arguments, message):
         load("bit", arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "count"), [("Mixer-B/16", 59_880_472), ("Mixer-B/32", 60_293_428), ("Mixer-L/16", 208_196_168)]
 )
@@ -428,6 +431,7 @@ TABLE_8 = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("positions", "at"), [*TABLE_8, *[("sincos_2d", at) for at in ("stem", "every_layer", "shared")]]
 )
@@ -514,6 +518,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", SHAPES)
 def test_a_dimension_is_scaled_alone(dimension):
     key, values = SHAPES[dimension]
@@ -826,6 +831,7 @@ def documented(program):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), documented("sweep"))
 def test_every_documented_sweep_has_runs_that_resolve(name, arguments):
     grid = load_grid(f"{ROOT / 'configs' / name}.py:{arguments}", [])
@@ -844,6 +850,7 @@ def test_every_documented_sweep_has_runs_that_resolve(name, arguments):
             assert next(iter(config.evals)) == ("dev" if run.phase == "dev" else "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), documented("train"))
 def test_every_documented_command_resolves_and_builds_its_model(name, arguments, image_folder):
     config = load(name, arguments.replace("FOLDER", str(image_folder)))
@@ -915,6 +922,7 @@ SMOKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), SMOKES)
 def test_smoke_is_small_needs_only_digits_and_keeps_the_row(name, arguments):
     whole, config = load(name, arguments), load(name, f"{arguments},smoke")

@@ -61,6 +61,7 @@ def config_of(folder):
     return configs.load(f"{folder}/toy_config.py:data={folder}/images.npz")
 
 
+@pytest.mark.slow
 def test_a_toy_from_outside_trains_is_scored_saved_loaded_and_predicts(folder, capsys):
     workdir = folder / "run"
     result = run(config_of(folder), workdir)
@@ -112,6 +113,7 @@ def test_a_recipe_from_outside_is_what_training_images_go_through(folder):
     batches.close()
 
 
+@pytest.mark.slow
 def test_a_toys_checkpoint_is_where_another_run_starts(folder):
     workdir = folder / "run"
     run(config_of(folder), workdir, quiet=True)

@@ -62,6 +62,7 @@ def test_a_folder_is_all_images_in_it_and_below(photos):
         find_images([str(ROOT / "scripts")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_each_file_gets_the_models_classes_whatever_the_batch(photos, batch_size):
     model = str(GOLDEN / "timm_token")
@@ -97,6 +98,7 @@ def test_a_predictor_takes_files_and_arrays_and_stays_loaded(photos):
         predictor([])
 
 
+@pytest.mark.slow
 def test_images_are_prepared_as_the_run_was_scored(photos, tmp_path):
     PIL.Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 40, 3), np.uint8)).save(tmp_path / "wide.png")
     given = {}

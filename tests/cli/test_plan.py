@@ -7,6 +7,7 @@ import pytest
 from vit_jax.cli.plan import main
 
 
+@pytest.mark.slow
 def test_a_config_is_priced_without_its_data(capsys):
     assert main(["--config=configs/pretrain.py:variant=H/14,dataset=imagenet2012", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)

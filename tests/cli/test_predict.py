@@ -25,6 +25,7 @@ def photos(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_can_be_read_is_classified_and_the_rest_is_named(photos, capsys):
     words = [f"--model={MODEL}", str(photos), f"{photos}/a.png", "nowhere.png"]
     assert predict.main([*words, "--json"]) == 0

@@ -34,6 +34,7 @@ def wait_for(condition):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_watch_and_leaves_a_page_that_stands_still(tmp_path):
     write_sweep(tmp_path, transfer_sweep(titles=("Digits",)))
     said = []

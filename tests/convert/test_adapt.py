@@ -291,6 +291,7 @@ def test_the_order_of_tensors_does_not_matter(tmp_path):
         assert attempt(tmp_path / f"{i}.st", expected, num_heads=3, norm_eps=1e-12) == ""
 
 
+@pytest.mark.slow
 def test_every_renamed_tensor_is_named_in_one_message(tmp_path):
     rng = random.Random(5)
     for i in range(20):
@@ -302,6 +303,7 @@ def test_every_renamed_tensor_is_named_in_one_message(tmp_path):
             assert [name for name in names if f"{name}x" not in message] == []
 
 
+@pytest.mark.slow
 def test_a_missing_tensor_is_never_overlooked(tmp_path):
     optional = {"head/kernel", "head/bias", "cls", numpy_vit.POSITIONS}  # of a model without them, if all are gone
     for i, name in enumerate(sorted(TENSORS)):

@@ -32,6 +32,7 @@ def wrong_shapes(x):
     return [np.ascontiguousarray(y).reshape(y.shape) for y in wrong if y.shape != x.shape]
 
 
+@pytest.mark.slow
 def test_ranks_are_never_guessed(tmp_path):
     rng = random.Random(8)
     for i, (name, x) in enumerate(sorted(TENSORS.items())):
@@ -174,6 +175,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", OPTIONS)
 def test_an_option_is_read_off_the_file(tmp_path, what):
     pool, change, settings, told = OPTIONS[what]

@@ -18,6 +18,7 @@ from vit_jax.types import UserError
 ABSURD = [None, 0, -1, 10**30, 10**400, 0.5, "x", "", [], [3], {}, True, float("nan"), float("inf"), "3"]
 
 
+@pytest.mark.slow
 def test_absurd_values_of_a_hugging_face_config_are_refused_or_change_nothing(tmp_path):
     expected = flat(load(copy_golden("hf_classifier", tmp_path / "hf")))
     said = ("num_attention_heads", "image_size", "layer_norm_eps", "hidden_act", "model_type", "id2label", "vit_jax")

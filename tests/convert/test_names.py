@@ -87,6 +87,7 @@ def test_big_visions_positions_are_of_patches_only(tmp_path, pool):
     agree(run(loaded, images()).logits, numpy_vit.forward(tensors, images(), pool=pool, positions=added)["logits"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depths", [(1, 1), ()])
 def test_a_hybrids_group_norms_are_stored_with_four_axes(tmp_path, depths):
     channels, side = (128, 16) if depths else (16, 8)

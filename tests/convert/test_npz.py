@@ -91,6 +91,7 @@ def images(h=8, w=12):
     return np.random.default_rng(2).integers(0, 256, (3, h, w, 3), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["token", "gap", "map"])
 def test_a_released_file_gives_the_logits_it_was_written_with(tmp_path, pool):
     tensors = numpy_vit.draw_params(pool=pool, representation=6)
@@ -156,6 +157,7 @@ def test_a_new_head_replaces_the_old_one_and_its_representation_layer(tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("resolution", "grid"), [((12, 12), (3, 2)), ((8, 24), (2, 4)), ((16, 18), (4, 3))])
 def test_positions_are_resized_to_another_grid(tmp_path, resolution, grid):
     tensors = numpy_vit.draw_params()
@@ -227,6 +229,7 @@ def test_a_pickle_named_npz_is_refused_and_never_executed(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.9, 0.999])
 def test_a_truncated_file_is_one_clear_error(tmp_path, share):
     whole = write(tmp_path / "whole.npz", numpy_vit.draw_params()).read_bytes()
@@ -282,6 +285,7 @@ def test_an_npz_cut_anywhere_is_refused(tmp_path, compressed):
         assert attempt(tmp_path / "cut.npz", TENSORS), f"cut to {size} bytes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [False, True])
 def test_an_npz_with_a_flipped_bit_is_refused_or_unharmed(tmp_path, compressed):
     (np.savez_compressed if compressed else np.savez)(tmp_path / "whole.npz", **TENSORS)
@@ -311,6 +315,7 @@ def test_a_noisy_npz_is_refused_or_unharmed(tmp_path):
         attempt(tmp_path / "noisy.npz", TENSORS)
 
 
+@pytest.mark.slow
 def test_numbers_that_are_no_floats_are_refused_and_wider_floats_are_rounded(tmp_path):
     name = "head/bias"
     for i, dtype in enumerate(("i4", "i8", "u1", "?", "c8", "S4", "U2", "M8[s]", "V3", [("a", "f4"), ("b", "f4")])):

@@ -28,6 +28,7 @@ def test_every_name_and_every_path_stands_once():
         assert re.fullmatch(r"(vit_models|mixer_models|bit_models)/[\w.+/-]+\.npz", row.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_a_files_size_is_four_bytes_for_every_parameter(row):
     settings = variants.any_variant(row.variant) | {"num_classes": row.classes}

@@ -111,6 +111,7 @@ def save_and_name(loaded, path, form):
     return str(path)
 
 
+@pytest.mark.slow
 def test_families_of_ours_come_back_from_npz_and_orbax(tmp_path):
     hybrid = numpy_vit.draw_params(seed=53, patch=(1, 1))
     hybrid |= numpy_vit.draw(numpy_resnet.stem_shapes((1, 1), 16) | {"embedding/kernel": (1, 1, 128, 8)}, seed=9)
@@ -260,6 +261,7 @@ def convert(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_model_around_and_back_with_identical_bytes(tmp_path):
     tensors = numpy_vit.draw_params(seed=56, grid=(2, 3))
     save_npz(tmp_path / "a.npz", tensors)

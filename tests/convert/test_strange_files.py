@@ -116,6 +116,7 @@ def test_weights_that_are_no_numbers_are_refused_and_can_still_be_looked_at(tmp_
     assert load(path, num_classes=0, num_heads=2 if form == "npz" else 3).settings["num_classes"] == 0
 
 
+@pytest.mark.slow
 def test_names_of_tensors_do_nothing_to_the_terminal_and_do_not_fill_it(tmp_path):
     evil = {f"\x1b]0;{i}\x07\n{'x' * 1000}": np.ones(2, np.float32) for i in range(3000)}
     (tmp_path / "vit.st").write_bytes(safetensors_of(golden_tensors("timm_token") | evil))

@@ -68,6 +68,7 @@ def test_a_damaged_safetensors_file_loads_or_is_refused(tmp_path, name):
         attempt(number, tmp_path / "bad", num_heads=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hf_classifier", "hf_encoder", "timm_token", "timm_average"])
 def test_a_damaged_config_is_refused_or_makes_sense(tmp_path, name):
     folder = Path(copy_golden(name, tmp_path / name))

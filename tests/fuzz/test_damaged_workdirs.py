@@ -78,6 +78,7 @@ def damage(file, number, rng):
     return good
 
 
+@pytest.mark.slow
 def test_a_damaged_config_resumes_the_same_run_or_is_one_error(started, workdir):
     again, _ = started
     expected = saved_config(workdir)
@@ -114,6 +115,7 @@ def as_bytes(tree):
     return [np.asarray(x).tobytes() for x in data]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_back_the_same_bits_or_is_one_error(started, workdir):
     _, job = started[0]()
     latest = workdir / "checkpoints" / str(STEPS[-1])

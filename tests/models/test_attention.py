@@ -86,6 +86,7 @@ def test_fused_keeps_neither_float32_weights_nor_the_mask():
     assert "float32" in kept(plain)  # the test sees it where it is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_a_model_of_fused_attention_trains_as_the_plain_one_does(scan):
     options = {"depth": 1, "attention_dropout": 0.3, "pool": "map", "scan": scan}

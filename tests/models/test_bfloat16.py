@@ -31,6 +31,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variety", MODELS)
 def test_bfloat16_is_computed_with_float32_parameters_and_logits(variety):
     model = MODELS[variety]

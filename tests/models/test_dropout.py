@@ -107,6 +107,7 @@ def test_without_training_or_rate_it_is_the_identity_and_needs_no_key(rate, trai
     assert np.asarray(Dropout(rate).apply({}, x, train)).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
+@pytest.mark.slow
 def test_the_gradient_passes_the_survivors_only():
     def total(x):
         return Dropout(0.5).apply({}, x, True, rngs={"dropout": jax.random.key(0)}).sum()
@@ -142,6 +143,7 @@ def kept(place, seed=0, batch=8):
     return np.asarray(TOKENS(shown(place), images, jax.random.key(seed))) > 0
 
 
+@pytest.mark.slow
 def test_every_place_has_a_mask_of_its_own():
     masks = {place: kept(place) for place in PLACES}
     size = masks["positions"].size
@@ -182,6 +184,7 @@ def test_the_hidden_layer_of_the_mlp_is_dropped_and_the_projections_are_not():
     }
 
 
+@pytest.mark.slow
 def test_one_device_and_eight_drop_the_same_elements():
     images = np.full((16, SIDE, SIDE, 3), 127, np.uint8)
     masks = []

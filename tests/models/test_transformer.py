@@ -19,6 +19,7 @@ VARIETIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variety", VARIETIES)
 def test_scanned_blocks_compute_what_looped_blocks_do(variety):
     looped, scanned = (tiny_vit(depth=DEPTH, scan=scan, **VARIETIES[variety]) for scan in (False, True))
@@ -41,6 +42,7 @@ def gradients(model, params):
     return flat(jax.jit(jax.grad(loss), compiler_options=QUICK)(nested(params)))
 
 
+@pytest.mark.slow
 def test_scanned_blocks_have_the_looped_blocks_gradients():
     params = draw(tiny_vit(depth=DEPTH))
     expected = build.stack_layers(gradients(tiny_vit(depth=DEPTH), params))
@@ -75,6 +77,7 @@ def test_scanned_blocks_are_recomputed_where_asked():
     assert with_remat - without >= 7
 
 
+@pytest.mark.slow
 def test_dots_recomputes_no_matrix_product_and_block_keeps_no_hidden_layer():
     kept = {}
     for remat in ("none", "dots", "block", "offload"):

@@ -159,6 +159,7 @@ def count(variant, pool):
     return build.count_params(build.abstract_params(model, (224, 224)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "pool"), RELEASED_COUNTS)
 def test_parameter_counts_are_the_releases(variant, pool):
     assert count(variant, pool) == RELEASED_COUNTS[variant, pool]
@@ -168,6 +169,7 @@ def test_the_formulas_give_every_released_count():
     assert {row: expected_count(*row) for row in RELEASED_COUNTS} == RELEASED_COUNTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "pool"), UNRELEASED)
 def test_parameter_counts_of_rows_without_a_release_follow_the_formulas(variant, pool):
     assert count(variant, pool) == expected_count(variant, pool)

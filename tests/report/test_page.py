@@ -80,6 +80,7 @@ def write_and_read(*folders, to):
     return (to / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text(tmp_path):
     sweep = transfer_sweep()
     tasks = (dataclasses.replace(sweep.tasks[0], title=HOSTILE), *sweep.tasks[1:])
@@ -123,6 +124,7 @@ def test_links_work_from_disk_and_lead_to_existing_files(tmp_path):
     assert str(tmp_path) not in page
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_bytes(tmp_path):
     write_transfer(tmp_path / "one" / "s")
     shutil.copytree(tmp_path / "one", tmp_path / "two")

@@ -110,6 +110,7 @@ def test_a_variant_that_is_the_checkpoints_is_fine(folder, tmp_path):
     assert params["cls"].shape == (1, 1, 8)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_positions_asks_for_the_key_to_set(folder, tmp_path):
     tensors = numpy_vit.draw_params(patch=(4, 4))
     del tensors[numpy_vit.POSITIONS]

@@ -24,6 +24,7 @@ def runs_of(checkpoint, data_dir, shots="1+5", **settings):
     return grid.final_runs("digits", {})
 
 
+@pytest.mark.slow
 def test_scores_are_the_evaluators(checkpoint, data_dir, tmp_path):
     run = runs_of(checkpoint, data_dir)[1]
     found = probe(probe_config(run), tmp_path)

@@ -60,6 +60,7 @@ def restore(workdir, mesh=None):
         reader.close()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_comes_back_to_the_bit_on_any_mesh(workdir):
     for mesh in (partition.make_mesh(), partition.make_mesh(8), partition.make_mesh(1, jax.devices()[:1])):
         state, meta = restore(workdir, mesh)

@@ -30,6 +30,7 @@ def test_mixup_adds_the_rolled_batch_by_at_most_a_half():
     assert np.mean(shares) == pytest.approx(0.5 + 1 / np.pi, abs=0.06)
 
 
+@pytest.mark.slow
 def test_cutmix_takes_one_box_from_the_rolled_batch_and_counts_its_area():
     x = np.asarray(images())
     areas = []

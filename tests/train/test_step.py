@@ -261,6 +261,7 @@ def one_device(request):
     return request.param, five_steps(request.param, devices=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", SPREADS)
 def test_five_steps_are_the_same_numbers_however_they_are_spread(one_device, spread):
     name, expected = one_device

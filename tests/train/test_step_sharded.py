@@ -94,6 +94,7 @@ def on_one_device(**kind):
     return after_a_step(*compile_step(vit(**kind), mesh), mesh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: " and ".join(map(str, kind.values())) or "unrolled")
 def test_no_device_holds_the_whole_batch_and_the_numbers_are_one_devices(kind):
     mesh = partition.make_mesh(8)
@@ -110,6 +111,7 @@ def test_no_device_holds_the_whole_batch_and_the_numbers_are_one_devices(kind):
         assert error < 1e-4 * moved, name
 
 
+@pytest.mark.slow
 def test_unsaid_the_partitioner_gives_every_device_the_whole_batch():
     _, step = compile_step(vit(scan=True), partition.make_mesh(8), constrained=False)
     assert f"{BATCH},5,32" in whole_batches(step)

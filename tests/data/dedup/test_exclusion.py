@@ -59,6 +59,7 @@ def write(dataset, indices, tmp_path, split="train"):
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_no_excluded_image_is_trained_on_and_every_other_once_an_epoch(dataset, tmp_path, workers):
     order = numbers(open_source(dataset, "train"))

@@ -153,6 +153,7 @@ def test_labels_of_a_packed_set_without_its_file_of_labels_are_read_from_its_rec
     assert names(open_source(str(tmp_path / "packed"), "train_held_out")) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "packed"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_list_of_excluded_images_of_train_applies_to_what_is_kept(folder, tmp_path, kind, workers):

@@ -17,6 +17,7 @@ def contents(split, tfds_dir):
     return Counter((cv2.imdecode(np.frombuffer(data, np.uint8), -1).tobytes(), label) for data, label, _ in examples)
 
 
+@pytest.mark.slow
 def test_digits_are_scikit_learns_scaled_to_255_and_split_by_the_documented_rule(tfds_dir):
     digits = load_digits()
     pixels = np.floor(digits.images * 255 / 16 + 0.5).astype(np.uint8)
@@ -30,6 +31,7 @@ def test_digits_are_scikit_learns_scaled_to_255_and_split_by_the_documented_rule
         assert contents(split, tfds_dir) == expected[split]
 
 
+@pytest.mark.slow
 def test_digits_are_stratified_and_their_splits_disjoint(tfds_dir):
     train, test = contents("train", tfds_dir), contents("test", tfds_dir)
     assert not train & test
@@ -47,6 +49,7 @@ def test_digits_spec(tfds_dir):
     assert spec.class_names == tuple("0123456789")
 
 
+@pytest.mark.slow
 def test_two_processes_may_prepare_digits_at_once(tmp_path):
     script = (
         "import sys; from vit_jax.data.open import open_source; print(len(open_source('digits', 'test', sys.argv[1])))"

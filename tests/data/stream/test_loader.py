@@ -138,6 +138,7 @@ def test_a_closed_loader_has_no_more_batches_and_may_be_closed_again():
     assert list(loader) == []
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_batches_and_their_corrupt_names():
     source = MemorySource(7, bad=[3])
     whole = take(8, source, Guarded(**vars(PRETRAIN)))
@@ -296,11 +297,13 @@ if "jax" in sys.modules:  # Grain imports it where it is installed
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [HIDE + READ, READ + NO_BACKEND], ids=["without-jax", "with-jax-installed"])
 def test_reading_needs_neither_jax_nor_tensorflow(script, tfds_dir):
     subprocess.run([sys.executable, "-c", script, tfds_dir], check=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "workers"), [(1, 0), (2, 0), (4, 0), (2, 1)])
 def test_the_union_of_all_processes_is_the_data_set_without_overlap_or_loss(count, workers):
     source = MemorySource(24)
@@ -333,6 +336,7 @@ class Dying(Transform):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_dying_worker_is_an_error_within_seconds():
     loader = train_batches(MemorySource(8), Dying(**vars(EVAL)), batch_size=4, seed=0, workers=1)
     began = time.monotonic()

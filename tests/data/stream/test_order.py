@@ -13,6 +13,7 @@ def test_an_epoch_is_a_permutation(size):
         assert sorted(order.tolist()) == list(range(size))
 
 
+@pytest.mark.slow
 def test_every_order_of_five_comes_up_about_equally_often():
     orders = [tuple(shuffle(np.arange(5), np.full(5, epoch), 5, seed=0).tolist()) for epoch in range(6000)]
     counts = np.array([orders.count(order) for order in set(orders)])

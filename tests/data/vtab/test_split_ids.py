@@ -67,6 +67,7 @@ def contents(source):
     return [(bytes(data), label) for data, label, _ in source.read_many(range(len(source)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", vtab.TASKS)
 def test_the_same_examples_are_taken_from_data_of_another_order(name, here, elsewhere, imported, caplog):
     for split, count in (("train800", 8), ("val200", 2), ("train800val200", 10)):
@@ -82,6 +83,7 @@ def test_the_same_examples_are_taken_from_data_of_another_order(name, here, else
     assert caplog.text == ""  # the version no longer decides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", vtab.TASKS)
 def test_the_light_protocols_thousand_are_found_by_id_too(name, here, elsewhere, imported):
     original, found = (open_source(f"vtab/{name}", vtab.FIRST_1000, folder) for folder in (here, elsewhere))
@@ -137,6 +139,7 @@ def change_file(exported, change, task="dtd"):
     return exported.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -218,6 +221,7 @@ def test_the_script_says_what_is_missing(tmp_path):
         split_ids.export(["vtab/dtd"], str(tmp_path / "ids.json"), str(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_script_imports_what_it_can_check(exported, tmp_path):
     done = run_script("--split-ids=import", f"--source={exported.path}", f"--data-dir={tmp_path / 'data'}")
     assert done.returncode == 0, done.stderr
