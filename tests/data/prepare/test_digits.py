@@ -6,6 +6,7 @@ from collections import Counter
 
 import cv2
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
 from vit_jax.data.open import open_source
