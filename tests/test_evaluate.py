@@ -66,6 +66,7 @@ def top1_by_name(model, folder, names):
     return np.mean([names[i] == file.parent.name for i, file in zip(best, files, strict=True)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [range(7), [3, 6, 0, 1, 5, 2, 4]], ids=["the data's", "another"])
 def test_a_prediction_is_right_by_its_name_whatever_the_heads_order(folder, tmp_path, capsys, order):
     names = [CLASSES[i] for i in order]

@@ -81,6 +81,7 @@ def test_each_file_gets_the_models_classes_whatever_the_batch(photos, batch_size
         assert [share for _, share in entry.classes] == pytest.approx(shares[best].tolist(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_predictor_takes_files_and_arrays_and_stays_loaded(photos):
     model, files = str(GOLDEN / "timm_token"), [photos / "a.png", photos / "z.png"]
     predictor = Predictor.load(model, batch_size=2)

@@ -104,6 +104,7 @@ def test_boxes_ride_along_from_the_reader_to_the_devices(devices):
     assert (got.box[0].tolist(), batch.mask[5]) == ([[0, 0, 1, 1]] * 3, 0)
 
 
+@pytest.mark.slow
 def test_boxes_come_back_from_worker_processes():
     options = {"batch_size": 8, "seed": 3, "threads": 0}
     found = []

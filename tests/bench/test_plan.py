@@ -24,6 +24,7 @@ def test_a_folders_classes_are_counted(tmp_path):
     assert (found["num_classes"], found["classes_from"], found["params"]) == (3, str(tmp_path), params_of(3))
 
 
+@pytest.mark.slow
 def test_without_the_data_a_thousand_are_assumed_and_it_is_said_why(tmp_path):
     words = [("data.data_dir", str(tmp_path)), ("data.resolution", "(224, 224)")]
     found = plan(f"{ROOT}/configs/finetune.py:variant=Ti/16,dataset=cifar10", words)

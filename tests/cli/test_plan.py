@@ -21,6 +21,7 @@ def test_a_config_is_priced_without_its_data(capsys):
     assert plan["train_flops_per_image"] == pytest.approx(3 * by_hand, rel=0.005)
 
 
+@pytest.mark.slow
 def test_lines_have_thousands_and_overrides_count(capsys):
     words = ["--config=configs/pretrain.py:variant=Ti/16,dataset=imagenet2012", "--config.model.depth=1"]
     assert main([*words, "--config.model.representation_size=0"]) == 0

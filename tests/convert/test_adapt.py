@@ -278,6 +278,7 @@ def test_a_value_beyond_float32_is_refused_and_a_plain_one_rounded():
     assert params["cls"][0, 0, 1] == np.float32(0.1)
 
 
+@pytest.mark.slow
 def test_the_order_of_tensors_does_not_matter(tmp_path):
     rng = random.Random(4)
     golden = golden_tensors("hf_classifier")

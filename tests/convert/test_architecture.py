@@ -41,6 +41,7 @@ def test_ranks_are_never_guessed(tmp_path):
             assert attempt(path, TENSORS), (name, wrong.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("golden", ["hf_classifier", "timm_token"])
 def test_ranks_of_pytorchs_tensors_are_never_guessed(tmp_path, golden):
     tensors, rng = golden_tensors(golden), random.Random(9)
@@ -187,6 +188,7 @@ def test_an_option_is_read_off_the_file(tmp_path, what):
     agree(run(loaded, images()).logits, numpy_options.forward(tensors, images(), **told)["logits"])
 
 
+@pytest.mark.slow
 def test_a_map_head_and_a_representation_layer_are_read_off_the_file(tmp_path):
     tensors = numpy_vit.draw_params(seed=27, pool="map", representation=6)
     loaded = load(save_npz(tmp_path / "vit.npz", tensors))

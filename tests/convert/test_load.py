@@ -20,6 +20,7 @@ def without(tensors, *ends):
     return {name: x for name, x in tensors.items() if not name.endswith(ends)}
 
 
+@pytest.mark.slow
 def test_what_it_returns_is_the_module_and_its_parameters(tmp_path):
     path = tmp_path / "vit.npz"
     tensors = numpy_vit.draw_params(seed=31)
@@ -35,6 +36,7 @@ def test_what_it_returns_is_the_module_and_its_parameters(tmp_path):
 # Overrides
 
 
+@pytest.mark.slow
 def test_unpooled_gives_a_score_for_every_token(tmp_path):
     for pool in ("token", "gap"):
         tensors = numpy_vit.draw_params(seed=32, pool=pool)

@@ -129,6 +129,7 @@ def test_names_no_rule_knows_are_kept():
     assert native_names(stored) == ({"a/LayerNorm_1/scale": one}, {"opt/state/step": "outside opt/target"})
 
 
+@pytest.mark.slow
 def test_bfloat16_is_read_from_two_byte_void(tmp_path):
     tensors = numpy_vit.draw_params()
     rounded = {name: value.astype(ml_dtypes.bfloat16) for name, value in tensors.items()}
@@ -139,6 +140,7 @@ def test_bfloat16_is_read_from_two_byte_void(tmp_path):
     np.testing.assert_allclose(logits(config, params, images()), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_new_head_replaces_the_old_one_and_its_representation_layer(tmp_path):
     tensors = numpy_vit.draw_params(classes=1000, representation=6)
     np.savez(tmp_path / "i21k.npz", **tensors)
@@ -204,6 +206,7 @@ def test_every_tensor_that_does_not_fit_is_listed_in_one_message(tmp_path):
         assert line in message
 
 
+@pytest.mark.slow
 def test_a_pre_logits_layer_the_model_lacks_is_an_error_when_the_head_is_kept(tmp_path):
     path = write(tmp_path / "layer.npz", numpy_vit.draw_params(representation=8))
     with pytest.raises(UserError, match=r"\(2 tensors(.|\n)*not in the model: pre_logits/kernel 8x8"):

@@ -36,6 +36,7 @@ def stored(count=3):
     return np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["hf", "timm"])
 def test_stored_pixels_give_what_the_sources_own_normalisation_gives(tmp_path, form):
     place = folder(tmp_path, form)

@@ -72,6 +72,7 @@ def test_a_safetensors_file_cut_anywhere_is_refused(tmp_path):
         assert attempt(tmp_path / "cut", {}, num_heads=3), f"cut to {size} bytes"
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_a_safetensors_header_is_refused_or_unharmed(tmp_path):
     tensors = golden_tensors("timm_token")
     whole = safetensors_of(tensors)

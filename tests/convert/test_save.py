@@ -276,6 +276,7 @@ def test_the_command_takes_a_model_around_and_back_with_identical_bytes(tmp_path
     same_bits(stored(tmp_path / "d.npz"), tensors)
 
 
+@pytest.mark.slow
 def test_the_command_fails_with_a_sentence_and_no_traceback(tmp_path):
     save_npz(tmp_path / "a.npz", numpy_vit.draw_params(grid=(2, 3)))
     done = convert(f"--from={tmp_path / 'a.npz'}", f"--to={tmp_path / 'b'}", "--format=hf")

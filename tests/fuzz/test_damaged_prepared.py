@@ -59,6 +59,7 @@ def test_a_damaged_description_is_a_data_set_or_one_error(packed, tmp_path, name
             fingerprints.compare(open_directory(str(tmp_path / "bad")))
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_or_its_labels_are_corrupt_images_or_one_error(packed, tmp_path):
     shutil.copytree(packed, tmp_path / "bad")
     names = ["packed-train.array_record-00000-of-00001", "vit_jax_labels.train.npy", "label.labels.txt"]

@@ -100,6 +100,7 @@ def test_models_without_positions_take_any_size():
         assert out.tokens.shape[0] == 2
 
 
+@pytest.mark.slow
 def test_numpy_arrays_are_taken_as_they_are():
     model = tiny_vit(patch_size=(4, 4))
     params = build.init_params(model, jax.random.key(0), (12, 12))

@@ -102,6 +102,7 @@ def test_the_exact_gelu_is_an_option():
     assert np.abs(logits - right).max() < 0.1 * np.abs(wrong - right).max()
 
 
+@pytest.mark.slow
 def test_a_new_head_gives_its_bias_and_no_classes_no_head():
     model = tiny_mixer(head_bias=-4.0)
     params = build.init_params(model, jax.random.key(0), (8, 12))

@@ -260,6 +260,7 @@ def test_bits_epsilons_are_the_releases():
     assert all(np.abs(wrong - right).max() > 0.01 * scale for wrong in wrongs)
 
 
+@pytest.mark.slow
 def test_a_new_head_gives_its_bias_and_no_classes_no_head():
     model = ResNet(3, (1,), head_bias=-4.0)
     params = build.init_params(model, jax.random.key(0), (16, 16))

@@ -95,6 +95,7 @@ def test_hostile_names_stay_text(tmp_path):
     assert "49" not in re.findall(r"quoted' (\S+)", read.text)
 
 
+@pytest.mark.slow
 def test_ids_are_unique_and_every_reference_inside_the_page_has_its_target(tmp_path):
     write_transfer(tmp_path / "a", label="A")
     write_transfer(tmp_path / "b", label="B")
@@ -106,6 +107,7 @@ def test_ids_are_unique_and_every_reference_inside_the_page_has_its_target(tmp_p
     assert {a or b for a, b in wanted} <= set(ids)
 
 
+@pytest.mark.slow
 def test_links_work_from_disk_and_lead_to_existing_files(tmp_path):
     place = tmp_path / "runs of 100% & more"
     write_transfer(place)

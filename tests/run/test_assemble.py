@@ -29,6 +29,7 @@ def parts_of(overrides):
     return config_and_parts(overrides)[1]
 
 
+@pytest.mark.slow
 def test_a_run_on_devices_with_little_memory_splits_its_state():
     def parts_with(memory):
         spec = configs.load("configs/quickstart.py:pretrain,smoke")

@@ -83,6 +83,7 @@ def test_a_dtype_that_was_set_by_hand_is_a_difference(start, tmp_path):
         start(tmp_path / "run", "gpu")
 
 
+@pytest.mark.slow
 def test_layers_are_stacked_and_taken_apart_without_changing_a_value():
     fields = {"num_classes": 3, "width": 8, "depth": 3, "mlp_dim": 8, "num_heads": 2, "patch_size": (4, 4)}
     apart, stacked = (VisionTransformer(**fields, scan=scan) for scan in (False, True))

@@ -42,6 +42,7 @@ def test_scores_are_the_evaluators(checkpoint, data_dir, tmp_path):
     assert (found["resolution"], found["num_examples"], found["class_names"][3]) == ((8, 8), 100, "3")
 
 
+@pytest.mark.slow
 def test_features_are_computed_once_and_shared_by_all_seeds(checkpoint, data_dir, tmp_path, monkeypatch):
     calls = []
     compute = probing._compute
@@ -55,6 +56,7 @@ def test_features_are_computed_once_and_shared_by_all_seeds(checkpoint, data_dir
     assert len(calls) == 2  # another resolution has other features
 
 
+@pytest.mark.slow
 def test_a_class_that_is_smaller_than_asked_gives_what_it_has(checkpoint, data_dir, tmp_path):
     found = probe(probe_config(runs_of(checkpoint, data_dir, "5+142+1000")[0]), tmp_path)
     source = open_source("digits", "train", data_dir)

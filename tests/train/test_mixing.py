@@ -64,6 +64,7 @@ def test_a_mixture_of_losses_is_the_loss_of_the_mixed_target(name, smoothing):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_take_turns_and_neither_is_none():
     assert mixing.make_mix(0.0, 0.0) is None
     mix = jax.jit(mixing.make_mix(0.4, 1.0))

@@ -199,6 +199,7 @@ def test_the_dropout_key_is_folded_with_the_step_and_the_micro_batch():
     assert np.array_equal(jax.random.key_data(state.rng), jax.random.key_data(jax.random.key(7)))
 
 
+@pytest.mark.slow
 def test_the_callers_key_survives_the_steps_that_reuse_the_states_memory():
     key = jax.random.key(3)
     mesh = partition.make_mesh(devices=jax.devices()[:1])

@@ -92,6 +92,7 @@ def names_of(dataset, split):
     return [Path(source.read(i)[2]).stem for i in range(len(source))]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_confirms_by_its_representations(capsys, photos, tmp_path):
     """Cosines against those of the model itself, one image at a time."""
     from vit_jax.convert.load import load, resolution_of

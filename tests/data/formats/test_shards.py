@@ -137,6 +137,7 @@ def first_batches(dataset, workers=0):
         return [next(loader) for _ in range(5)]  # into the second epoch
 
 
+@pytest.mark.slow
 def test_shards_packed_shards_and_the_folder_give_the_same_batches(images, tmp_path):
     root, place = images
     pack(str(place), str(tmp_path / "packed"))

@@ -53,6 +53,7 @@ def test_the_order_on_disk_is_that_of_tfds_for_its_integer_keys(idx_folder, tmp_
         assert label == LABELS["train"][key]
 
 
+@pytest.mark.slow
 def test_preparing_twice_says_what_is_already_there(idx_folder, tmp_path):
     command = [*COMMAND, "mnist", f"--source={idx_folder}", f"--data-dir={tmp_path / 'out'}"]
     first, second = (subprocess.run(command, capture_output=True, text=True, timeout=120) for _ in range(2))

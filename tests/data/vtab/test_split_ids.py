@@ -212,6 +212,7 @@ def run_script(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_the_script_says_what_is_missing(tmp_path):
     done = run_script("--split-ids=export", f"--to={tmp_path / 'ids.json'}", f"--data-dir={tmp_path}")
     assert (done.returncode, done.stdout) == (2, "")
