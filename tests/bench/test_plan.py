@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pytest
 
 from vit_jax.bench.plan import plan
 
