@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 @pytest.fixture(autouse=True)
 def same_process(monkeypatch):
-    monkeypatch.setattr(program, "prepare_process", lambda: None)  # the process is the tests'
+    monkeypatch.setattr(program, "set_up_process", lambda: None)  # the process is the tests'
 
 
 def run(capsys, *words):

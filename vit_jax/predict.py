@@ -150,7 +150,7 @@ class Predictor:
         size = min(self.batch_size, len(images))  # the last batch is padded, so that one program is compiled
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(images), max(size, 1)):
-                read = list(pool.map(self._prepare, images[start : start + size]))
+                read = list(pool.map(self._to_pixels, images[start : start + size]))
                 batch = np.zeros((size, *self.transform.resolution, 3), np.uint8)
                 for row, image in zip(batch, read, strict=False):
                     if not isinstance(image, str):
@@ -159,7 +159,7 @@ class Predictor:
                 for image, share in zip(read, shares, strict=False):
                     yield image if isinstance(image, str) else share
 
-    def _prepare(self, image: str | os.PathLike[str] | np.ndarray) -> np.ndarray | str:
+    def _to_pixels(self, image: str | os.PathLike[str] | np.ndarray) -> np.ndarray | str:
         if isinstance(image, np.ndarray):
             return self.transform.map_image(image, np.random.default_rng(0))
         return _read(os.fspath(image), self.transform)

@@ -294,7 +294,7 @@ def keep_freed_memory() -> None:
         mallopt(m_trim_threshold, 2**31 - 1)
 
 
-def prepare_process() -> None:
+def set_up_process() -> None:
     """The setup that every program of vit_jax runs once, before it computes."""
     enable_compilation_cache()
     keep_freed_memory()

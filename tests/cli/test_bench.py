@@ -26,7 +26,7 @@ def measured(monkeypatch):
     monkeypatch.setattr(pipeline, "compare", record("compare"))
     monkeypatch.setattr(step, "measure_step", record("step"))
     monkeypatch.setattr(peers, "to_markdown", lambda result: f"table of {result['batch']}")
-    monkeypatch.setattr(bench, "prepare_process", lambda: None)
+    monkeypatch.setattr(bench, "set_up_process", lambda: None)
     return calls
 
 

@@ -17,7 +17,7 @@ def asked(monkeypatch):
     found = []
     monkeypatch.setattr(search, "deduplicate", found.append)
     monkeypatch.setattr(Representation, "load", lambda *arguments, **settings: (arguments, settings))
-    monkeypatch.setattr(dedup, "prepare_process", lambda: None)
+    monkeypatch.setattr(dedup, "set_up_process", lambda: None)
     return found
 
 

@@ -21,7 +21,7 @@ def asked(monkeypatch):
         return call["result"]
 
     monkeypatch.setattr(room, "evaluate", evaluate)
-    monkeypatch.setattr(verb, "prepare_process", lambda: None)
+    monkeypatch.setattr(verb, "set_up_process", lambda: None)
     return call
 
 

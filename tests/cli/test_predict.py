@@ -16,7 +16,7 @@ MODEL = Path(__file__).resolve().parents[1] / "golden" / "timm_token"
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     """Two images, one of them in a folder below, and a file that is no image."""
-    monkeypatch.setattr(predict, "prepare_process", lambda: None)  # the process is the tests'
+    monkeypatch.setattr(predict, "set_up_process", lambda: None)  # the process is the tests'
     rng = np.random.default_rng(0)
     for name in ("a.png", "sub/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -25,7 +25,7 @@ def runs(monkeypatch):
         return SimpleNamespace(step=20, seconds=61.4, workdir=workdir)
 
     monkeypatch.setattr(execute, "run", run)
-    monkeypatch.setattr(train, "prepare_process", lambda: None)
+    monkeypatch.setattr(train, "set_up_process", lambda: None)
     return calls
 
 

@@ -180,7 +180,7 @@ class Program:
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             patch.chdir(ROOT)
-            patch.setattr(train, "prepare_process", lambda: None)  # the process is the tests'
+            patch.setattr(train, "set_up_process", lambda: None)  # the process is the tests'
             patch.setattr(logging.getLogger("vit_jax.data.vtab.source"), "filters", [])
             patch.setenv("TFDS_DATA_DIR", self.env["TFDS_DATA_DIR"])
             code = main([*words])

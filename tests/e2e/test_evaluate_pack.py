@@ -42,7 +42,7 @@ def score(*words):
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Runs the program in this process: (exit code, standard output, standard error)."""
-    monkeypatch.setattr(program, "prepare_process", lambda: None)
+    monkeypatch.setattr(program, "set_up_process", lambda: None)
 
     def call(*words):
         return program.main([*words]), *capsys.readouterr()

@@ -59,7 +59,7 @@ def tf_batches(flags: argparse.Namespace) -> Iterator[Any]:
     """
     import tensorflow as tf
 
-    def prepare(data: Any, label: Any) -> tuple[Any, Any]:
+    def crop(data: Any, label: Any) -> tuple[Any, Any]:
         begin, size, _ = tf.image.sample_distorted_bounding_box(
             tf.image.extract_jpeg_shape(data),
             tf.zeros([0, 0, 4], tf.float32),
@@ -76,10 +76,10 @@ def tf_batches(flags: argparse.Namespace) -> Iterator[Any]:
     def parse(record: Any) -> tuple[Any, Any]:
         kinds = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
         example = tf.io.parse_single_example(record, kinds)
-        return prepare(example["image"], tf.cast(example["label"], tf.int32))
+        return crop(example["image"], tf.cast(example["label"], tf.int32))
 
     def read(path: Any, label: Any) -> tuple[Any, Any]:
-        return prepare(tf.io.read_file(path), label)
+        return crop(tf.io.read_file(path), label)
 
     load: Callable[..., Any]
     if flags.records:

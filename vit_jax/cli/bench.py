@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from vit_jax.cli.flags import Parser, parse_command_line
-from vit_jax.process import prepare_process, reports_user_errors
+from vit_jax.process import reports_user_errors, set_up_process
 from vit_jax.types import UserError
 
 EXAMPLES = """
@@ -112,7 +112,7 @@ def measure(flags: argparse.Namespace, overrides: list[tuple[str, str]]) -> dict
             return pipeline.measure_data(flags.config, overrides, **shape, warmup=flags.warmup)
         peer, rounds = flags.peer_python, flags.rounds
         return pipeline.compare(flags.config, overrides, **shape, peer_python=peer, rounds=rounds)
-    prepare_process()
+    set_up_process()
     from vit_jax.bench.step import measure_step
 
     return measure_step(flags.mode, flags.config, overrides, **shape)

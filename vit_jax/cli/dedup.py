@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from vit_jax.cli.flags import Parser, add_data_dir, add_set
-from vit_jax.process import prepare_process, reports_user_errors
+from vit_jax.process import reports_user_errors, set_up_process
 
 EXAMPLES = """
 vit_jax dedup --train=photos --against=cifar10@test --against=oxford_iiit_pet@test --to=runs/duplicates
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
     model = None
     if flags.model:
-        prepare_process()
+        set_up_process()
         from vit_jax.convert.load import parse_overrides
         from vit_jax.insight.representation import Representation
 

@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from vit_jax.cli.flags import Parser, add_data_dir, add_model
-from vit_jax.process import EXIT_USER_ERROR, prepare_process, reports_user_errors
+from vit_jax.process import EXIT_USER_ERROR, reports_user_errors, set_up_process
 
 EXAMPLES = """
 vit_jax evaluate --model=runs/mine --dataset=FOLDER --split=test
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if bool(flags.pack) == bool(flags.dataset) or bool(flags.dataset) != bool(flags.split):
         parser.error("give either --dataset and --split, or --pack")
-    prepare_process()
+    set_up_process()
     from vit_jax.convert.load import parse_overrides
     from vit_jax.evaluate import evaluate
 

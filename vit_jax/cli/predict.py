@@ -11,7 +11,7 @@ import json
 import sys
 
 from vit_jax.cli.flags import Parser, add_model
-from vit_jax.process import prepare_process, reports_user_errors
+from vit_jax.process import reports_user_errors, set_up_process
 from vit_jax.types import UserError, itemize, printable
 
 EXAMPLES = """
@@ -33,7 +33,7 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Runs the verb; returns the exit code."""
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
-    prepare_process()
+    set_up_process()
     from vit_jax.convert.load import parse_overrides
     from vit_jax.predict import classify
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vit_jax import config as configs
 from vit_jax.cli.flags import Parser, parse_command_line
-from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_errors
+from vit_jax.process import EXIT_INTERRUPTED, reports_user_errors, set_up_process
 from vit_jax.remote import is_url
 from vit_jax.types import UserError
 
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(
             f"--workdir={flags.workdir}: the quickstart writes to a local folder; `vit_jax train` takes URLs"
         )
-    prepare_process()
+    set_up_process()
     workdir = Path(flags.workdir)
     folders = {"pre-trained, 16x16": workdir / "pretrain", "fine-tuned, 32x32": workdir / "finetune"}
     pretrain, finetune = folders.values()

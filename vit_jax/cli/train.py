@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from vit_jax.cli.flags import Parser, parse_command_line
-from vit_jax.process import EXIT_INTERRUPTED, prepare_process, reports_user_errors
+from vit_jax.process import EXIT_INTERRUPTED, reports_user_errors, set_up_process
 
 EXAMPLES = """
 vit_jax train --config=finetune:variant=Ti/16,dataset=FOLDER --workdir=runs/mine
@@ -82,7 +82,7 @@ def _run(config: Any, workdir: str, overrides: list[tuple[str, str]], extend: bo
     from vit_jax.run import run
     from vit_jax.train.loop import Interrupted
 
-    prepare_process()
+    set_up_process()
     # A run that SLURM restarts may find its own first process still ending; for a person, a second start is a mistake.
     requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
     try:

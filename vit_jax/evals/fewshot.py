@@ -171,10 +171,10 @@ def ridge_predict(x: np.ndarray, y: np.ndarray, test_x: np.ndarray, *, num_class
     x, test_x = x.astype(np.float64), test_x.astype(np.float64)
     mean, std = x.mean(axis=0), x.std(axis=0) + STD_EPSILON
 
-    def prepare(features: np.ndarray) -> np.ndarray:
+    def standardize(features: np.ndarray) -> np.ndarray:
         return np.pad((features - mean) / std, ((0, 0), (0, 1)), constant_values=BIAS_FEATURE)
 
-    x, test_x = prepare(x), prepare(test_x)
+    x, test_x = standardize(x), standardize(test_x)
     targets = 2.0 * np.eye(num_classes)[y] - 1.0  # n c
     n, d = x.shape
     if n >= d:

@@ -30,7 +30,7 @@ from vit_jax.process import (
     before_end,
     begin,
     finish,
-    prepare_process,
+    set_up_process,
 )
 from vit_jax.run.record import read_run, surroundings, write_json
 from vit_jax.sweeps.grid import Run, identity_of, probe_config
@@ -126,7 +126,7 @@ def _work(folder: Path) -> tuple[int, str]:
             )
         done = read_result(folder)
         if done is None:
-            prepare_process()
+            set_up_process()
             write_result(folder, (_probe if run.kind == "fewshot" else _train)(folder, run, identity))
         if not job.keep:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)

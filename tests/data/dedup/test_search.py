@@ -27,7 +27,7 @@ COPIES = {"05": "0", "08": "1", "13": "2"}  # training file: test file
 
 @pytest.fixture(autouse=True)
 def same_process(monkeypatch):
-    monkeypatch.setattr(dedup, "prepare_process", lambda: None)  # the process is the tests'
+    monkeypatch.setattr(dedup, "set_up_process", lambda: None)  # the process is the tests'
 
 
 @pytest.fixture(scope="module")
