@@ -172,3 +172,15 @@ def test_the_core_that_suits_a_device_is_chosen_with_a_reason(case, kind):
 def test_a_core_that_cannot_be_had_is_refused_with_the_reason(kind, case, reason):
     assert reason in refusal(kind, case)
     assert refusal("xla", case) == ""
+
+
+@pytest.mark.parametrize("core", ["xla", "fused"])
+def test_plain_attention_leaves_all_gradients_to_autodiff_so_older_runs_keep_their_bits(core):
+    model = tiny_vit(attention=core, dropout=0.1, attention_dropout=0.1)
+    params = build.abstract_params(model, (8, 12))
+
+    def forward(params, images, rng):
+        return build.make_forward(model)(params, images, train=True, rng=rng).logits
+
+    program = str(jax.make_jaxpr(forward)(params, jnp.asarray(random_images()), jax.random.key(0)))
+    assert ("custom_vjp" in program) == (core == "fused")

@@ -52,6 +52,10 @@ def drop(x: Float[Array, ...], key: jax.Array | None, rate: float) -> Float[Arra
 
     The backward pass computes the mask anew from the key: autodiff keeps it, which in a scanned B/16 was 7% of what a step keeps.
     """
+    return _drop(x, key, rate)
+
+
+def _drop(x, key, rate):
     if key is None or rate == 0.0:
         return x
     mask = keep_mask(key, x.shape, rate)
@@ -66,13 +70,16 @@ class Dropout(nn.Module):
 
     Args:
       rate: share dropped, in [0, 1).
+      recompute: keep no mask for the backward pass, see `drop`.
     """
 
     rate: float
+    recompute: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, ...], train: bool) -> Float[Array, ...]:
-        return drop(x, self.key(train), self.rate)
+        key = self.key(train)
+        return drop(x, key, self.rate) if self.recompute else _drop(x, key, self.rate)
 
     def key(self, train: bool) -> jax.Array | None:
         """The key of the mask; None where nothing is dropped."""

@@ -50,9 +50,14 @@ class BlockSettings:
     attention: Core = "fused"
     lean: bool = False  # see `MlpBlock`
 
+    @property
+    def as_before(self) -> bool:
+        """Whether LayerNorm and dropout are autodiff's, as with plain attention: so older runs keep their bits."""
+        return self.attention == "xla"
+
     def norm(self, name: str) -> nn.Module:
-        """A LayerNorm over the width; with plain attention flax's own, so that older runs keep their bits."""
-        if self.attention == "xla":
+        """A LayerNorm over the width."""
+        if self.as_before:
             return nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)
         return LayerNorm(self.norm_eps, name=name)
 
@@ -79,6 +84,7 @@ class MlpBlock(nn.Module):
       dtype: compute dtype.
       gelu: see `gelu`.
       lean: keep one array of the hidden size for the backward pass instead of two.
+      recompute: see `Dropout`.
     """
 
     mlp_dim: int
@@ -86,6 +92,7 @@ class MlpBlock(nn.Module):
     dtype: jnp.dtype
     gelu: Gelu = "tanh"
     lean: bool = False
+    recompute: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], *, train: bool) -> Float[Array, "b n d"]:
@@ -97,12 +104,12 @@ class MlpBlock(nn.Module):
         )
         d = x.shape[-1]
         x = dense(self.mlp_dim, name="Dense_0")(x)
-        hidden = Dropout(self.dropout)
+        hidden = Dropout(self.dropout, self.recompute)
         if self.lean:
             x = dense(d, name="Dense_1", dot_general=self.product(hidden.key(train)))(x)
         else:
             x = dense(d, name="Dense_1")(hidden(gelu(x, self.gelu), train))
-        return Dropout(self.dropout)(x, train)
+        return Dropout(self.dropout, self.recompute)(x, train)
 
     def product(self, key: jax.Array | None) -> Callable[..., jax.Array]:
         """A matrix product whose left side passes GELU and dropout first, and is computed anew in the backward pass."""
@@ -152,7 +159,7 @@ class MultiHeadDotProductAttention(nn.Module):
         if self.settings.qk_norm:
             q, keys = self.settings.norm("query_norm")(q), self.settings.norm("key_norm")(keys)
         q = q * (k**-0.5)
-        dropout = Dropout(self.settings.attention_dropout)
+        dropout = Dropout(self.settings.attention_dropout, not self.settings.as_before)
         found = None
         if weights or self.relative or self.settings.attention == "xla":
             bias = None
@@ -213,10 +220,10 @@ class EncoderBlock(nn.Module):
         y = settings.norm("LayerNorm_0")(z)
         attention = MultiHeadDotProductAttention(settings, self.relative, name="MultiHeadDotProductAttention_1")
         y, weights = attention(y, y, train=self.train, weights="attention" in self.capture)
-        z = z + self.branch(Dropout(settings.dropout)(y, self.train), 0, drop_rate)
+        z = z + self.branch(Dropout(settings.dropout, not settings.as_before)(y, self.train), 0, drop_rate)
         y = settings.norm("LayerNorm_2")(z)
         sizes = settings.mlp_dim, settings.dropout, settings.dtype, settings.gelu, settings.lean
-        mlp = MlpBlock(*sizes, name="MlpBlock_3")
+        mlp = MlpBlock(*sizes, recompute=not settings.as_before, name="MlpBlock_3")
         z = partition.constrain(z + self.branch(mlp(y, train=self.train), 1, drop_rate))
         captured = {"layers": z, "attention": weights}
         return z, {name: value for name, value in captured.items() if name in self.capture and value is not None}

@@ -71,7 +71,7 @@ class Encoder(nn.Module):
         """Returns the encoded tokens without registers, and the captured values, one entry per block."""
         first = int(self.has_class_token)
         x, shared = self.add_positions(tokens)
-        x = Dropout(self.settings.dropout)(x, train)
+        x = Dropout(self.settings.dropout, not self.settings.as_before)(x, train)
         if self.registers:
             b, _, d = x.shape
             registers = self.param("registers", initializers.normal(stddev=0.02), (1, self.registers, d), jnp.float32)
