@@ -23,7 +23,7 @@ vit_jax prepare images.csv --to=DIR            the same, of a list of `path,labe
 vit_jax prepare SHARDS --to=DIR                the same, of WebDataset's tar shards
 vit_jax prepare FOLDER --to=DIR --beam         the same by Apache Beam (requirements-beam.txt), on this machine,
                                                or --beam="--runner=DataflowRunner ..." on many
-vit_jax prepare FOLDER --to=DIR --short-side=256   makes larger images smaller: several times faster to read
+vit_jax prepare FOLDER --to=DIR --short-side=256   makes larger images smaller, which are faster to read
 vit_jax prepare --check                        which of the paper's data is here, and how to get the rest
 vit_jax prepare --check cifar10 vtab/kitti     the same, of these
 vit_jax prepare --check --record cifar10       writes the checksums that later checks compare
