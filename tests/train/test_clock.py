@@ -18,8 +18,8 @@ def test_time_after_the_last_checkpoint_of_a_killed_start_is_lost(tmp_path):
     first = Clock(epath.Path(tmp_path))
     spend(first, start=2.0, compile=3.0, step=10.0, saving=1.0)
     first.saved()
-    spend(first, step=4.0, data=0.5)
-    first.write()  # and then it was killed
+    first.step(0.5, 4.0)
+    first.rates(8, 100)  # a record; and then it was killed
     second = Clock(epath.Path(tmp_path))
     spend(second, start=1.0, compile=1.0, step=17.5, evaluation=2.0)
     second.saved()

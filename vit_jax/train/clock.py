@@ -60,7 +60,8 @@ class Clock:
         self._steps += 1
 
     def rates(self, batch_size: int, steps_left: int) -> dict[str, float]:
-        """Throughput since the last call, and the time left, in the names of a record.
+        """Throughput since the last call, and the time left, in the names of a record; writes the file, so that a kill loses
+        the time since the last record alone.
 
         Args:
           batch_size: examples per step.
@@ -76,6 +77,7 @@ class Clock:
         if self._recorded_steps >= WARMED_UP and self._advice is None:
             self._advice = starvation(rates) or None
         self._recorded, self._recorded_steps = dict(self._spent), self._steps
+        self.write()
         return rates
 
     def advice(self) -> str:
