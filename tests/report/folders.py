@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from vit_jax.data.vtab.tasks import TASKS
+from vit_jax.report.collect import collect
+from vit_jax.report.layouts import make_tables
 from vit_jax.sweeps.results import (
     Result,
     Sweep,
@@ -22,6 +24,19 @@ from vit_jax.sweeps.results import (
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VERSIONS = {"jax": "0.11.0", "flax": "0.12.1", "numpy": "2.3.1"}
 NUM_EXAMPLES = 200
+OURS = "ViT-Ti/16 (ours)"  # the row of these sweeps in the paper's tables
+
+
+def tables(*folders):
+    """The report's tables of some sweeps, by name."""
+    return {table.name: table for table in make_tables(collect(folders))}
+
+
+def cell(table, row, column):
+    """By the names of row and column; a mean's column is `mean NAME`."""
+    names = [f"mean {head.title}" if head.kind == "mean" else head.title for head in table.columns]
+    rows = [head.title for head in table.rows]
+    return table.cells[rows.index(row)][names.index(column)]
 
 
 def vtab_sweep(**changes) -> Sweep:

@@ -6,17 +6,12 @@ import re
 
 import pytest
 from folders import (
+    tables,
     write_vtab,
 )
 
-from vit_jax.report.collect import collect
 from vit_jax.report.formats import to_csv, to_latex, to_markdown
-from vit_jax.report.layouts import make_tables
 from vit_jax.report.table import Cell, Head, Table
-
-
-def tables(*folders):
-    return {table.name: table for table in make_tables(collect(folders))}
 
 
 def unmark(text):

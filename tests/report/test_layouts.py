@@ -1,7 +1,10 @@
 """Numbers on their way from result.json into the paper's tables: every expected value is worked out here, or the paper's."""
 
 from folders import (
+    OURS,
+    cell,
     result,
+    tables,
     transfer_sweep,
     write_run,
     write_sweep,
@@ -9,22 +12,6 @@ from folders import (
 )
 
 from vit_jax.report import paper
-from vit_jax.report.collect import collect
-from vit_jax.report.layouts import make_tables
-
-
-def tables(*folders):
-    return {table.name: table for table in make_tables(collect(folders))}
-
-
-def cell(table, row, column):
-    """By the names of row and column; a mean's column is `mean NAME`."""
-    names = [f"mean {head.title}" if head.kind == "mean" else head.title for head in table.columns]
-    rows = [head.title for head in table.rows]
-    return table.cells[rows.index(row)][names.index(column)]
-
-
-OURS = "ViT-Ti/16 (ours)"
 
 
 def test_a_whole_vtab_sweep_has_its_means_and_their_spread(tmp_path):

@@ -4,26 +4,12 @@ import dataclasses
 import math
 
 from folders import (
+    OURS,
+    cell,
+    tables,
     vtab_sweep,
     write_vtab,
 )
-
-from vit_jax.report.collect import collect
-from vit_jax.report.layouts import make_tables
-
-
-def tables(*folders):
-    return {table.name: table for table in make_tables(collect(folders))}
-
-
-def cell(table, row, column):
-    """By the names of row and column; a mean's column is `mean NAME`."""
-    names = [f"mean {head.title}" if head.kind == "mean" else head.title for head in table.columns]
-    rows = [head.title for head in table.rows]
-    return table.cells[rows.index(row)][names.index(column)]
-
-
-OURS = "ViT-Ti/16 (ours)"
 
 
 def test_the_spread_of_a_mean_is_that_of_the_seeds_means_not_of_the_tasks(tmp_path):

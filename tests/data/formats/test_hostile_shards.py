@@ -6,29 +6,14 @@ import os
 import tarfile
 
 import numpy as np
-import PIL.Image
 import pytest
+from tar_shards import encode, write_tar
 
 from vit_jax.data.formats import tarindex, tarnames, tarstore
 from vit_jax.data.image.decode import decode
 from vit_jax.data.open import open_source
 from vit_jax.data.prepare.pack import pack
 from vit_jax.types import UserError
-
-
-def encode(value, fmt="PNG"):
-    file = io.BytesIO()
-    PIL.Image.new("RGB", (5, 4), (value, 0, 0)).save(file, fmt)
-    return file.getvalue()
-
-
-def write_tar(path, members):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as file:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            file.addfile(info, io.BytesIO(data))
 
 
 @pytest.fixture
