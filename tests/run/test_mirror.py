@@ -119,15 +119,16 @@ def test_a_start_fetches_records_and_what_describes_checkpoints_and_their_arrays
     write_step(tmp_path / "old", 2)
     write_step(tmp_path / "old", 4)
     (tmp_path / "old" / "metrics.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / "old" / "time.json").write_text("[]\n")
     (tmp_path / "old" / "large.bin").write_text("not read by a run")
     upload(tmp_path / "old")
     with mirrored(URL) as copy:
         found = {path.relative_to(copy.folder).as_posix() for path in copy.folder.rglob("*") if path.is_file()}
-        assert found == {"metrics.jsonl", "checkpoints/2/meta/data", "checkpoints/4/meta/data"}
-        copy.publish(4)
+        assert found == {"metrics.jsonl", "time.json", "checkpoints/2/meta/data", "checkpoints/4/meta/data"}
+        copy.fetch_arrays(4)
         assert (copy.folder / "checkpoints/4/opt_state/data").read_text() == "x 4 opt_state"
         assert not (copy.folder / "checkpoints/2/params").exists()
-    assert there().keys() == {"metrics.jsonl", "large.bin", *step_files(2, 4)}
+    assert there().keys() == {"metrics.jsonl", "time.json", "large.bin", *step_files(2, 4)}
 
 
 def test_a_checkpoint_that_was_being_written_does_not_count_and_is_removed_by_the_next_start(tmp_path):

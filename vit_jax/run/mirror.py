@@ -32,7 +32,7 @@ from vit_jax.train.folders import FOLDER, STEP, UPLOADING, committed_steps, step
 from vit_jax.types import TrainState, UserError
 
 # What resuming reads besides checkpoints.
-RECORDS = ("config.json", "settled.json", "metrics.jsonl", "extensions.json", "run.json")
+RECORDS = ("config.json", "settled.json", "metrics.jsonl", "time.json", "extensions.json", "run.json")
 # Items of a checkpoint that hold arrays: fetched only of the step that the run resumes from.
 ARRAYS = ("params", "opt_state", "average", "scalars")
 # Pauses before a failed copy is tried again, seconds.
@@ -69,7 +69,7 @@ class Mirror:
         ours = name.startswith(f"{FOLDER}/") and first in map(str, self.steps)
         return ours and bool(rest) and rest.split("/")[0] not in ARRAYS
 
-    def publish(self, step: int) -> None:
+    def fetch_arrays(self, step: int) -> None:
         """Fetches the arrays of a checkpoint.
 
         Raises:
@@ -200,7 +200,7 @@ class MirroredCheckpointer(Checkpointer):
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """As `Checkpointer.restore`; fetches the checkpoint's arrays first."""
-        self.mirror.publish(step)
+        self.mirror.fetch_arrays(step)
         return super().restore(abstract, step)
 
     def wait(self) -> None:
