@@ -28,8 +28,8 @@ OF_DEVICES = ("dtype", "scan", "attention")
 STATE_SHARE = 0.25
 # What runs did before a config had these keys.
 BEFORE = {"attention": "xla"}
-# Of S/16 at batch 8 on 2 CPU cores (docs/benchmark.md): a scanned step is about a twentieth slower, an unrolled layer takes 0.25 s
-# (warm cache) to 0.7 s longer to compile, and a step computes 1e11 floating-point operations a second.
+# Of S/16 at batch 8 on 2 CPU cores (docs/benchmark.md): a scanned step is about a twentieth slower, an unrolled layer takes
+# 0.25 s (warm cache) to 0.7 s longer to compile, and a step computes 1e11 floating-point operations a second.
 SCAN_SLOWER, SCAN_COMPILES, CPU_FLOPS = 0.05, 0.4, 1e11
 SCAN_LAYERS = 32  # on an accelerator: B/16's 12 layers compiled for 180 s (v5e), 50 s scanned
 BEGAN = "as the run in the workdir began"
