@@ -64,7 +64,8 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Runs the verb; returns the exit code."""
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
-    from vit_jax.report.page import PAGE, write_report
+    from vit_jax.report.page import write_report
+    from vit_jax.report.render import PAGE
     from vit_jax.report.watch import watch
 
     try:
