@@ -13,8 +13,10 @@ from vit_jax.report.formats import FORMATS
 from vit_jax.report.layouts import make_tables
 from vit_jax.report.provenance import Fact, facts, warnings
 from vit_jax.report.render import PAGE, Progress, fill, write_files
+from vit_jax.report.runs import is_run, write_runs
 from vit_jax.report.table import Table
 from vit_jax.report.tasks import TaskView, href, task_views
+from vit_jax.types import UserError
 
 
 class Section(NamedTuple):
@@ -34,16 +36,20 @@ def write_report(folders: Sequence[Path], to: Path, *, refresh_s: int = 0) -> Pr
     """Writes the page and its tables; each file is replaced as a whole, and only if it changes.
 
     Args:
-      folders: the sweeps' folders, in the order of their rows.
+      folders: the folders of sweeps, in the order of their rows; or the workdirs of runs.
       to: the page's folder; created if missing.
       refresh_s: an unfinished page reloads itself this often; 0 for never.
 
     Returns:
-      How far the sweeps are.
+      How far the sweeps or runs are.
 
     Raises:
       UserError: `collect` found a mistake, or `to` cannot be written to. Nothing has been changed then.
     """
+    if any(map(is_run, folders)):
+        if strangers := [str(folder) for folder in folders if not is_run(folder)]:
+            raise UserError(f"{', '.join(strangers)}: no run, but others are; give runs or sweeps, not both")
+        return write_runs(folders, to, refresh_s=refresh_s)
     entries = collect(folders)
     files, progress = render(entries, to, refresh_s=refresh_s)
     write_files(to, files)

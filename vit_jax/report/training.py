@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FEW_POINTS, MANY_POINTS = 24, 240  # up to few, each point is marked; beyond many, points are thinned out
+Records = Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]
 
 
 def training_charts(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> list[Chart]:
@@ -24,13 +25,24 @@ def training_charts(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> li
     records = []
     for place, label, task in tasks:
         runs = task.final or task.dev
-        run = _records(runs[0].folder) if runs else []
+        run = read_records(runs[0].folder) if runs else []
         if run:
             what = f"seed {runs[0].result.seed}" if task.final else "development"
             records.append((place, f"{label}, {what}", run))
+    return record_charts(name, records, "one run per sweep")
+
+
+def record_charts(name: str, records: Records, which: str) -> list[Chart]:
+    """The charts for which there are records.
+
+    Args:
+      name: unique on the page.
+      records: (place on the page, label, records of metrics.jsonl) of each run.
+      which: the runs, in the words of a caption.
+    """
     charts = []
     if any(len(series(run, "train/loss")[0]) for *_, run in records):
-        caption = "Training loss of one run per sweep."
+        caption = f"Training loss of {which}."
         svg = draw(f"{name}-loss", caption, (4.2, 2.9), lambda ax: paint_loss(ax, records))
         charts.append(Chart(svg, caption))
     if any(evaluators(run) for *_, run in records):
@@ -40,14 +52,12 @@ def training_charts(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> li
     return charts
 
 
-def _records(folder: Path) -> list[dict[str, Any]]:
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run; none if they cannot be read."""
     try:
         return read_jsonl(folder / "metrics.jsonl")
     except (OSError, UserError):
         return []  # the run's links on the page show which files exist
-
-
-Records = Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]
 
 
 def paint_loss(ax: Axes, records: Records) -> None:

@@ -16,6 +16,8 @@ WATCHED = (
     f"runs/*/*/{RESULT_FILE}",
     f"runs/*/*/{PREDICTIONS_FILE}",
     f"runs/*/*/{MISTAKES_DIR}/mistakes.json",
+    "metrics.jsonl",
+    "run.json",
 )
 State = tuple[tuple[str, int, int], ...]
 
