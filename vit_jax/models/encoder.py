@@ -62,6 +62,7 @@ class BlockSettings:
         return LayerNorm(self.norm_eps, name=name)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gelu(x: Float[Array, ...], kind: Gelu = "tanh") -> Float[Array, ...]:
     """GELU. The backward pass recomputes it from its input, which is kept in any case.
 
@@ -72,7 +73,17 @@ def gelu(x: Float[Array, ...], kind: Gelu = "tanh") -> Float[Array, ...]:
       kind: `tanh` is the approximation that the released weights were trained with; `erf` the exact function, as in
         weights from PyTorch libraries.
     """
-    return jax.checkpoint(functools.partial(nn.gelu, approximate=kind == "tanh"))(x)
+    return nn.gelu(x, approximate=kind == "tanh")
+
+
+def _gelu_backward(kind: Gelu, x: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
+    # On a CPU, XLA would find the forward pass's tanh here and keep it for the backward pass. On accelerators it computes tanh
+    # anew inside its fusions, unless it is kept from fusing: with `jax.checkpoint` here, 7% more cycles of a B/16 step on v5e.
+    x = jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
+    return jax.vjp(functools.partial(nn.gelu, approximate=kind == "tanh"), x)[1](grad)
+
+
+gelu.defvjp(lambda x, kind: (gelu(x, kind), x), _gelu_backward)
 
 
 class MlpBlock(nn.Module):
