@@ -18,6 +18,7 @@ from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.config import Config
 from vit_jax.flops import count_flops
+from vit_jax.memory import return_freed_memory
 from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
 from vit_jax.train import step as steps
@@ -76,7 +77,9 @@ class Parts:
     def compile(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Compiled, int]:
         """Compiles the step; returns the executable and the FLOPs of one example."""
         traced, flops = self.trace(batch_size, resolution)
-        return traced.lower().compile(), flops
+        compiled = traced.lower().compile()
+        return_freed_memory()
+        return compiled, flops
 
     def draw_state(self, params: Any) -> TrainState:
         """Builds the state of step 0 from a tree of host parameters."""
