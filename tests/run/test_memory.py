@@ -87,8 +87,10 @@ def test_what_is_set_by_hand_stays_and_the_rest_follows_from_it(options, chosen)
     assert decide(14, **options)[0] == chosen
 
 
-def test_deep_models_are_scanned_even_with_room():
-    assert decide(40, model__depth="33")[0] == (1, True, "none", 1)
+def test_deep_models_are_scanned_even_with_room_and_scanned_layers_are_computed_again():
+    assert decide(40, model__depth="33")[0] == (1, True, "block", 1)
+    assert decide(40, model__scan="true")[0] == (1, True, "block", 1)
+    assert decide(40, model__depth="33", model__remat="none")[0] == (1, True, "none", 1)
 
 
 def test_a_resumed_run_keeps_its_layout_and_its_micro_batches():

@@ -10,6 +10,8 @@ from vit_jax.resolve import resolve
 from vit_jax.types import UserError
 
 ASSUMED_CLASSES = 1000
+# Sizes of the paper's data sets (arXiv 2010.11929, section 4.1), for a plan on a machine without them.
+EXAMPLES = {"jft_300m": 303_000_000, "imagenet21k": 14_197_122, "imagenet2012": 1_281_167}
 
 
 def count_classes(draft: Any, overrides: list[tuple[str, str]]) -> tuple[int, str]:
@@ -25,6 +27,17 @@ def count_classes(draft: Any, overrides: list[tuple[str, str]]) -> tuple[int, st
         return open_source(data.dataset, data.split, data.data_dir).spec.num_classes, data.dataset
     except UserError as error:
         return ASSUMED_CLASSES, f"assumed ({error})"
+
+
+def count_examples(config: Any) -> int | None:
+    """Number of training examples of a resolved config: the data's, else the paper's, else None."""
+    from vit_jax.data.open import open_source
+
+    data = config.data
+    try:
+        return open_source(data.dataset, data.split, data.data_dir).spec.num_examples
+    except UserError:
+        return EXAMPLES.get(data.dataset)
 
 
 def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:

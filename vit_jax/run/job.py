@@ -228,10 +228,11 @@ def device_facts(devices: Sequence[jax.Device] | None = None, memory: int | None
 
     Args:
       devices: the devices.
-      memory: bytes of one of them, if it cannot be asked.
+      memory: bytes of one of them, if they are not here.
     """
     backend, devices = (jax.default_backend(), jax.devices()) if devices is None else (devices[0].platform, devices)
-    capability = str(getattr(devices[0], "compute_capability", ""))  # "9.0"; of other vendors' GPUs a name
+    # "9.0"; of other vendors' GPUs a name. cuDNN cannot be compiled for without a GPU.
+    capability = "" if memory is not None else str(getattr(devices[0], "compute_capability", ""))
     return Facts(
         backend,
         capability=float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0.0,
