@@ -17,11 +17,17 @@ PROGRAM = """HloModule jit_train_step, is_scheduled=true
   ROOT %all-gather.3 = bf16[1280,5120]{1,0} all-gather(%param.7), channel_id=3, dimensions={0}
 }
 
+%all-reduce-scatter.1 (param.8: bf16[1280,5120]) -> bf16[1280,1280] {
+  %all-reduce.6 = bf16[1280,5120]{1,0} all-reduce(%param.8), channel_id=6, to_apply=%add
+  ROOT %dynamic-slice.1 = bf16[1280,1280]{1,0} dynamic-slice(%all-reduce.6, %id), dynamic_slice_sizes={1280,1280}
+}
+
 %body (wide.param.2: (s32[], bf16[32,257,1280])) -> (s32[], bf16[32,257,1280]) {
   %fusion.1 = bf16[32,257,1280] fusion(%p), metadata={op_name="MlpBlock_3/dot"}, backend_config={"estimated_cycles":"1000"}
   %c.2 = bf16[32,257,1280] copy(%fusion.1), metadata={op_name="while/body/jit(dynamic)"}, backend_config={"estimated_cycles":"10"}
   %async.5 = ((bf16[320,5120]), bf16[1280,5120]) async-start(%p), calls=%gather
   %all-gather-start.4 = (bf16[64,1280], bf16[256,1280]) all-gather-start(%p), channel_id=4
+  %fusion.6 = bf16[1280,1280]{1,0} fusion(%p), kind=kCustom, calls=%all-reduce-scatter.1
   %all-reduce.1 = (f32[1280,1280]{1,0}, f32[1280]{0}) all-reduce(%a, %b), channel_id=1
 }
 
@@ -52,6 +58,7 @@ def test_collectives_have_bytes_runs_and_whether_the_device_computes_meanwhile()
     gathered = 2 * (1280 * 5120 + 256 * 1280)  # of the started gather the result alone, without its operand
     assert Program(PROGRAM).collectives() == [
         Collective("all-gather", "bf16", 64, 32 * gathered, hidden=True),
+        Collective("reduce-scatter", "bf16", 32, 32 * 2 * 1280 * 5120, hidden=False),
         Collective("all-reduce", "f32", 32, 32 * 4 * (1280 * 1280 + 1280), hidden=False),  # and no scalars
     ]
 
@@ -62,8 +69,8 @@ def test_traffic_is_operands_and_results_of_kernels():
     assert traffic["MLP"] == 32 * tokens  # the operand is not in the shortened text
     assert traffic["copies of the loop over layers"] == 32 * 2 * tokens
     assert traffic["optimizer"] == 4 * (1024 + 8)
-    # Two in the loop's body, its three collectives; outside two fusions and one collective.
-    assert Program(PROGRAM).kernels() == 32 * 5 + 3
+    # Three in the loop's body, its three collectives; outside two fusions and one collective.
+    assert Program(PROGRAM).kernels() == 32 * 6 + 3
 
 
 LAYERS = "jit(train_step)/transpose(jvp(VisionTransformer))/Transformer/Transformer.scan_blocks/while/body"

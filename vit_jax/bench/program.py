@@ -128,14 +128,15 @@ class Program:
         for operation, times in self.scheduled():
             for inner in self._collectives_in(operation):
                 channel = inner.find(r"channel_id=(\d+)")
-                kind = inner.kind.removesuffix("-start")
+                scatters = "all-reduce-scatter" in operation.rest  # libtpu's name of a reduce-scatter
+                kind = "reduce-scatter" if scatters else inner.kind.removesuffix("-start")
                 arrays = [(dtype, _bytes((dtype, shape))) for dtype, shape in SHAPE.findall(inner.result)]
                 if channel in seen or not arrays or sum(size for _, size in arrays) <= 256:
                     continue
                 seen |= {channel} - {""}
                 if inner.kind == "all-gather-start":  # its result names operands too
                     arrays = arrays[len(arrays) // 2 :]
-                hidden = inner.kind.endswith("-start") or operation.kind != inner.kind
+                hidden = inner.kind.endswith("-start") or (operation.kind != inner.kind and not scatters)
                 key = kind, max(arrays, key=lambda array: array[1])[0], hidden
                 runs[key] += times
                 sizes[key] += times * sum(size for _, size in arrays)

@@ -207,7 +207,10 @@ def _build(
     facts: Facts,
 ) -> tuple[Config, Parts, list[Settled]]:
     """Builds the parts, and decides from their size what depends on the devices' memory."""
-    parts = build_parts(config, total_steps, to_steps, devices)
+    draft = config.to_dict()
+    if draft["model"].get("scan", "") is None:
+        draft["model"]["scan"] = False  # stacked or not, parameters have the same size
+    parts = build_parts(Config(draft), total_steps, to_steps, devices)
     params = 4 * count_params(parts.abstract.params)
     demand = Demand(
         state=parts.state_bytes - params,
