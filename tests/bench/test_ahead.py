@@ -72,6 +72,7 @@ def test_of_a_gpu_the_bytes_moved_stand_for_time():
     assert (found["bytes_moved"], found["kernels"]) == (67 * 10**9, 9)
     assert found["estimated_step_s"] == pytest.approx(0.02)  # 67 GB at 3.35 TB/s
     assert "estimated_cycles" not in found
+    assert found["estimated_core_days"] is None
 
 
 def test_results_are_kept_by_program_devices_and_versions(monkeypatch):

@@ -33,6 +33,9 @@ def test_memory_by_hand():
     # Half of the state; a layer's whole parameters and gradients; gradients of a micro-batch beside their sum.
     found = estimate(DEMAND, Choice(fsdp=2, scan=False, remat="none", accumulation=4), 64)
     assert found == pytest.approx((6e8, 4e8, 0.9 * 16 * 120e6, 16 * (12.5e6 + 12_000) + 2 * 4e8 / 12))
+    # A GPU's compiler computes nothing again.
+    found = estimate(DEMAND._replace(backend="gpu"), Choice(), 64)
+    assert found.activations == pytest.approx(1.25 * 64 * 120e6)
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def estimates(whole: dict[str, Any], config: Config, parts: Parts, model_flops: 
     return result | {
         "steps": steps,
         "estimated_chip_hours": hours / chips,
-        "estimated_core_days": hours * cores / 24,
+        "estimated_core_days": None if is_gpu(device) else hours * cores / 24,
         "paper_tpuv3_core_days": paper,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,9 @@ def _time(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "steps" in plan:
         paper = plan["paper_tpuv3_core_days"]
         beside = f"; the paper's took {paper:,} TPUv3-core-days" if paper else ""
-        hours, days = plan["estimated_chip_hours"], plan["estimated_core_days"]
-        text = f"{plan['steps']:,} steps in about {hours:,.0f} chip-hours or {days:,.0f} core-days (estimates){beside}"
+        days = plan["estimated_core_days"]
+        text = f"{plan['steps']:,} steps in about {plan['estimated_chip_hours']:,.0f} chip-hours"
+        text += f"{'' if days is None else f' or {days:,.0f} core-days'} (estimates){beside}"
         rows.append(("schedule", text))
     return rows
 
@@ -119,7 +121,8 @@ def plot(plan: Mapping[str, Any], to: str | os.PathLike[str]) -> None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2 * len(panels), 3.4), dpi=130, layout="constrained")
         FigureCanvasAgg(figure)
-        figure.suptitle(f"{plan['config'].rpartition('/')[2]} on {plan['topology']}", fontweight="bold")
+        title = re.sub(r"^.*/(?=\w+\.py)", "", plan["config"])
+        figure.suptitle(f"{title} on {plan['topology']}", fontweight="bold")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, color, (label, values) in zip(axes, COLORS, panels, strict=False):
             bars = ax.barh(list(values), list(values.values()), color=color)

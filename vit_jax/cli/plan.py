@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--cycles, --largest-batch and --plot go with --topology, the devices to compile for")
     if flags.topology:  # plans for other devices; those attached stay free
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's compilers report that there is no device
     from vit_jax.bench.plan import plan
 
     result = plan(flags.config, overrides)

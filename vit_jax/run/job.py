@@ -219,6 +219,7 @@ def _build(
         layers=config.model.get("depth") or 12,
         classes=config.model.num_classes or 0,
         half=config.model.get("dtype") == "bfloat16",
+        backend=facts.backend,
     )
     settled, decisions = settle_memory(config, facts, demand)
     if decisions:

@@ -1,7 +1,7 @@
 """A model of the memory that a training step takes on an accelerator, and the keys that memory decides.
 
 The forward pass is traced on shapes, which gives the bytes that it keeps for the backward pass under each policy. Compilers
-then lay arrays out in tiles, merge some and compute others again: KEPT and WORK are fitted to programs that libtpu compiled.
+then lay arrays out in tiles, merge some and compute others again: the factors below are fitted to compiled programs.
 docs/scale.md compares this model with compiled programs; it is within a sixth of them, mostly above.
 """
 
@@ -15,9 +15,9 @@ from vit_jax.run.settle import BEGAN, SCAN_LAYERS, Facts, Settled, suits
 
 # Shares of a device's memory: of state and gradients, which train.fsdp splits, and of all that a step takes.
 STATE_SHARE, STEP_SHARE = 0.25, 0.6
-# Bytes in a compiled program for each byte that the trace keeps, by model.scan. Scanned arrays are padded to tiles; of unrolled
-# layers the compiler computes a part again.
-KEPT = {True: 1.25, False: 0.9}
+# Bytes in a compiled program for each byte that the trace keeps. A TPU pads scanned arrays to tiles; of unrolled layers its
+# compiler computes a part again, and a GPU's does not.
+KEPT_SCANNED, KEPT_UNROLLED = 1.25, {"tpu": 0.9, "gpu": 1.25}
 # While a layer runs backward, its arrays and their gradients are alive: bytes for each byte that the layer keeps.
 WORK = 1.25
 # float32 bytes of a logit, its loss and its gradient.
@@ -34,6 +34,7 @@ class Demand(NamedTuple):
       layers: number of layers.
       classes: number of classes.
       half: whether layers compute in 16 bits.
+      backend: `tpu` or `gpu`.
     """
 
     state: int
@@ -42,6 +43,7 @@ class Demand(NamedTuple):
     layers: int = 12
     classes: int = 0
     half: bool = True
+    backend: str = "tpu"
 
 
 class Choice(NamedTuple):
@@ -72,6 +74,7 @@ def estimate(demand: Demand, choice: Choice, images: int) -> Memory:
     fsdp, scan, remat, accumulation = choice
     micro = images / accumulation
     layer = demand.params / demand.layers
+    padding = KEPT_SCANNED if scan else KEPT_UNROLLED.get(demand.backend, 1.25)
     temporaries = micro * (WORK * demand.kept(scan, "none") / demand.layers + LOGIT * demand.classes)
     if scan and demand.half:
         temporaries += demand.params / 2 / fsdp  # XLA converts the kernels of all layers to 16 bits before the loop
@@ -80,7 +83,7 @@ def estimate(demand: Demand, choice: Choice, images: int) -> Memory:
     return Memory(
         state=demand.state / fsdp,
         gradients=demand.params / fsdp * (1 if accumulation == 1 else 2),
-        activations=KEPT[scan] * micro * demand.kept(scan, remat),
+        activations=padding * micro * demand.kept(scan, remat),
         temporaries=temporaries,
     )
 
