@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vit_jax.types import counted
+
 GIB = 2**30
 
 
@@ -58,7 +60,7 @@ def _collectives(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     for found in plan.get("collectives", ())[:6]:
         hidden = "while the device computes" if found["hidden"] else "while the device waits"
         rows.append(
-            f"{found['kind']} of {found['bytes'] / 1e6:,.1f} MB in {found['dtype']}, {found['runs']} runs, {hidden}"
+            f"{found['kind']} of {found['bytes'] / 1e6:,.1f} MB in {found['dtype']}, {counted(found['runs'], 'run')}, {hidden}"
         )
     return [("collectives" if i == 0 else "", row) for i, row in enumerate(rows)]
 
