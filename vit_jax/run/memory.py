@@ -2,7 +2,7 @@
 
 The forward pass is traced on shapes, which gives the bytes that it keeps for the backward pass under each policy. Compilers
 then lay arrays out in tiles, merge some and compute others again: the factors below are fitted to compiled programs.
-docs/scale.md compares this model with compiled programs; it is within a sixth of them, mostly above.
+docs/scale.md compares this model with compiled programs; it is within a fifth of them, mostly above.
 """
 
 from __future__ import annotations
