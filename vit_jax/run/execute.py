@@ -120,7 +120,7 @@ def _check(
     begun = begun_with(old, decided, jax.default_backend()) if old else None
     job = build_job(config, overrides, old, begun)
     by_device = {f"model.{key}" for key in OF_DEVICES} & {decision.key for decision in job.settled}
-    free = by_device & decided.keys()
+    free = by_device & decided.keys() | {"model.remat"}  # which changes no number
     extension = find_extension(job, folder, old, free, asked=extend)
     if extension is None:
         record.check_workdir(folder, configs.to_dict(job.config), old, free)

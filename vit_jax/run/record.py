@@ -39,7 +39,6 @@ MAY_CHANGE = (
     "data.workers",
     "evals.*.data_dir",
     "evals.*.max_corrupt",
-    "model.remat",
     "train.fsdp",
 )
 # The keys of run.json that readers rely on.
