@@ -63,6 +63,21 @@ def test_collectives_have_bytes_runs_and_whether_the_device_computes_meanwhile()
     ]
 
 
+def test_a_gpus_collective_hides_only_if_something_lies_between_its_start_and_its_end():
+    """Shortened from XLA's program for two H100s."""
+    text = """
+ENTRY %main.2_spmd (param.1: bf16[512,1024]) -> bf16[1024,1024] {
+  %all-gather-start = (bf16[512,1024]{1,0}, bf16[1024,1024]{1,0}) all-gather-start(%param.1), channel_id=1, C
+  ROOT %all-gather-done = bf16[1024,1024]{1,0} all-gather-done(%all-gather-start)
+}
+"""
+    for sync, hidden in (("true", False), ("false", True)):
+        program = Program(
+            text.replace(" C\n", f' backend_config={{"collective_backend_config":{{"is_sync":{sync}}}}}\n')
+        )
+        assert program.collectives() == [Collective("all-gather", "bf16", 1, 2 * 1024 * 1024, hidden)]
+
+
 def test_traffic_is_operands_and_results_of_kernels():
     tokens = 2 * 32 * 257 * 1280
     traffic = Program(PROGRAM).traffic()

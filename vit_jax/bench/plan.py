@@ -52,7 +52,7 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
     draft = configs.load(spec)
     num_classes, classes_from = count_classes(draft, overrides)
     batch_size = jax.device_count() * (resolve(draft, SCHEMA, overrides).train.accumulation or 1)
-    alone = [*overrides, ("data.batch_size", str(batch_size))]
+    alone = [*overrides, ("data.batch_size", str(batch_size)), ("train.fsdp", "1")]  # as this machine's devices can
     config, parts = stand_in(draft, alone, num_classes=num_classes)
     images = jax.ShapeDtypeStruct((1, *config.data.resolution, 3), np.uint8)
     forward = jax.jit(parts.forward).trace(parts.abstract.params, images)

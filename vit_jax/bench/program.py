@@ -63,7 +63,7 @@ class Collective(NamedTuple):
       kind: `all-gather`.
       dtype: `bf16`.
       runs: how often they run in a step, loops counted.
-      bytes: of their results on a device, in a step.
+      bytes: of their results on a device, in a step; of a reduce-scatter's operands.
       hidden: whether they are asynchronous: the device computes while they run.
     """
 
@@ -136,7 +136,8 @@ class Program:
                 seen |= {channel} - {""}
                 if inner.kind == "all-gather-start":  # its result names operands too
                     arrays = arrays[len(arrays) // 2 :]
-                hidden = inner.kind.endswith("-start") or (operation.kind != inner.kind and not scatters)
+                started = inner.kind.endswith("-start") and '"is_sync":true' not in inner.rest  # GPUs' waits at once
+                hidden = started or (operation.kind != inner.kind and not scatters)
                 key = kind, max(arrays, key=lambda array: array[1])[0], hidden
                 runs[key] += times
                 sizes[key] += times * sum(size for _, size in arrays)
