@@ -85,9 +85,10 @@ INSIDE = {
         "record": set(),  # what a run leaves in its folder
         "initial": set(),  # where parameters start: the `init` section
         "settle": {"schema", "initial"},
+        "memory": {"settle"},  # what memory decides
         "assemble": set(),
         "keys": {"schema"},  # a config's keys, in words
-        "job": {"schema", "settle", "record", "initial", "assemble"},
+        "job": {"schema", "settle", "memory", "record", "initial", "assemble"},
         "plan": {"settle", "job"},  # what a run will do, in words
         "extend": {"record", "job"},  # a run made longer
         "agreement": {"record", "job"},

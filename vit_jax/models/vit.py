@@ -56,7 +56,8 @@ class VisionTransformer(ImageModel):
       norm_eps: epsilon of every LayerNorm; 1e-6 in released weights, 1e-12 in Hugging Face's.
       scan: run the blocks as a loop in the compiled program: deep models compile faster; their parameters are stacked.
       remat: what the backward pass computes anew to save memory: `none`; `dots` everything in a block but its matrix products;
-        `block` whole blocks, for about a third more time; `offload` the same, with the blocks' inputs in the host's memory.
+        `block` whole blocks, for about a third more time; `offload` the same, with the blocks' inputs in the host's memory;
+        None for what the device's memory asks for (outside a run, `none`).
       dtype: compute dtype; parameters, softmax, LayerNorm statistics, head and loss are always float32.
       attention: core of the attention: `xla` leaves it to autodiff, `fused` has a backward pass that keeps less, `cudnn` is for
         GPUs and `splash` for TPUs, see `attention.refusal`; None for the one that suits the device. Relative positions and
@@ -91,7 +92,7 @@ class VisionTransformer(ImageModel):
     gelu: Gelu = dataclasses.field(default="tanh", metadata=IDENTITY)
     norm_eps: float = dataclasses.field(default=1e-6, metadata=IDENTITY)
     scan: bool = dataclasses.field(default=False, metadata=TRAINING)
-    remat: Remat = dataclasses.field(default="none", metadata=DEVICE)
+    remat: Remat | None = dataclasses.field(default=None, metadata=DEVICE)
     dtype: Literal["float32", "bfloat16"] = dataclasses.field(default="float32", metadata=TRAINING)
     attention: Core | None = dataclasses.field(default=None, metadata=DEVICE)
 
@@ -175,7 +176,7 @@ class VisionTransformer(ImageModel):
             axial=self.axial,
             final_norm=not self.norm_after_pool,
             scan=self.scan,
-            remat=self.remat,
+            remat=self.remat or "none",
             name="Transformer",
         )
         tokens, captured = encoder(x, train=train, capture=capture)
@@ -225,7 +226,7 @@ class VisionTransformer(ImageModel):
         counts = {key: getattr(self, key) for key in ("num_classes", "registers", "representation_size", "layer_scale")}
         errors += [f"model.{key} is {value}; expected 0 or more" for key, value in counts.items() if value < 0]
         choices = {"stem": ("none", "resnet"), "pool": ("token", "gap", "map", "unpooled"), "gelu": get_args(Gelu)}
-        choices |= {"remat": get_args(Remat), "attention": (None, *get_args(Core))}
+        choices |= {"remat": (None, *get_args(Remat)), "attention": (None, *get_args(Core))}
         choices |= {"class_token": ("auto", "yes", "no"), "positions": get_args(Kind), "positions_at": get_args(Place)}
         for key, known in choices.items():
             if getattr(self, key) not in known:

@@ -31,6 +31,8 @@ from vit_jax.types import Batch, TrainState, UserError
 if TYPE_CHECKING:  # only code that reads data imports the data room
     from vit_jax.evals.base import Evaluator, Scorer
 
+UNUSUAL = 61  # a batch size that divides no axis of a parameter
+
 
 def build_model(config: Config) -> ImageModel:
     """Builds the linen module of a settled config.
@@ -93,7 +95,8 @@ def build_parts(
     """Builds model, objective, optimizer, mesh and step of a settled config, for all devices or those given."""
     settings = configs.build(TrainSettings, config.train, to_steps)
     mesh = partition.make_mesh(settings.fsdp or 1, devices)
-    partition.check_batch_size(config.data.batch_size, mesh, accumulation=settings.accumulation)
+    accumulation = settings.accumulation or 1
+    partition.check_batch_size(config.data.batch_size, mesh, accumulation=accumulation)
     model = build_model(config)
     forward = partition.on_mesh(models.make_forward(model), mesh)
     objective = configs.build(OBJECTIVES[config.objective.name], config.objective)
@@ -110,7 +113,7 @@ def build_parts(
         optimizer=optimizer,
         schedule=schedule,
         mesh=mesh,
-        accumulation=settings.accumulation,
+        accumulation=accumulation,
         average_decay=settings.average_decay,
         mix=mix,
     )
@@ -119,6 +122,28 @@ def build_parts(
     objective.check_reads(outputs, objective=config.objective.name, model=config.model.name)
     abstract = steps.abstract_state(shapes, optimizer, rng, mesh, average=bool(settings.average_decay))
     return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng)
+
+
+def kept_bytes(config: Config, *, scan: bool, remat: str) -> int:
+    """Bytes that the forward pass of a settled config keeps of an image for the backward pass, from shapes alone.
+
+    Args:
+      config: the config.
+      scan, remat: values of the model's keys of these names, where it has them.
+    """
+    draft = config.to_dict()
+    draft["model"] |= {key: x for key, x in {"scan": scan, "remat": remat}.items() if key in draft["model"]}
+    model = build_model(Config(draft))
+    _, params = models.abstract_model(model, config.data.resolution)
+    images = jax.ShapeDtypeStruct((UNUSUAL, *config.data.resolution, 3), np.uint8)
+
+    def backward(params: Any, images: jax.Array) -> Any:
+        forward = models.make_forward(model)
+        return jax.vjp(lambda params: forward(params, images, train=True, rng=jax.random.key(0)), params)[1]
+
+    leaves = jax.tree.leaves(jax.eval_shape(backward, params, images))
+    # Those of a batch: its axis is the first, or the second under a scan.
+    return sum(x.size * x.dtype.itemsize for x in leaves if any(n % UNUSUAL == 0 for n in x.shape[:2])) // UNUSUAL
 
 
 def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluator]) -> dict[str, Scorer]:
