@@ -41,7 +41,8 @@ class VisionTransformer(ImageModel):
         head to every token.
       class_token: whether there is a class token; `auto` means for token and unpooled only.
       norm_after_pool: apply the final LayerNorm to the pooled vector (`fc_norm`), as timm's average-pooled models do.
-      positions: `learned_1d` (the paper's choice), `learned_2d`, `relative`, `sincos_2d` (fixed) or `none` (table 8).
+      positions: `learned_1d` (the paper's choice), `learned_2d`, `relative`, `sincos_2d` (fixed) or `none` (table 8);
+        `sincos_mae`, MAE's fixed table, kept in the checkpoint; `relative_bias`, BEiT's and SimMIM's bias of the attention.
       positions_at: `stem`, `every_layer` with one table per layer, or `shared`: every layer, one table.
       registers: number of extra learned tokens without position, dropped at the end (arXiv 2309.16588).
       representation_size: units of the tanh layer before the head (pre-training); 0 for none (fine-tuning).
@@ -134,7 +135,7 @@ class VisionTransformer(ImageModel):
         """The attention of the blocks; see `ImageModel.attends`."""
         gh, gw = self.grid(resolution)
         tokens = max(gh, gw) if self.axial else gh * gw + self.has_class_token + self.registers
-        relative = self.positions == "relative"
+        relative = self.positions in ("relative", "relative_bias")
         return Case("cpu", tokens, self.width // self.num_heads, self.dtype, relative, self.attention_dropout)
 
     def layers_flops(self, resolution: tuple[int, int]) -> int:
@@ -253,8 +254,12 @@ class VisionTransformer(ImageModel):
             errors.append("model.positions=relative acts in every layer; set model.positions_at=every_layer")
         if self.axial and (self.has_class_token or self.registers):
             errors.append("model.axial mixes rows and columns of patches only; use pool=gap or map, and no registers")
-        if self.positions == "relative" and (self.axial or self.registers):
-            errors.append("model.positions=relative goes with neither axial nor registers")
+        if self.positions == "relative_bias" and self.positions_at == "stem":
+            errors.append(
+                "model.positions=relative_bias acts in the layers; set model.positions_at=shared or every_layer"
+            )
+        if self.positions in ("relative", "relative_bias") and (self.axial or self.registers):
+            errors.append(f"model.positions={self.positions} goes with neither axial nor registers")
         elif self.positions != "none" and self.positions_at != "stem" and (self.axial or self.registers):
             errors.append("model.axial and model.registers want positions at the stem; set model.positions_at=stem")
         if set(capture) - set(CAPTURE):
