@@ -4,7 +4,7 @@
     vit_jax train --config=configs/masked.py:objective=simmim,variant=B/16,dataset=imagenet2012,published --workdir=runs/pub
     vit_jax train --config=configs/masked.py:objective=mae,variant=B/16,dataset=imagenet2012 --workdir=runs/mae
     vit_jax train --config=configs/masked.py:objective=patches,target=mean_colour,variant=B/16,dataset=jft --workdir=runs/mpp
-    vit_jax train --config=configs/masked.py:objective=patches,target=patch_4x4,corrupt=0.15,--workdir=runs/mpp4
+    vit_jax train --config=configs/masked.py:objective=patches,target=patch_4x4,corrupt=0.15 --workdir=runs/mpp4
     vit_jax train --config=configs/masked.py:objective=mae,variant=Nano/7,dataset=fashion_mnist,epochs=20 --workdir=runs/fashion
     vit_jax train --config=configs/masked.py:objective=simmim,variant=Nano/4,dataset=digits --workdir=runs/digits
     vit_jax train --config=configs/masked.py:objective=mae,variant=B/16,smoke --workdir=/tmp/smoke
@@ -125,8 +125,8 @@ def set_task(config: ConfigDict, arg, small: bool) -> None:
         config.objective = {"name": "patches", "target": arg.target, "corrupt": arg.corrupt}
         return
     patch, sides = model.patch_size, config.data.resolution
-    # Squares of 2x2 patches, as published for B/16, where the image is large enough for them.
-    double = [2 * p if side % (2 * p) == 0 and side // p >= 8 else p for p, side in zip(patch, sides, strict=True)]
+    # Squares of 2x2 patches, as published for B/16, where images are large.
+    double = [2 * p if side % (2 * p) == 0 and not small else p for p, side in zip(patch, sides, strict=True)]
     config.objective = {"name": "simmim", "mask_patch": tuple(double), "ratio": 0.6}
     if not small:
         model.stochastic_depth = 0.1

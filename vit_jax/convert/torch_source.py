@@ -47,17 +47,7 @@ def open_torch(
             f"{path} does not say how many attention heads it has{wrong}; "
             "give num_heads (--config.model.num_heads, --set num_heads=), or the folder with its config.json"
         )
-    # timm has no such names, but MAE's own files have, beside timm's for the encoder.
-    decoder = {name: x for name, x in stored.items() if torch_names.decoder_name(name)}
-    encoder = {name: x for name, x in (stored if is_timm else hub).items() if name not in decoder}
-    rules = torch_names.TIMM if is_timm else torch_names.HUGGING_FACE
-    native, origin = torch_names.to_native(encoder, rules, heads)
-    if not is_timm:
-        whole = {torch_names.hub_name(name): name for name in stored}
-        origin = {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
-    if decoder:
-        decoded, names = _open_decoder(decoder, config, is_timm)
-        native, origin = native | decoded, origin | names
+    native, origin = _rename(stored, None if is_timm else hub, heads, config)
     aside = _set_aside(native, origin)
     _add_absent_biases(native, origin)
     own = claims.own_section(config)
@@ -80,6 +70,24 @@ def open_torch(
     return Checkpoint(
         path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta, assumed, undecided
     )
+
+
+def _rename(
+    stored: dict[str, np.ndarray], hub: dict[str, np.ndarray] | None, heads: int, config: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """A file's tensors under vit_jax names, and their names in the file; `hub` has them under transformers', None for timm."""
+    # MAE's own files name their encoder as timm does.
+    decoder = {name: x for name, x in stored.items() if torch_names.decoder_name(name)}
+    encoder = {name: x for name, x in (stored if hub is None else hub).items() if name not in decoder}
+    rules = torch_names.TIMM if hub is None else torch_names.HUGGING_FACE
+    native, origin = torch_names.to_native(encoder, rules, heads)
+    if hub is not None:
+        whole = {torch_names.hub_name(name): name for name in stored}
+        origin = {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
+    if decoder:
+        decoded, names = _open_decoder(decoder, config, hub is None)
+        native, origin = native | decoded, origin | names
+    return native, origin
 
 
 def _open_decoder(

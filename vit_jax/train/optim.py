@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -53,7 +54,7 @@ def make_schedule(
         elif decay == "linear":
             rate = end_lr + (lr - end_lr) * (1 - progress)
         elif decay == "staircase":
-            rate = lr * 0.1 ** sum(jnp.float32(step > round(share * total_steps, 6)) for share in stairs)
+            rate = lr * 0.1 ** sum(jnp.float32(step > math.floor(round(share * total_steps, 6))) for share in stairs)
         else:
             rate = jnp.asarray(lr, jnp.float32)
         return jnp.asarray(rate * jnp.minimum(1.0, step / warmup) if warmup else rate, jnp.float32)
