@@ -1,13 +1,12 @@
 """A masked run from its config to a classifier: killed, resumed, scored, drawn, loaded and fine-tuned."""
 
 import json
+import re
+from pathlib import Path
 
-import jax
-import numpy as np
 import PIL.Image
 
-from vit_jax import load_model
-
+ROOT = Path(__file__).parents[2]
 STEPS = 12
 
 
@@ -35,7 +34,7 @@ def finish(program, *arguments, **keys):
 
 
 def test_an_mae_is_killed_and_resumed_to_the_bit_and_starts_a_classifier(program, reading, tmp_path):
-    spec = "configs/masked.py:objective=mae,variant=S/8,smoke"
+    spec = "configs/masked.py:objective=mae,variant=Nano/4,smoke"
     keys = {"train.average_decay": 0.9, "data.batch_size": 120, "evals.val.every": 4, "evals.val.split": "test[:100]"}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     finish(program, whole, spec, **keys)
@@ -56,11 +55,10 @@ def test_an_mae_is_killed_and_resumed_to_the_bit_and_starts_a_classifier(program
         assert sheet.height == 14 + 8 * (96 + 4)
     assert (whole / "pictures/val-12.png").read_bytes() == (cut / "pictures/val-12.png").read_bytes()
     # Loaded, it predicts every patch; a classifier takes its encoder and leaves the decoder aside.
-    module, params = load_model(str(whole))
-    images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
-    noise = np.random.default_rng(1).random((2, 16)).astype(np.float32)
-    extra = jax.jit(module.apply)({"params": params}, images, noise=noise).extra
-    assert (extra["patches"].shape, int(extra["hidden"].sum())) == ((2, 16, 8 * 8 * 3), 2 * 12)
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "masked.md").read_text(), re.DOTALL | re.MULTILINE)
+    found: dict = {}
+    exec(block.replace('"runs/mae"', repr(str(whole))), found)
+    assert (found["extra"]["patches"].shape, int(found["extra"]["hidden"].sum())) == ((2, 16, 4 * 4 * 3), 2 * 12)
     tuned = tmp_path / "tuned"
     finish(
         program, tuned, f"configs/finetune.py:dataset=digits,smoke,init={whole}", **{"evals.test.split": "test[:100]"}
@@ -70,7 +68,7 @@ def test_an_mae_is_killed_and_resumed_to_the_bit_and_starts_a_classifier(program
     assert "loaded   embedding/kernel" in report
     # And a classifier starts a masked model.
     back = tmp_path / "back"
-    masked = "configs/masked.py:objective=simmim,variant=S/8,smoke"
+    masked = "configs/masked.py:objective=simmim,variant=Nano/4,smoke"
     finish(program, back, masked, **{"init": tuned, "data.batch_size": 120, "evals.val.split": "test[:100]"})
     report = (back / "init_report.txt").read_text()
     assert "dropped  head/kernel" in report
