@@ -87,3 +87,15 @@ def test_maes_fixed_positions_become_a_classifiers_learned_ones():
 def test_other_families_are_left_as_they_are():
     source = Checkpoint("them", "run", {}, {"name": "mixer"})
     assert suit(source, model("vit")) is source
+
+
+def test_a_bias_that_all_layers_share_becomes_one_for_each():
+    bias = {"positions": "relative_bias", "layer_scale": 0.1, "depth": 2}
+    theirs = model("masked", positions_at="shared", **bias)
+    params, actions, source, _ = start(model("vit", positions_at="every_layer", **bias), theirs)
+    for layer in range(2):
+        name = f"Transformer/encoderblock_{layer}/relative_bias/rel_bias"
+        np.testing.assert_array_equal(params[name], source["Transformer/relative_bias/rel_bias"])
+        assert actions[name] == "loaded"
+    kept, *_ = start(model("vit", positions_at="shared", **bias), theirs)
+    assert "Transformer/relative_bias/rel_bias" in kept

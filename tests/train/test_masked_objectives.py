@@ -116,10 +116,10 @@ TASKS = {
 
 
 @functools.cache
-def task(name, devices=1, accumulation=1):
+def task(name, devices=1, accumulation=1, fsdp=1):
     """(mesh, function that makes the initial state, compiled step)."""
     make, model = TASKS[name]
-    mesh = partition.make_mesh(1, jax.devices()[:devices])
+    mesh = partition.make_mesh(fsdp, jax.devices()[:devices])
     # Adam divides gradients that are rounding by themselves; this epsilon keeps those still, whatever their order of summation.
     optimizer, schedule = make_optimizer(total_steps=9, name="adam", lr=0.01, decay="cosine", b2=0.95, eps=1e-3)
     step = make_train_step(
@@ -169,7 +169,7 @@ def flat(state):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("spread", [{"devices": 8}, {"accumulation": 4}], ids=str)
+@pytest.mark.parametrize("spread", [{"devices": 8}, {"devices": 8, "fsdp": 4}, {"accumulation": 4}], ids=str)
 def test_devices_and_accumulation_change_no_number(name, spread):
     expected, params = alone(name)
     losses, state = run(name, **spread)

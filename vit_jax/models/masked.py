@@ -128,6 +128,14 @@ class MaskedAutoencoder(VisionTransformer):
 
     classifies = False
 
+    def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
+        """See `ImageModel.describe`: the decoder too, and the patches that the encoder sees."""
+        gh, gw = self.grid(resolution)
+        sizes = f"and a decoder of {self.decoder_depth} x {self.decoder_width}"
+        seen = f"{int(gh * gw * (1 - self.mask_ratio))} visible"
+        rows = super().describe(resolution)
+        return [rows[0], ("model", sizes), rows[1], ("images", seen), *rows[2:]]
+
     def layers_flops(self, resolution: tuple[int, int]) -> int:
         """See `ImageModel.layers_flops`: of the visible patches in the encoder, and of all in the decoder."""
         n = self.attends(resolution).tokens
