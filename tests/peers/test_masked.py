@@ -65,7 +65,7 @@ def test_masked_image_models(tmp_path, options, seed):
     save_model(loaded, str(tmp_path / "back"), "hf")
     again, info = type(model).from_pretrained(tmp_path / "back", output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    np.testing.assert_array_equal(peers.answer_masked(again.eval(), x, hidden)[1], expected)
+    close(peers.answer_masked(again.eval(), x, hidden)[1], expected)  # it has two tanh GELUs, and we write one
 
 
 MAES = [
