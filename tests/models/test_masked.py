@@ -6,6 +6,7 @@ import numpy as np
 import numpy_masked
 import numpy_vit
 import pytest
+from flax import traverse_util
 from tiny import QUICK, model_shapes, nested, random_images, tiny_vit
 
 from vit_jax.models import build
@@ -163,3 +164,16 @@ def test_numpys_plain_encoder_is_the_same_one():
     plain = numpy_vit.forward(params, images)["tokens"]
     extra = {"mask_token": np.zeros((1, 1, 8)), "decoder/kernel": np.zeros((8, 1)), "decoder/bias": np.zeros(1)}
     np.testing.assert_allclose(numpy_masked.masked(params | extra, images)[0], plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [MaskedViT, MaskedAutoencoder])
+def test_parameters_may_be_numpys_outside_jit(kind):
+    model = kind(**SIZES, **(DECODER if kind is MaskedAutoencoder else {}))
+    params = drawn(model)
+    tree = traverse_util.unflatten_dict(params, sep="/")
+    given = {"noise": NOISE} if kind is MaskedAutoencoder else {"hidden": HIDDEN}
+    images = np.asarray(build.normalize(jnp.asarray(WIDE)))
+    found = model.apply({"params": tree}, images, **given).extra
+    expected = outputs_of(model, params, **given).extra
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)

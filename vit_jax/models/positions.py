@@ -59,7 +59,7 @@ class PositionEmbedding(nn.Module):
             table = self.param(
                 "pos_embedding", lambda _, shape, dtype: jnp.asarray(start, dtype), start.shape, jnp.float32
             )
-            return jax.lax.stop_gradient(table).astype(self.dtype)
+            return jax.lax.stop_gradient(jnp.asarray(table, self.dtype))
         gh, gw = self.grid
         if self.kind == "learned_2d":
             if d % 2:
