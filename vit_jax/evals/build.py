@@ -5,10 +5,12 @@ from __future__ import annotations
 from vit_jax.evals.base import Evaluator
 from vit_jax.evals.classification import Classification
 from vit_jax.evals.fewshot import FewShot
+from vit_jax.evals.reconstruction import Reconstruction
 from vit_jax.evals.scorecard import Scorecard
 
 EVALUATORS: dict[str, type[Evaluator]] = {
     "classification": Classification,
     "fewshot": FewShot,
     "scorecard": Scorecard,
+    "reconstruction": Reconstruction,
 }

@@ -23,6 +23,7 @@ from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
 from vit_jax.train import step as steps
 from vit_jax.train.loop import TrainSettings
+from vit_jax.train.masking import PatchGrid
 from vit_jax.train.mixing import make_mix
 from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.train.optim import make_optimizer
@@ -99,7 +100,7 @@ def build_parts(
     partition.check_batch_size(config.data.batch_size, mesh, accumulation=accumulation)
     model = build_model(config)
     forward = partition.on_mesh(models.make_forward(model), mesh)
-    objective = configs.build(OBJECTIVES[config.objective.name], config.objective)
+    objective = build_objective(config, model)
     mix = make_mix(settings.mixup, settings.cutmix)
     if mix and not objective.linear:
         raise UserError(
@@ -144,6 +145,16 @@ def kept_bytes(config: Config, *, scan: bool, remat: str) -> int:
     leaves = jax.tree.leaves(jax.eval_shape(backward, params, images))
     # Those of a batch: its axis is the first, or the second under a scan.
     return sum(x.size * x.dtype.itemsize for x in leaves if any(n % UNUSUAL == 0 for n in x.shape[:2])) // UNUSUAL
+
+
+def build_objective(config: Config, model: ImageModel) -> Objective:
+    """Builds the objective of a settled config; one that hides patches is given those of the model's images."""
+    make, resolution = OBJECTIVES[config.objective.name], config.data.resolution
+    given: dict[str, Any] = {}
+    if "grid" in configs.hints(make):
+        gh, gw = model.grid(resolution)
+        given["grid"] = PatchGrid((gh, gw), (resolution[0] // max(gh, 1), resolution[1] // max(gw, 1)))
+    return configs.build(make, config.objective, **given)
 
 
 def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluator]) -> dict[str, Scorer]:

@@ -22,7 +22,7 @@ from vit_jax.data.image.recipes import describe_transform, make_transform
 from vit_jax.data.source import Source
 from vit_jax.evals.base import Evaluator, Scorer
 from vit_jax.evals.build import EVALUATORS
-from vit_jax.models.build import count_params, relayout
+from vit_jax.models.build import MODELS, count_params, relayout
 from vit_jax.resolve import resolve
 from vit_jax.run import record
 from vit_jax.run.assemble import Parts, bind_evaluators, build_parts, kept_bytes
@@ -257,7 +257,7 @@ def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
 
 def _check_classes(config: Config, spec: DatasetSpec) -> None:
     """Refuses a model whose head has fewer outputs than the data has classes."""
-    if config.model.num_classes < spec.num_classes:
+    if MODELS[config.model.name].classifies and config.model.num_classes < spec.num_classes:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {spec.name} has {spec.num_classes} "
             f"classes; leave it out to take the data's"

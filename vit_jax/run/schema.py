@@ -19,7 +19,7 @@ EVALS_OPEN = {"dataset": ("",), "data_dir": ("",), "exif": ("",), "resolution": 
 SCHEMA: Schema = {
     "model": Section(MODELS, left_open=MODEL_OPEN, older={"remat": {"false": "none", "true": "block"}}),
     "data": Section(TrainData),
-    "objective": Section(OBJECTIVES),
+    "objective": Section(OBJECTIVES, injected=("grid",)),
     "optim": Section(make_optimizer, injected=("total_steps",)),
     "train": Section(TrainSettings, left_open={"fsdp": (), "accumulation": ()}),
     "evals": Section(EVALUATORS, many=True, left_open=EVALS_OPEN),

@@ -141,7 +141,9 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
         begun = facts.begun.get("attention")
         core, why = choose(case) if begun is None or refusal(begun, case) else (begun, BEGAN)
         decide("model", "attention", core, why if why == BEGAN else f"{suits(facts.backend)}: {why}")
-    if draft["model"]["num_classes"] is None and facts.num_classes:
+    if draft["model"]["num_classes"] is None and not module.classifies:
+        draft["model"]["num_classes"] = 0
+    elif draft["model"]["num_classes"] is None and facts.num_classes:
         decide("model", "num_classes", facts.num_classes, f"{facts.data} has as many")
     for section in draft["evals"].values():
         for key in INHERITED:

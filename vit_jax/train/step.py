@@ -11,9 +11,12 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vit_jax import partition
+from vit_jax.train.masking import Drawn
 from vit_jax.train.mixing import Mixed, mixed_values
 from vit_jax.train.objectives import Objective
 from vit_jax.types import Batch, TrainState
+
+DRAWN = 2**31 - 1  # folded into a step's key for what an objective draws; micro-batches fold in 0, 1, ...
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -41,10 +44,13 @@ def make_train_step(
       mix: mixup or CutMix, from `mixing.make_mix`; examples are mixed within a micro-batch.
     """
 
-    def loss(params: Any, batch: Batch, rng: jax.Array, total: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        params: Any, micro: tuple[Batch, Drawn], rng: jax.Array, total: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """This micro-batch's part of the global mean; summed over micro-batches it is the mean over the whole batch."""
+        batch, drawn = micro
         if mix is None:
-            values = objective.values(forward(params, batch.image, train=True, rng=rng), batch)
+            values = objective.values(objective.run(forward, params, batch.image, drawn, train=True, rng=rng), batch)
         else:
             mixed = mix(batch, jax.random.fold_in(rng, 1))
             outputs = forward(params, mixed.image, train=True, rng=rng)
@@ -57,7 +63,10 @@ def make_train_step(
         rng = jax.random.fold_in(state.rng, state.step)
         total = jnp.maximum(objective.weight(batch).sum(), 1.0)
         gradient = jax.grad(loss, has_aux=True)
-        gradients, metrics = _accumulate(gradient, state.params, batch, rng, total, accumulation, mesh)
+        drawn = Drawn()
+        if objective.draw:  # for the whole batch, so that accumulation changes no mask
+            drawn = objective.draw(jax.random.split(jax.random.fold_in(rng, DRAWN), batch.mask.shape[0]))
+        gradients, metrics = _accumulate(gradient, state.params, (batch, drawn), rng, total, accumulation, mesh)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -72,7 +81,7 @@ def make_train_step(
 def _accumulate(
     gradient: Callable[..., Any],
     params: Any,
-    batch: Batch,
+    batch: tuple[Batch, Drawn],
     rng: jax.Array,
     total: jax.Array,
     accumulation: int,
