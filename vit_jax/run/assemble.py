@@ -20,7 +20,9 @@ from vit_jax.config import Config
 from vit_jax.flops import count_flops
 from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
+from vit_jax.models.layers import find_layers
 from vit_jax.train import step as steps
+from vit_jax.train.groups import Groups, make_groups
 from vit_jax.train.loop import TrainSettings
 from vit_jax.train.mixing import make_mix
 from vit_jax.train.objectives import OBJECTIVES, Objective
@@ -57,6 +59,7 @@ class Parts:
     abstract: TrainState
     settings: TrainSettings
     rng: jax.Array
+    groups: Groups | None = None
 
     @property
     def state_bytes(self) -> int:
@@ -100,7 +103,10 @@ def build_parts(
             f"train.mixup and train.cutmix mix targets, and the loss of config.objective.name={config.objective.name} is not "
             "linear in its target; set both to 0"
         )
-    optimizer, schedule = configs.build(make_optimizer, config.optim, to_steps, total_steps=total_steps)
+    outputs, shapes = models.abstract_model(model, config.data.resolution)
+    layers, optim = find_layers(shapes), config.optim
+    groups = make_groups(layers, optim.layer_decay, optim.freeze, optim.multipliers)
+    optimizer, schedule = configs.build(make_optimizer, optim, to_steps, total_steps=total_steps, layers=layers)
     train_step = steps.make_train_step(
         forward=forward,
         objective=objective,
@@ -110,12 +116,12 @@ def build_parts(
         accumulation=settings.accumulation,
         average_decay=settings.average_decay,
         mix=mix,
+        frozen=groups.frozen if groups else frozenset(),
     )
     rng = jax.random.fold_in(jax.random.key(config.seed), 1)
-    outputs, shapes = models.abstract_model(model, config.data.resolution)
     objective.check_reads(outputs, objective=config.objective.name, model=config.model.name)
     abstract = steps.abstract_state(shapes, optimizer, rng, mesh, average=bool(settings.average_decay))
-    return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng)
+    return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng, groups)
 
 
 def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluator]) -> dict[str, Scorer]:

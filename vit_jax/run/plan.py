@@ -21,7 +21,8 @@ def describe_plan(job: Job, flops: int, start_step: int) -> str:
     num_params = count_params(parts.abstract.params)
     begun = f", from step {start_step}" if start_step else ""
     described: dict[str, list[str]] = {"model": [], "images": []}
-    for row, text in parts.model.describe((h, w)):
+    groups = parts.groups.describe(parts.abstract.params) if parts.groups else []
+    for row, text in [*parts.model.describe((h, w)), *groups]:
         described.setdefault(row, []).append(text)
     dtype = f", {config.model.dtype}" if "dtype" in config.model else ""
     notes = [*dict.fromkeys(note for spec in specs for note in spec.notes), *described.pop("note", ())]
