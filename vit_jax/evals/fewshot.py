@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from vit_jax import partition
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
-from vit_jax.evals.base import Bound, Exif, Scorer, Scores, read_split
+from vit_jax.evals.base import Bound, Exif, Scorer, Scores
+from vit_jax.evals.features import extract_features, jit_features
 from vit_jax.types import DatasetSpec, Duration
 
 # The constant feature appended for the bias, and the term that keeps its scale finite: big_vision's values.
@@ -88,39 +88,6 @@ class FewShot:
                 scores[f"{k}shot_seed{seed}"] = float(np.mean(predicted == test_y))
             scores[f"{k}shot"] = float(np.mean([scores[f"{k}shot_seed{seed}"] for seed in self.seeds]))
         return Scores(scores)
-
-
-def jit_features(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """(params, batch) -> (representation, label, mask) of the batch, on every device."""
-    return jax.jit(
-        lambda params, batch: (forward(params, batch.image).pre_logits, batch.target, batch.mask),
-        out_shardings=partition.replicated(mesh),
-    )
-
-
-def extract_features(
-    features: Callable[..., Any],
-    params: Any,
-    source: Source,
-    mesh: Mesh,
-    *,
-    resolution: tuple[int, int],
-    batch_size: int,
-    exif: Exif = "apply",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Representation (n, d) and label (n,) of a whole split, in the split's order; `features` comes from `jit_features`."""
-    batches = read_split(
-        source,
-        recipe="fewshot",
-        resolution=resolution,
-        batch_size=batch_size,
-        mesh=mesh,
-        max_corrupt=0,
-        exif=exif,
-    )
-    parts = [jax.device_get(features(params, batch)) for batch, _ in batches]
-    x, y, mask = (np.concatenate(rows) for rows in zip(*parts, strict=True))
-    return x[mask > 0], y[mask > 0]
 
 
 def choose_examples(

@@ -72,7 +72,7 @@ def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Pat
 def _compute(config: ml_collections.ConfigDict, sources: list[Any]) -> dict[str, Any]:
     from vit_jax import partition
     from vit_jax.convert.load import load, resolution_of
-    from vit_jax.evals.fewshot import extract_features, jit_features
+    from vit_jax.evals.features import extract_features, jit_features
     from vit_jax.models.build import count_params, make_forward
 
     size = (config.resolution, config.resolution) if config.resolution else None
