@@ -133,7 +133,8 @@ def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluato
     from vit_jax.evals.base import Bound
 
     scorers = {}
-    bound = Bound(parts.forward, parts.objective, parts.mesh, config.model.num_classes)
+    shapes, grid = parts.abstract.params, parts.model.grid
+    bound = Bound(parts.forward, parts.objective, parts.mesh, config.model.num_classes, grid, shapes)
     for name, evaluator in evaluators.items():
         try:
             scorers[name] = evaluator.bind(bound)
