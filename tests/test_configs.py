@@ -872,8 +872,9 @@ def test_every_argument_is_documented_and_used_in_a_command():
         arguments = re.findall(r"parse_arg\(\s*\w+,\s*([^)]*)\)", source)
         assert len(arguments) == len(re.findall(r"^def get_", source, re.MULTILINE))
         for key in re.findall(r"(\w+)=", " ".join(arguments)):
-            # A probe's `dataset` is one of the sweep's `sets`: nobody types it.
-            assert f"`{key}`" in docstring or (file.stem, key) == ("fewshot", "dataset"), f"{file.name}: {key}"
+            # A probe's `dataset` is one of the sweep's `sets`, its `layer` one of the `layers`: nobody types them.
+            typed = (file.stem, key) not in (("fewshot", "dataset"), ("linear", "dataset"), ("linear", "layer"))
+            assert f"`{key}`" in docstring or not typed, f"{file.name}: {key}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -881,6 +882,7 @@ def test_a_misspelt_argument_of_every_config_names_the_nearest(file):
     read = runpy.run_path(str(file))
     name, wrong, right = {
         "fewshot": ("get_sweep", "shot", "shots"),
+        "linear": ("get_sweep", "layer", "layers"),
         "vtab": ("get_config", "protocl", "protocol"),
     }.get(file.stem, ("get_config", "smok", "smoke"))
     with pytest.raises(UserError, match=rf"'{wrong}' is unknown; did you mean '{right}'\?"):
