@@ -233,8 +233,13 @@ def _check_classes(config: Config, spec: DatasetSpec) -> None:
 
 
 def _check_best(config: Config) -> None:
-    """Refuses a `best_metric` that no evaluator measures."""
+    """Refuses a `best_metric` that no evaluator measures, and an early stop without one."""
     best = config.checkpoint.best_metric
+    if config.train.patience and not (best and config.checkpoint.keep_best):
+        raise UserError(
+            f"train.patience={config.train.patience} waits for a better checkpoint.best_metric and keeps that checkpoint: set "
+            "checkpoint.best_metric, for example eval/dev/top1, and checkpoint.keep_best=1"
+        )
     metric = Metric.parse(best)
     if best and not (metric and metric.evaluator in config.evals):
         known = ", ".join(str(Metric(kind, name, "METRIC")) for name in config.evals for kind in KINDS)
