@@ -9,9 +9,9 @@ Arguments: `variant` SIZE/PATCH, that of the checkpoint; `dataset` imagenet2012,
 checkpoint; `recipe` mae or simmim; `smoke` a minute on any CPU, on digits (or your images).
 
 Both: AdamW with weight decay 0.05 on kernels alone, a rate that falls from layer to layer, cosine to 0, stochastic depth,
-224 pixels, crops of 8 to 100% of the area, flip, RandAugment (2 operations of magnitude 9), mixup 0.8 and CutMix 1.0 at equal chance,
-erasing 0.25, label smoothing 0.1; the mean over the patches is normalised by a norm of its own, which replaces the pre-trained
-model's last norm, and a new head follows.
+224 pixels, crops of 8 to 100% of the area, flip, RandAugment (2 operations of magnitude 9), mixup 0.8 and CutMix 1.0 at equal
+chance, erasing 0.25, label smoothing 0.1; the mean over the patches is normalised by a norm of its own, which replaces the
+pre-trained model's last norm, and a new head follows.
 
 | recipe | size | epochs (warm-up) | batch | rate at 256 images | layer decay | stochastic depth | clip |
 |---|---|---|---|---|---|---|---|

@@ -6,7 +6,9 @@ from vit_jax.evals.base import Evaluator
 from vit_jax.evals.classification import Classification
 from vit_jax.evals.fewshot import FewShot
 from vit_jax.evals.linear import LinearProbe
+from vit_jax.evals.multilabel import MultiLabel
 from vit_jax.evals.neighbours import NearestNeighbours
+from vit_jax.evals.regression import Regression
 from vit_jax.evals.scorecard import Scorecard
 
 EVALUATORS: dict[str, type[Evaluator]] = {
@@ -14,5 +16,7 @@ EVALUATORS: dict[str, type[Evaluator]] = {
     "fewshot": FewShot,
     "knn": NearestNeighbours,
     "linear": LinearProbe,
+    "multilabel": MultiLabel,
+    "regression": Regression,
     "scorecard": Scorecard,
 }

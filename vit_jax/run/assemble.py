@@ -21,6 +21,7 @@ from vit_jax.flops import count_flops
 from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
 from vit_jax.models.layers import find_layers
+from vit_jax.targets import ClassId, Target
 from vit_jax.train import step as steps
 from vit_jax.train.groups import Groups, make_groups
 from vit_jax.train.loop import TrainSettings
@@ -60,6 +61,7 @@ class Parts:
     settings: TrainSettings
     rng: jax.Array
     groups: Groups | None = None
+    target: Target | None = None  # of the training data; a class per example until that is known
 
     @property
     def state_bytes(self) -> int:
@@ -69,9 +71,11 @@ class Parts:
     def trace(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Traced, int]:
         """Traces the step on shapes alone; returns the trace and the FLOPs of one example."""
         sharding = partition.batch_sharding(self.mesh)
-        shapes = {"image": ((*resolution, 3), np.uint8), "target": ((), np.int32), "mask": ((), np.float32)}
-        batch = Batch(
-            **{k: jax.ShapeDtypeStruct((batch_size, *s), d, sharding=sharding) for k, (s, d) in shapes.items()}
+        one = Batch(
+            np.empty((1, *resolution, 3), np.uint8), (self.target or ClassId(1)).empty(1), np.ones(1, np.float32)
+        )
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype, sharding=sharding), one
         )
         traced = steps.jit_train_step(self.train_step, self.abstract, self.mesh).trace(self.abstract, batch)
         return traced, count_flops(traced.jaxpr) // batch_size

@@ -58,6 +58,11 @@ class RunHooks:
                 record.write_predictions(self.folder / "predictions" / f"{name}.npz", examples)
         return scores
 
+    def _target(self) -> dict[str, str]:
+        """The kind of target, where the outputs are no scores of classes that exclude each other."""
+        kind = type(self.job.specs[0].target).__name__
+        return {} if kind == "ClassId" else {"target": kind}
+
     def describe(self, step: int) -> dict[str, Any]:
         """The meta of a checkpoint: everything that a reader needs besides the arrays."""
         return {
@@ -68,4 +73,5 @@ class RunHooks:
             "preprocessing": self.job.preprocessing(),
             "grid": list(grid_of(self.job.config)),
             **self.patience.to_meta(),
+            **self._target(),
         }

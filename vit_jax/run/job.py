@@ -144,6 +144,8 @@ def build_job(
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
     config, parts, split = _build(config, total_steps, to_steps, jax.devices())
     decisions += split
+    parts.target = specs[0].target
+    _check_target(config, parts, specs[0])
     scorers = bind_evaluators(config, parts, evaluators)
     _check_best(config)
     if config.init.path and config.init.head == "keep":
@@ -229,6 +231,22 @@ def _check_classes(config: Config, spec: DatasetSpec) -> None:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {spec.name} has {spec.num_classes} "
             f"classes; leave it out to take the data's"
+        )
+
+
+def _check_target(config: Config, parts: Parts, spec: DatasetSpec) -> None:
+    """Refuses data whose labels are of another kind than the loss reads."""
+    kind = type(spec.target).__name__
+    if parts.objective.target and kind not in parts.objective.target:
+        words = {
+            "ClassId": "a class for each image",
+            "ClassSet": "a set of classes for each image",
+            "Values": "numbers",
+        }
+        wanted = " or ".join(words[name] for name in parts.objective.target)
+        raise UserError(
+            f"config.objective.name={config.objective.name} reads {wanted}, and {spec.name} has {words.get(kind, kind)}; choose "
+            "other data, or the objective that suits it: softmax, sigmoid (sets of classes) or regression (numbers)"
         )
 
 
