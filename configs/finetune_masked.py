@@ -9,7 +9,7 @@ Arguments: `variant` SIZE/PATCH, that of the checkpoint; `dataset` imagenet2012,
 checkpoint; `recipe` mae or simmim; `smoke` a minute on any CPU, on digits (or your images).
 
 Both: AdamW with weight decay 0.05 on kernels alone, a rate that falls from layer to layer, cosine to 0, stochastic depth,
-224 pixels, crops of 8 to 100% of the area, flip, RandAugment (2 operations of magnitude 9), mixup 0.8 and CutMix 1.0 at equal
+224 pixels, crops of 8 to 100% of the area, flip, RandAugment (rand-m9-mstd0.5-inc1), mixup 0.8 and CutMix 1.0 at equal
 chance, erasing 0.25, label smoothing 0.1; the mean over the patches is normalised by a norm of its own, which replaces the
 pre-trained model's last norm, and a new head follows.
 
@@ -23,9 +23,8 @@ pre-trained model's last norm, and a new head follows.
 Smaller sizes, of which neither published a fine-tuning, have B's row. The rate is multiplied by the batch size / 256.
 
 Published on ImageNet: MAE B/16 83.6 (four seeds 83.46 to 83.66), L/16 85.9, H/14 86.9; SimMIM B/16 83.8, a model with relative
-positions and LayerScale. RandAugment here is AugReg's (big_vision's operations at one magnitude); both originals use timm's
-rand-m9-mstd0.5-inc1, whose magnitude varies and whose operations are each left out half of the time. Erased pixels are uniform
-noise here, normal there.
+positions and LayerScale. Images are resized bilinearly here, bicubically there; erased pixels are uniform noise here, normal
+there.
 """
 
 from pathlib import Path
@@ -62,7 +61,8 @@ def get_config(text: str | None = None) -> ConfigDict:
     batch = 64 if small else batch
     config.model.update({"pool": "gap", "class_token": "yes", "norm_after_pool": True})
     config.model.update({"stochastic_depth": depth, "dropout": 0.0})
-    config.data.update({"batch_size": batch, "crop_area": (0.08, 1.0), "randaugment": (2, 9), "random_erasing": 0.25})
+    config.data.update({"batch_size": batch, "crop_area": (0.08, 1.0), "random_erasing": 0.25})
+    config.data.auto_augment = "rand-m9-mstd0.5-inc1"
     config.objective = {"name": "softmax", "label_smoothing": 0.1}
     config.optim = {
         "name": "adam",

@@ -811,7 +811,11 @@ def test_masked_models_are_fine_tuned_as_published(arguments):
     assert some(config.optim, "b1", "b2", "decay") == (0.9, 0.999, "cosine")
     assert some(config.model, "stochastic_depth", "dropout", "pool", "norm_after_pool") == (depth, 0.0, "gap", True)
     assert some(config.train, "mixup", "cutmix") == (0.8, 1.0)
-    assert some(config.data, "random_erasing", "randaugment", "crop_area") == (0.25, (2, 9), (0.08, 1.0))
+    assert some(config.data, "random_erasing", "auto_augment", "crop_area") == (
+        0.25,
+        "rand-m9-mstd0.5-inc1",
+        (0.08, 1.0),
+    )
     assert (config.objective.label_smoothing, config.data.resolution) == (0.1, (224, 224))
     assert {section.recipe for section in config.evals.values()} == {"eval_crop"}
     params = abstract_params(build_model(config), (224, 224))
