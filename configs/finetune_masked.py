@@ -57,11 +57,11 @@ def get_config(text: str | None = None) -> ConfigDict:
     config = load(f"{FINETUNE}:variant={arg.variant},dataset={arg.dataset},init={arg.init}{flags}")
     if config.model.name != "vit" or "stem" in config.model:
         raise UserError(f"variant={arg.variant}: masked pre-training is for ViTs, SIZE/PATCH")
-    small = config.data.batch_size == 64  # one's own images, and smoke
-    batch = 64 if small else batch
+    if config.data.batch_size == 64 and not arg.smoke:  # one's own images
+        batch = 64
     config.model.update({"pool": "gap", "class_token": "yes", "norm_after_pool": True})
     config.model.update({"stochastic_depth": depth, "dropout": 0.0})
-    config.data.update({"batch_size": batch, "crop_area": (0.08, 1.0), "random_erasing": 0.25})
+    config.data.update({"batch_size": 64 if arg.smoke else batch, "crop_area": (0.08, 1.0), "random_erasing": 0.25})
     config.data.auto_augment = "rand-m9-mstd0.5-inc1"
     config.objective = {"name": "softmax", "label_smoothing": 0.1}
     config.optim = {

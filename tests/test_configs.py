@@ -895,7 +895,7 @@ def test_every_documented_command_resolves_and_builds_its_model(name, arguments,
     gh, gw = grid_of(config)
     assert gh == gw > 0
     if config.model.get("positions") == "learned_1d" and config.model.positions_at == "stem":
-        tokens = gh * gw + (config.model.pool == "token")
+        tokens = gh * gw + (config.model.pool == "token" or config.model.class_token == "yes")
         positions = params["Transformer"]["posembed_input"]["pos_embedding"]
         assert positions.shape == (1, tokens, config.model.width)
 
