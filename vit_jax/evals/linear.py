@@ -72,6 +72,7 @@ class LinearProbe(Probe):
             params = fit_lbfgs(start, data, l2, self.iterations)
         else:
             params = fit_sgd(start, data, l2, len(train[0]), self.lr, self.epochs, self.sgd_batch, self.seed)
+        params = on_every_device(params, mesh)
         rows, fitted = score_rows(params, test), score_rows(params, train)
         values = {"top1": rows["top1"].mean(), "top5": rows["top5"].mean(), "loss": rows["loss"].mean()}
         if not has_top5(spec):
@@ -103,6 +104,11 @@ def put_rows(features: Features, mesh: Mesh) -> tuple[jax.Array, jax.Array, jax.
     fill = -len(x) % mesh.size
     rows = np.pad(x, ((0, fill), (0, 0))), np.pad(y, (0, fill)), np.pad(np.ones(len(x), np.float32), (0, fill))
     return partition.put_tree(rows, tuple(partition.batch_sharding(mesh) for _ in rows))
+
+
+def on_every_device(tree: Any, mesh: Mesh) -> Any:
+    """Arrays of which every device has the whole, so that each process can read them."""
+    return jax.jit(lambda x: x, out_shardings=partition.replicated(mesh))(tree)
 
 
 def mean_loss(params: Any, data: tuple[jax.Array, jax.Array, jax.Array], l2: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from vit_jax.evals.base import Scores
 from vit_jax.evals.features import Features, Probe
-from vit_jax.evals.linear import put_rows
+from vit_jax.evals.linear import on_every_device, put_rows
 from vit_jax.types import DatasetSpec, UserError
 
 AT_ONCE = 256  # test examples that are compared together
@@ -68,7 +68,7 @@ def vote(
         part = _unit(test[start : start + AT_ONCE])
         padded = np.pad(part, ((0, AT_ONCE - len(part)), (0, 0)))
         found = _vote(x, y, real, padded, most, neighbours, temperature, classes)
-        parts.append(np.asarray(found)[:, : len(part)])
+        parts.append(np.asarray(on_every_device(found, mesh))[:, : len(part)])
     return np.concatenate(parts, axis=1)
 
 
