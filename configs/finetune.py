@@ -18,7 +18,8 @@ training set less the row's development split and scores that (to choose the LR)
 the test split is scored; `trainval` trains on Flowers' 1,020 validation images as well; `table2` ImageNet at 512 (518 for
 patch 14) pixels with Polyak averaging 0.9999; `real` scores ImageNet ReaL too, with calibration and intervals; `smoke` a minute
 on any CPU, on digits (or your images). Your own images train for 20 epochs of batches of 64 at 224 pixels; set any of these with
-`--config.data.resolution=384 --config.data.batch_size=512`.
+`--config.data.resolution=384 --config.data.batch_size=512`. A list that begins with `path,labels` has sets of labels (`cat;dog`;
+a sigmoid per class, scored by mean average precision), one that begins with `path,value:AGE,value:SIZE` numbers to predict.
 
 `crop=inception` (the default) cuts out 5 to 100% of the area and resizes it to 384: the published numbers were made so, as the
 authors say, although section 4.1 points to BiT's pre-processing. That is `crop=resize`: squash to 448, then cut out a random
@@ -180,6 +181,7 @@ def get_config(text: str | None = None) -> ConfigDict:
         config.data.recipe, config.data.flip = VTAB_RECIPES[find_task(dataset).augmentation]
     if is_own(dataset):
         own_images(config, patch)
+        own_columns(config, own_header(dataset))
     return smoke(config, patch) if arg.smoke else config
 
 
@@ -251,6 +253,30 @@ def own_images(config: ConfigDict, patch: tuple[int, int]) -> None:
     config.checkpoint.every = "10%"
     for section in config.evals.values():
         section.batch_size = 64
+
+
+def own_header(dataset: str) -> list[str]:
+    """The fields of a list's first line; [] for anything else."""
+    if Path(dataset).suffix.lower() not in (".csv", ".tsv", ".txt"):
+        return []
+    try:
+        lines = read_regular(Path(dataset).expanduser()).decode("utf-8-sig", errors="replace").splitlines()
+    except OSError:
+        return []  # opening the list reports the error
+    return [field.strip() for field in re.split("[,\t]", lines[0])] if lines else []
+
+
+def own_columns(config: ConfigDict, header: list[str]) -> None:
+    """The objective and the evaluator of a list of sets of labels or of numbers."""
+    name = next(iter(config.evals))
+    for objective, evaluator, metric, begins in (
+        ("sigmoid", "multilabel", "map", header[1:2] == ["labels"]),
+        ("regression", "regression", "r2", len(header) > 1 and header[1].startswith("value:")),
+    ):
+        if begins:
+            config.objective = {"name": objective}
+            config.evals[name].name = evaluator
+            config.checkpoint.best_metric = f"eval/{name}/{metric}" if config.checkpoint.best_metric else ""
 
 
 def choose_data(dataset: str, dev: bool) -> tuple[str, tuple, tuple[str, str]]:

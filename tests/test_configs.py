@@ -789,6 +789,41 @@ def test_a_sweeps_seeds_are_how_many(name):
             load_grid(f"{ROOT / 'configs' / name}.py:{arguments},seeds={wrong}", [])
 
 
+# Fine-tuning of masked models
+
+# FINETUNE.md of MAE (effective rate = base rate x batch / 256) and SimMIM's vit_base__800ep yaml (x batch / 512):
+# epochs, warm-up epochs, batch, rate, layer decay, drop path, clipping.
+FINETUNE_MASKED = {
+    "variant=B/16": (100, 5, 1024, 5e-4 * 4, 0.65, 0.1, 0.0),
+    "variant=L/16": (50, 5, 1024, 1e-3 * 4, 0.75, 0.2, 0.0),
+    "variant=H/14": (50, 5, 1024, 1e-3 * 4, 0.75, 0.3, 0.0),
+    "variant=B/16,recipe=simmim": (100, 20, 2048, 1.25e-3 * 4, 0.65, 0.1, 5.0),
+}
+
+
+@pytest.mark.parametrize("arguments", FINETUNE_MASKED)
+def test_masked_models_are_fine_tuned_as_published(arguments):
+    epochs, warmup, batch, rate, decay, depth, clip = FINETUNE_MASKED[arguments]
+    config = settle(load("finetune_masked", arguments), Facts("cpu", 1000))[0]
+    assert (config.train.duration, config.optim.warmup) == (f"{epochs} epochs", f"{warmup} epochs")
+    assert config.data.batch_size == batch
+    assert config.optim.lr == pytest.approx(rate)
+    assert some(config.optim, "name", "layer_decay", "weight_decay", "clip_norm") == ("adam", decay, 0.05, clip)
+    assert some(config.optim, "b1", "b2", "decay") == (0.9, 0.999, "cosine")
+    assert some(config.model, "stochastic_depth", "dropout", "pool", "norm_after_pool") == (depth, 0.0, "gap", True)
+    assert some(config.train, "mixup", "cutmix") == (0.8, 1.0)
+    assert some(config.data, "random_erasing", "auto_augment", "crop_area") == (
+        0.25,
+        "rand-m9-mstd0.5-inc1",
+        (0.08, 1.0),
+    )
+    assert (config.objective.label_smoothing, config.data.resolution) == (0.1, (224, 224))
+    assert {section.recipe for section in config.evals.values()} == {"eval_crop"}
+    params = abstract_params(build_model(config), (224, 224))
+    assert {"cls", "fc_norm", "head"} <= set(params)
+    assert "encoder_norm" not in params["Transformer"]
+
+
 # The quickstart
 
 
@@ -952,8 +987,9 @@ def test_every_argument_is_documented_and_used_in_a_command():
         arguments = re.findall(r"parse_arg\(\s*\w+,\s*([^)]*)\)", source)
         assert len(arguments) == len(re.findall(r"^def get_", source, re.MULTILINE))
         for key in re.findall(r"(\w+)=", " ".join(arguments)):
-            # A probe's `dataset` is one of the sweep's `sets`: nobody types it.
-            assert f"`{key}`" in docstring or (file.stem, key) == ("fewshot", "dataset"), f"{file.name}: {key}"
+            # A probe's `dataset` is one of the sweep's `sets`, its `layer` one of the `layers`: nobody types them.
+            typed = (file.stem, key) not in (("fewshot", "dataset"), ("linear", "dataset"), ("linear", "layer"))
+            assert f"`{key}`" in docstring or not typed, f"{file.name}: {key}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -961,6 +997,7 @@ def test_a_misspelt_argument_of_every_config_names_the_nearest(file):
     read = runpy.run_path(str(file))
     name, wrong, right = {
         "fewshot": ("get_sweep", "shot", "shots"),
+        "linear": ("get_sweep", "layer", "layers"),
         "vtab": ("get_config", "protocl", "protocol"),
     }.get(file.stem, ("get_config", "smok", "smoke"))
     with pytest.raises(UserError, match=rf"'{wrong}' is unknown; did you mean '{right}'\?"):
@@ -997,6 +1034,7 @@ SMOKES = [
     ("finetune", "variant=B/16,dataset=cifar10"),
     ("finetune", "variant=L/16,dataset=imagenet2012,table2"),
     ("finetune", "dataset=vtab/dtd,dev"),
+    ("finetune_masked", "variant=B/16,recipe=simmim"),
     ("masked", "objective=simmim,variant=B/16,dataset=imagenet2012"),
     ("masked", "objective=simmim,variant=L/14,published"),
     ("masked", "objective=mae,variant=H/14,dataset=imagenet2012"),

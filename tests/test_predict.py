@@ -1,7 +1,9 @@
 """From image files to classes: what the model is fed, which files are found, and what becomes of those that cannot be read."""
 
+import dataclasses
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -11,6 +13,7 @@ from vit_jax import Predictor, classify, load_model, read_images
 from vit_jax.convert.load import load
 from vit_jax.convert.save import save_model
 from vit_jax.data.image.crops import resize_small
+from vit_jax.data.image.recipes import make_transform
 from vit_jax.predict import find_images
 from vit_jax.types import UserError
 
@@ -124,3 +127,15 @@ def test_a_pipe_among_the_files_is_told_and_not_waited_for(photos, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (entry,) = classify(str(GOLDEN / "timm_token"), [str(tmp_path)])
     assert "is a named pipe; expected a regular file" in entry.error
+
+
+def test_a_model_of_sets_gives_each_class_its_own_probability_and_one_of_numbers_the_numbers(photos):
+    logits = np.array([[2.0, -1.0, 3.0, 0.0]])
+    transform = make_transform("eval", (16, 16))
+    made = Predictor(("a", "b", "c", "d"), transform, 1, lambda batch: SimpleNamespace(logits=logits), "ClassSet")
+    p = 1 / (1 + np.exp(-logits[0]))
+    np.testing.assert_allclose(made([photos / "a.png"])[0], p, rtol=1e-5)
+    ((_, classes, _),) = made.files([str(photos / "a.png")], top=2)
+    assert [name for name, _ in classes] == ["c", "a"]
+    ((_, numbers, _),) = dataclasses.replace(made, target="Values").files([str(photos / "a.png")], top=2)
+    assert numbers == (("a", 2.0), ("b", -1.0), ("c", 3.0), ("d", 0.0))  # all, in the order of the columns

@@ -13,7 +13,7 @@ from vit_jax import partition
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import eval_batches, train_batches
-from vit_jax.targets import Boxes, BoxLabel, ClassId, ClassSet, map_arrays
+from vit_jax.targets import Boxes, BoxLabel, ClassId, ClassSet, Values, map_arrays
 from vit_jax.train.mixing import mixed_values
 from vit_jax.types import DatasetSpec, UserError
 
@@ -30,6 +30,9 @@ def test_a_class_and_a_set_of_classes_are_rows_of_numbers():
     assert (one.put(single, 1, 2), some.put(sets, 0, (0, 2)), some.put(sets, 1, ())) == ("", "", "")
     assert (single.dtype, single.tolist()) == (np.int32, [0, 2])
     assert (sets.dtype, sets.tolist()) == (np.uint8, [[1, 0, 1], [0, 0, 0]])
+    numbers = Values(2).empty(2)
+    assert Values(2).put(numbers, 1, (0.5, -1.0)) == ""
+    assert (numbers.dtype, numbers.tolist()) == (np.float32, [[0, 0], [0.5, -1]])
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,7 @@ def test_a_class_and_a_set_of_classes_are_rows_of_numbers():
         (ClassId(3), 3, "label 3, expected 0 to 2: this split has no (or other) labels"),
         (ClassId(3), -1, "label -1, expected 0 to 2: this split has no (or other) labels"),
         (ClassSet(2), (0, 2), "label (0, 2), expected 0 to 1: this split has no (or other) labels"),
+        (Values(2), (1.0,), "1 numbers, expected 2"),
         (Boxes(2, 1), boxes([0, 0, 1, 1], [0, 0, 1, 1]), "2 boxes, expected at most 1"),
         (Boxes(1, 2), boxes([0, 0, 1, 1], kinds=[1]), "label [1], expected 0 to 0"),
         (Boxes(1, 2), boxes([0, 0, 1.5, 1]), "expected 1 of (left, top, right, bottom) in [0, 1]"),

@@ -25,6 +25,8 @@ from vit_jax.values import conforms, describe_hint, hint_of, normalise, parse_va
         ("500", int | str, 500),
         ("96", tuple[int, int], 96),  # the signature makes it a pair
         ("1, 5", tuple[int, ...], (1, 5)),
+        ("*,!head/*", tuple[str, ...], ("*", "!head/*")),
+        ("cls", tuple[str, ...], ("cls",)),
         ("resnet", Literal["none", "resnet"], "resnet"),
     ],
 )

@@ -28,7 +28,8 @@ class Prediction(NamedTuple):
 
     Args:
       file: its path.
-      classes: (name, probability) of the likeliest classes, best first; empty if the file cannot be read.
+      classes: (name, probability) of the likeliest classes, best first; (name, number) in order if the model predicts numbers;
+        empty if the file cannot be read.
       error: why the file cannot be read; empty if it can.
     """
 
@@ -95,12 +96,15 @@ class Predictor:
         not record that, squashed as the release does.
       batch_size: images per batch.
       forward: the compiled model, uint8 (b, h, w, 3) -> Outputs.
+      target: the kind of target that it was trained on: ClassId; ClassSet, whose probabilities are each class's own; or Values,
+        whose scores are the predicted numbers.
     """
 
     classes: tuple[str, ...]
     transform: Transform
     batch_size: int
     forward: Callable[[np.ndarray], Any]
+    target: str = "ClassId"
 
     @classmethod
     def load(cls, model: str | os.PathLike[str], *, batch_size: int = 32, **overrides: Any) -> Predictor:
@@ -121,10 +125,11 @@ class Predictor:
         count = loaded.settings["num_classes"]
         classes = tuple(names[i] if i < len(names) else f"class {i}" for i in range(count))
         forward = jax.jit(make_forward(loaded.module))
-        return cls(classes, transform, batch_size, functools.partial(forward, loaded.params))
+        target = str(loaded.source.meta.get("target", "ClassId"))
+        return cls(classes, transform, batch_size, functools.partial(forward, loaded.params), target)
 
     def __call__(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> np.ndarray:
-        """Returns probabilities, float32 (b, c), of images given as files or as uint8 (h, w, 3) of any size.
+        """Returns probabilities or predicted numbers, float32 (b, c), of images given as files or as uint8 (h, w, 3) of any size.
 
         Raises:
           UserError: names the files that cannot be read as images.
@@ -141,7 +146,8 @@ class Predictor:
             if isinstance(row, str):
                 yield Prediction(file, (), row)
             else:
-                yield Prediction(file, tuple((self.classes[i], float(row[i])) for i in np.argsort(-row)[:top]))
+                order = range(len(row)) if self.target == "Values" else np.argsort(-row)[:top]
+                yield Prediction(file, tuple((self.classes[i], float(row[i])) for i in order))
 
     def _scored(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> Iterator[np.ndarray | str]:
         """Yields the probabilities (c,) of each image, or why it cannot be read."""
@@ -155,7 +161,9 @@ class Predictor:
                 for row, image in zip(batch, read, strict=False):
                     if not isinstance(image, str):
                         row[...] = image
-                shares = np.asarray(jax.nn.softmax(self.forward(batch).logits))
+                logits = self.forward(batch).logits
+                links = {"ClassSet": jax.nn.sigmoid, "Values": lambda x: x}
+                shares = np.asarray(links.get(self.target, jax.nn.softmax)(logits))
                 for image, share in zip(read, shares, strict=False):
                     yield image if isinstance(image, str) else share
 

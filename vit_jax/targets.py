@@ -74,6 +74,30 @@ class ClassSet:
         return ""
 
 
+@dataclass(frozen=True)
+class Values:
+    """Numbers to predict. A label is a tuple of floats, a batch's target float32 (b, num_classes).
+
+    Args:
+      num_classes: how many numbers an example has.
+    """
+
+    num_classes: int
+
+    def empty(self, b: int) -> np.ndarray:
+        """float32 (b, num_classes) of zeros."""
+        import numpy as np
+
+        return np.zeros((b, self.num_classes), np.float32)
+
+    def put(self, arrays: np.ndarray, row: int, label: tuple[float, ...]) -> str:
+        """Writes the numbers of an example."""
+        if len(label) != self.num_classes:
+            return f"{len(label)} numbers, expected {self.num_classes}"
+        arrays[row] = label
+        return ""
+
+
 class BoxLabel(NamedTuple):
     """The objects of one image, of which there are k.
 

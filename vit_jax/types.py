@@ -20,7 +20,7 @@ from vit_jax.targets import BoxLabel, ClassSet, Target
 Duration = Annotated[int | str, "duration"]
 
 # The label of one example, in the form of its data set's kind of target; see `targets`.
-Label = int | tuple[int, ...] | BoxLabel
+Label = int | tuple[int, ...] | tuple[float, ...] | BoxLabel
 
 # The weights that an evaluation scored: the raw weights, and their Polyak average.
 KINDS = ("eval", "eval_average")
@@ -41,7 +41,8 @@ class Batch(NamedTuple):
     Args:
       image: uint8 (b, h, w, 3). Stays uint8 on the wire; `models.build.make_forward` maps it to [-1, 1] on the device.
       target: array or NamedTuple of arrays, with leading axis b, as `DatasetSpec.target` allocates it: int32 (b,) for single
-        classes; uint8 (b, num_classes) for sets of classes, which only evaluation reads, all 0 for an example that is not scored.
+        classes; uint8 (b, num_classes) for sets of classes, all 0 for an example that is not scored; float32 (b, num_classes) for
+        numbers.
       mask: float32 (b,), 1 for an example that counts, 0 for padding (or an image that could not be decoded).
     """
 
@@ -99,7 +100,7 @@ class DatasetSpec(NamedTuple):
       name: the data set as the user named it.
       split: the split, in TFDS's syntax (`train[:98%]`).
       num_examples: examples in the split.
-      target: the kind of target (ClassId, ClassSet or Boxes), with its number of classes.
+      target: the kind of target (ClassId, ClassSet, Values or Boxes), with its number of classes.
       class_names: one name per class, in label order.
       image_shape: (h, w, c) as stored; None where it varies.
       competing: the classes that a prediction is chosen from, sorted; empty for all of them.

@@ -37,7 +37,7 @@ def parse_value(text: str, hint: Any, path: str) -> Any:
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        value = text
+        value = tuple(text.split(",")) if hint == tuple[str, ...] and text else text
     normal = normalise(value, hint)
     if not conforms(normal, hint):
         raise UserError(f"{path}={text}: expected {describe_hint(hint)}, found {text!r}")

@@ -139,11 +139,24 @@ def test_a_grid_without_class_token_into_a_model_with_one_is_refused_with_the_re
 def test_a_norm_after_pooling_into_a_model_that_has_it_before_is_refused_with_the_reason(tmp_path):
     before = numpy_vit.draw_params(pool="gap")
     after = {name.replace("Transformer/encoder_norm", "fc_norm"): x for name, x in before.items()}
-    for stored, model, who in ((after, before, "checkpoint"), (before, after, "model")):
-        first, reason, missing, extra = refusal(tmp_path, stored, model, head="zeros")
+    for stored, model, who, head in ((after, before, "checkpoint", "zeros"), (before, after, "model", "keep")):
+        first, reason, missing, extra = refusal(tmp_path, stored, model, head=head)
         assert "(4 tensors" in first
         assert reason == f"the {who} normalises after pooling, the other before it (model.norm_after_pool)"
         assert (len(missing), len(extra)) == (2, 2)
+
+
+def test_a_new_norm_after_pooling_is_part_of_a_new_head_as_mae_fine_tunes(tmp_path):
+    before = numpy_vit.draw_params(pool="gap")
+    after = {name.replace("Transformer/encoder_norm", "fc_norm"): x + 1 for name, x in before.items()}
+    source = open_checkpoint(save_npz(tmp_path / "a.npz", before))
+    params, report = adapt.fit_params(source, after, head="zeros", new_grid=(2, 2))
+    fates = {fate.name: fate.action for fate in report}
+    for leaf in ("scale", "bias"):
+        assert np.array_equal(params[f"fc_norm/{leaf}"], after[f"fc_norm/{leaf}"])
+        assert (fates[f"fc_norm/{leaf}"], fates[f"Transformer/encoder_norm/{leaf}"]) == ("fresh", "dropped")
+    assert np.array_equal(params["embedding/kernel"], before["embedding/kernel"])
+    assert params.keys() == after.keys()
 
 
 def test_nothing_is_changed_in_the_source_by_a_refusal(tmp_path):

@@ -55,7 +55,7 @@ def test_a_format_from_outside_gets_all_that_follows_its_prefix_and_the_split(as
 
 
 def test_sets_of_labels_are_opened_only_for_a_caller_that_understands_them(asked):
-    with pytest.raises(UserError, match=r"^sets:x: its examples have sets of labels, .* Score it with an evaluator"):
+    with pytest.raises(UserError, match=r"^sets:x: its examples have sets of labels: .* score it with an evaluator"):
         open_source("sets:x", "train")
     assert open_source("sets:x", "train", multi_label=True).spec.target == ClassSet(6)
     assert len(open_source("squares:x", "train", multi_label=True)) == 6

@@ -46,6 +46,24 @@ def test_a_damaged_list_is_a_data_set_or_one_error(folder):
         place.unlink()
 
 
+def test_a_damaged_list_of_sets_or_of_numbers_is_a_data_set_or_one_error(folder):
+    names = [f"train/class{i % 2}/{i:02}.png" for i in range(40)]
+    goods = [
+        ["path,labels,split", *(f"{name},{'ab;cd' if i % 3 else ''};e{i % 4},train" for i, name in enumerate(names))],
+        ["path,value:age,value:size", *(f"{name},{i},-1.5e{i % 3}" for i, name in enumerate(names))],
+    ]
+    for number, rng in mutations.cases():
+        place = folder / f"columns{number}.csv"
+        place.write_bytes(mutations.mutate("\n".join(goods[number % 2]).encode(), rng))
+        for split in ("train", HELD_OUT):
+            with mutations.judged(number, UserError):
+                source = open_source(str(place), split, multi_label=True, values=True)
+                target = source.spec.target
+                assert all(target.put(target.empty(1), 0, source.read(i)[1]) == "" for i in range(len(source)))
+                assert not set("".join(source.spec.class_names)) & CONTROL
+        place.unlink()
+
+
 def test_a_damaged_exclusion_list_leaves_some_out_or_is_one_error(folder, tmp_path):
     source = open_source(str(folder), "train")
     write_exclusion(tmp_path / "good.txt", source, [1, 5, 9, 20], ["digits@test"], "")

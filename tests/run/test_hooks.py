@@ -9,6 +9,7 @@ from etils import epath
 
 from vit_jax.evals.base import Scores
 from vit_jax.run.hooks import RunHooks
+from vit_jax.train.patience import Patience
 from vit_jax.types import TrainState
 
 
@@ -50,3 +51,23 @@ def test_only_the_first_process_writes_predictions(made, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     hooks.evaluate(9, TrainState(0, 3, None, None, None))
     assert sorted(file.name for file in (tmp_path / "predictions").iterdir()) == ["digits.npz", "fewshot.npz"]
+
+
+def test_when_patience_ends_everything_is_scored_and_the_count_is_part_of_the_checkpoint(made, tmp_path):
+    job = made(train__duration="20", evals__digits__every="2", evals__fewshot__every="100%")
+    scorers = {"digits": lambda params: Scores({"top1": 0.5}), "fewshot": lambda params: Scores({"5shot": 0.25})}
+    patience = Patience("eval/digits/top1", 2)
+    hooks = RunHooks(
+        dataclasses.replace(job, scorers=scorers), epath.Path(tmp_path), SimpleNamespace(corrupt=()), patience
+    )
+    state = TrainState(0, 3, None, None, None)
+    found = []
+    for step in range(1, 7):
+        found.append(hooks.evaluate(step, state))
+        if hooks.over:
+            break
+    # Best at step 2; steps 4 and 6 are no better.
+    digits = {"eval/digits/top1": 0.5}
+    assert found == [{}, digits, {}, digits, {}, {**digits, "eval/fewshot/5shot": 0.25}]
+    assert hooks.describe(6)["patience"] == {"best": 0.5, "stale": 2}
+    assert "patience" not in RunHooks(job, epath.Path(tmp_path), SimpleNamespace(corrupt=())).describe(6)

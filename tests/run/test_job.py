@@ -35,6 +35,14 @@ def test_lengths_follow_the_data_and_durations_are_read_in_every_unit(made):
             {"checkpoint__best_metric": "eval/tset/top1"},
             r"best_metric is 'eval/tset/top1'; expected one of eval/digits/",
         ),
+        (
+            {"train__patience": "2", "checkpoint__best_metric": "eval/digits/top1"},
+            r"train.patience=2 waits for a better checkpoint.best_metric and keeps that checkpoint: .* checkpoint.keep_best=1",
+        ),
+        (
+            {"objective__name": "regression"},
+            r"config.objective.name=regression reads numbers, and digits has a class for each image; choose other data",
+        ),
         ({"init": "no/such.npz"}, r"no/such.npz"),
     ],
 )

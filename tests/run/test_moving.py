@@ -123,5 +123,11 @@ def test_layers_are_stacked_and_taken_apart_without_changing_a_value():
     found = flatten_dict(scanned, sep="/")
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    # The optimizer's state of a model whose first block is frozen: zeros for it in a stack.
+    some = {"Transformer": {k: x for k, x in looped["Transformer"].items() if k != "encoderblock_0"}}
+    kernels = relayout(some, {"Transformer": {"encoderblock": like(stacked)["Transformer"]["encoderblock"]}})
+    for name, x in flatten_dict(kernels, sep="/").items():
+        assert not np.asarray(x[0]).any(), name
+        assert np.array_equal(x[1:], expected[name][1:]), name
     back = flatten_dict(relayout(scanned, like(apart)), sep="/")
     assert all(np.array_equal(back[name], value) for name, value in flatten_dict(looped, sep="/").items())

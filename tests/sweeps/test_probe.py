@@ -3,8 +3,10 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from vit_jax import partition
 from vit_jax.convert.load import load
@@ -86,3 +88,53 @@ def test_a_misspelt_key_of_a_probe_is_an_error(checkpoint, data_dir):
 def test_few_shot_arguments_are_checked(arguments, message):
     with pytest.raises(UserError, match=message):
         load_grid(f"configs/fewshot.py:{arguments}", [])
+
+
+# Evaluators of frozen features as runs of a sweep: configs/linear.py
+
+
+@pytest.mark.slow
+def test_a_linear_probe_scores_what_scikit_learn_scores_on_the_same_features(checkpoint, data_dir, tmp_path):
+    overrides = [("data_dir", data_dir), ("test_split", "test[:100]"), ("evaluator.recipe", "fewshot")]
+    grid = load_grid(f"configs/linear.py:init={checkpoint},sets=digits", [*overrides, ("evaluator.l2_reg", "30.0")])
+    config = probe_config(grid.final_runs("digits", {})[0])
+    with jax.numpy_dtype_promotion("standard"):
+        found = probe(config, tmp_path)
+    sources = [open_source("digits", split, data_dir) for split in ("train", "test[:100]")]
+    features = probing._compute(config, sources)
+    mean, std = features["train_x"].mean(axis=0), np.sqrt(features["train_x"].var(axis=0) + 1e-6)
+    x, test_x = (features["train_x"] - mean) / std, (features["test_x"] - mean) / std
+    model = LogisticRegression(C=1 / 30, max_iter=5000, tol=1e-6).fit(x, features["train_y"])
+    assert found["scores"]["top1"] == pytest.approx(
+        model.score(test_x, features["test_y"]), abs=0.011
+    )  # one image of 100
+    assert found["scores"]["train_top1"] == pytest.approx(model.score(x, features["train_y"]), abs=2e-3)
+    assert found["scores"]["top1"] > 0.5  # chance is 0.1
+    assert (found["num_examples"], found["resolution"], len(found["class_names"])) == (100, (8, 8), 10)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sets=cifar10", "a probe needs a checkpoint: give init=PATH"),
+        ("init=x.npz,probe=linaer", "probe=linaer: did you mean 'linear'"),
+        ("init=x.npz,layers=8", "layers=8: choose pool=token or pool=mean"),
+        ("init=x.npz,layers=last", "layers=last: expected numbers of blocks, 0 for the last tokens"),
+    ],
+)
+def test_arguments_of_the_linear_probe_are_checked(arguments, message):
+    with pytest.raises(UserError, match=message):
+        load_grid(f"configs/linear.py:{arguments}", [])
+
+
+def test_a_probe_of_several_layers_is_a_task_for_each():
+    grid = load_grid("configs/linear.py:init=x.npz,probe=knn,sets=cifar10+cifar100,layers=6+8,pool=mean", [])
+    assert [task.name for task in grid.sweep.tasks] == [
+        "cifar10-block6",
+        "cifar10-block8",
+        "cifar100-block6",
+        "cifar100-block8",
+    ]
+    section = probe_config(grid.final_runs("cifar100-block8", {})[0]).evaluator
+    assert (section.name, section.layer, section.pool, section.neighbours) == ("knn", 8, "mean", (10, 20, 100, 200))

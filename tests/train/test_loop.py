@@ -56,6 +56,8 @@ class Record(MetricWriters):
 class Beside:
     """Scores every third step."""
 
+    over = False
+
     def evaluate(self, step, state):
         return {"eval/a/top1": step / 10} if step % 3 == 0 else {}
 
@@ -68,7 +70,19 @@ def no_checksums(monkeypatch):
     monkeypatch.setattr(loop, "examine_state", lambda state, mesh: {})
 
 
-def train(*, start=0, total=7, log_every=3, every=100, window=None, step=None, batches=None, hooks=None, clock=None):
+def train(
+    *,
+    start=0,
+    total=7,
+    log_every=3,
+    every=100,
+    window=None,
+    step=None,
+    batches=None,
+    hooks=None,
+    clock=None,
+    patience=None,
+):
     mesh = partition.make_mesh(1)
 
     def plain(state, batch):
@@ -171,3 +185,24 @@ def test_a_starved_device_is_reported_once():
     _, record, _ = train(total=60, log_every=10, batches=slow(), clock=clock)
     assert len([text for text in record.notices if "waits for data" in text]) == 1
     assert clock.totals()["data"] >= 60 * 0.004
+
+
+def test_a_run_that_its_hooks_end_early_is_saved_at_that_step():
+    class Ending(Beside):
+        scored = 0
+
+        @property
+        def over(self):
+            return self.scored >= 2
+
+        def evaluate(self, step, state):
+            scores = super().evaluate(step, state)
+            self.scored += bool(scores)
+            return scores
+
+    saver, record, error = train(total=20, log_every=4, hooks=Ending())
+    assert error is None
+    assert [(step, pending["loss"]) for step, pending in saver.saved] == [
+        (6, [5.0, 6.0])
+    ]  # unwritten: a longer run writes them
+    assert record.entries[-1] == (6, {"eval/a/top1": 0.6})

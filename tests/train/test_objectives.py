@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.train.objectives import OBJECTIVES, sigmoid_cross_entropy, softmax_cross_entropy
-from vit_jax.types import Batch, Outputs
+from vit_jax.train.objectives import OBJECTIVES, regression, sigmoid_cross_entropy, softmax_cross_entropy
+from vit_jax.types import Batch, Outputs, UserError
 
 LOGITS = np.random.default_rng(0).standard_normal((4, 7)) * 3
 LABELS = np.array([0, 6, 3, 3])
@@ -58,3 +58,43 @@ def test_accuracy_is_the_share_of_largest_logits_that_are_right(name):
     found = values(OBJECTIVES[name](), logits, np.array([1, 2, 2, 0]))
     assert np.asarray(found["accuracy"]).tolist() == [1, 0, 1, 0]
     assert found["loss"].shape == (4,)
+
+
+# Other kinds of target
+
+
+def test_the_sigmoid_loss_of_a_set_counts_each_of_its_classes_and_a_hit_is_any_of_them():
+    sets = np.array(
+        [[1, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1], [0, 1, 0, 0, 0, 0, 0]], np.uint8
+    )
+    p = 1 / (1 + np.exp(-LOGITS))
+    outputs = Outputs(None, None, None, jnp.asarray(LOGITS, jnp.float32))
+    found = sigmoid_cross_entropy().values(outputs, Batch(None, jnp.asarray(sets), jnp.ones(4)))
+    np.testing.assert_allclose(found["loss"], -np.where(sets, np.log(p), np.log(1 - p)).sum(axis=1), rtol=1e-5)
+    assert found["accuracy"].tolist() == sets[np.arange(4), LOGITS.argmax(axis=1)].tolist()
+
+
+def test_class_weights_weigh_the_mean_as_in_torch():
+    # torch: sum of weight[label] * nll over the sum of weight[label].
+    weights = (0.5, 1.0, 1.0, 3.0, 1.0, 1.0, 0.0)
+    objective = softmax_cross_entropy(class_weights=weights)
+    batch = Batch(None, jnp.asarray(LABELS, jnp.int32), jnp.asarray([1.0, 1.0, 1.0, 0.0]))
+    loss, weight = values(objective)["loss"], objective.weight(batch)
+    assert weight.tolist() == [0.5, 0.0, 3.0, 0.0]
+    nll = -(LOGITS - np.log(np.exp(LOGITS).sum(axis=-1, keepdims=True)))[np.arange(4), LABELS]
+    assert float((loss * weight).sum() / weight.sum()) == pytest.approx((0.5 * nll[0] + 3 * nll[2]) / 3.5, rel=1e-5)
+    assert not objective.linear
+    for wrong, message in (
+        ((1.0, 2.0), "has 2 weights, and the model 7 classes"),
+        ((-1.0,) * 7, "expected a weight of 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            values(softmax_cross_entropy(class_weights=wrong))
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+def test_regression_is_a_mean_over_the_columns(loss):
+    outputs = Outputs(None, None, None, jnp.asarray([[1.0, 2.0], [0.0, 0.0]]))
+    batch = Batch(None, jnp.asarray([[0.0, 4.0], [3.0, 0.0]]), jnp.ones(2))
+    found = {name: x.tolist() for name, x in regression(loss=loss).values(outputs, batch).items()}
+    assert found == {"mse": [2.5, 4.5], "mae": [1.5, 1.5], "loss": [2.5, 4.5] if loss == "mse" else [1.5, 1.5]}

@@ -35,12 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
     set_up_process()
     from vit_jax.convert.load import parse_overrides
-    from vit_jax.predict import classify
+    from vit_jax.predict import Predictor, find_images
 
-    unread, read = [], 0
-    for file, classes, error in classify(
-        flags.model, flags.paths, **{"weights": flags.weights, **parse_overrides(flags.set)}
-    ):
+    files, unread, read = find_images(flags.paths), list[str](), 0
+    predictor = Predictor.load(flags.model, **{"weights": flags.weights, **parse_overrides(flags.set)})
+    for file, classes, error in predictor.files(files):
         if error:
             unread.append(f"{file}: {error}")
             continue
@@ -48,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         if flags.json:
             print(json.dumps({"file": file, "classes": [(name, round(share, 4)) for name, share in classes]}))
         else:
-            print(printable(f"{file}: " + ", ".join(f"{name} {share:.1%}" for name, share in classes)))
+            form = ".4g" if predictor.target == "Values" else ".1%"
+            print(printable(f"{file}: " + ", ".join(f"{name} {share:{form}}" for name, share in classes)))
     if unread:
         message = f"{len(unread)} of {len(unread) + read} files cannot be read as images:\n{itemize(unread)}"
         if not read:

@@ -80,8 +80,11 @@ def fit_params(
     report += [Fate(name, "aside", why) for name, why in source.aside.items()]
     missing, wrong, unknown = [], [], []
     not_finite: list[str] = []
+    # As MAE fine-tunes: a new norm after pooling is part of the new head, and takes the place of the norm before it.
+    moved = head == "zeros" and "fc_norm/scale" in fresh and "fc_norm/scale" not in source.tensors
+    new = HEAD + ("fc_norm/", "Transformer/encoder_norm/") * moved
     for name, start in fresh.items():
-        if head == "zeros" and name.startswith(HEAD):
+        if head == "zeros" and name.startswith(new):
             params[name] = np.asarray(start)
             report.append(Fate(name, "fresh", f"{_shape(start)} new head (init.head=zeros)"))
         elif name not in source.tensors and name.startswith(source.without):
@@ -98,9 +101,9 @@ def fit_params(
             else:
                 not_finite += _count_non_finite(source, name)
     for name, value in source.tensors.items():
-        if name in fresh and not (head == "zeros" and name.startswith(HEAD)):
+        if name in fresh and not (head == "zeros" and name.startswith(new)):
             continue
-        if head == "zeros" and name.startswith(HEAD):
+        if head == "zeros" and name.startswith(new):
             report.append(Fate(name, "dropped", f"{_shape(value)} old head (init.head=zeros)"))
         else:
             unknown.append(f"not in the model: {source.origin.get(name, name)} {_shape(value)}")

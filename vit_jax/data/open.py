@@ -20,14 +20,16 @@ from vit_jax.data.prepare.prepare import prepare
 from vit_jax.data.source import Source
 from vit_jax.data.vtab.source import open_task
 from vit_jax.data.vtab.tasks import PREFIX
-from vit_jax.targets import ClassSet
+from vit_jax.targets import ClassSet, Values
 from vit_jax.types import UserError
 
 # Formats from outside: {prefix: function from the rest of the data set's name, and a split, to a source} (docs/extend.md).
 FORMATS: dict[str, Callable[[str, str], Source]] = {}
 
 
-def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bool = False) -> Source:
+def open_source(
+    dataset: str, split: str, data_dir: str = "", *, multi_label: bool = False, values: bool = False
+) -> Source:
     """Opens one split of a data set.
 
     Args:
@@ -39,7 +41,9 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
       split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`. Of one's own images train_held_out is a
         tenth of train, by class, and train_kept the rest (see `data.formats.held_out`).
       data_dir: folder of TFDS's data sets; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      multi_label: whether the caller understands examples that have a set of labels (ImageNet ReaL, ObjectNet).
+      multi_label: whether the caller understands examples that have a set of labels (ImageNet ReaL, ObjectNet, a list of
+        `path,labels`).
+      values: whether the caller understands examples that have numbers (a list of `path,value:NAME`).
 
     Returns:
       The source.
@@ -51,8 +55,13 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
     source = _open(dataset, split, data_dir)
     if isinstance(source.spec.target, ClassSet) and not multi_label:
         raise UserError(
-            f"{dataset}: its examples have sets of labels, which are for evaluation only: expected one label an image here. "
-            "Score it with an evaluator named scorecard, or vit_jax evaluate; train on a data set of single labels"
+            f"{dataset}: its examples have sets of labels: expected one label an image here. Train on it with "
+            "config.objective.name=sigmoid, and score it with an evaluator named multilabel or scorecard, or vit_jax evaluate"
+        )
+    if isinstance(source.spec.target, Values) and not values:
+        raise UserError(
+            f"{dataset}: its examples have numbers: expected one label an image here. Train on it with "
+            "config.objective.name=regression, and score it with an evaluator named regression"
         )
     return source
 

@@ -50,12 +50,18 @@ class Bound:
       objective: the training objective; None outside training, and then no evaluator may ask for its loss.
       mesh: the mesh that it runs on.
       num_classes: outputs of its head; 0 for no head.
+      grid: (h, w) of images to (gh, gw) of their patches; None where it is not known.
+      shapes: its parameters' shapes, with which an evaluator checks its outputs before the run; None where they are not known.
+      shared: for evaluators that share work, such as features.
     """
 
     forward: Callable[..., Outputs]
     objective: Objective | None
     mesh: Mesh
     num_classes: int
+    grid: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+    shapes: Any = None
+    shared: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
 
 class Evaluator(Protocol):

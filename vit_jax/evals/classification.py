@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax.evals.base import Bound, Scores, has_top5
+from vit_jax.data.open import open_source
+from vit_jax.data.source import Source
+from vit_jax.evals.base import Bound, Scorer, Scores, has_top5
 from vit_jax.evals.scoring import keep_competing
 from vit_jax.evals.split import ScoredSplit
 from vit_jax.metrics.means import Mean
+from vit_jax.targets import ClassSet
 from vit_jax.types import Batch, UserError
 
 
@@ -27,6 +30,21 @@ class Classification(ScoredSplit):
     """
 
     recipe: Literal["eval", "eval_crop"] = "eval"
+
+    def open_split(self) -> Source:
+        """The split's source; of examples with sets of labels, a prediction in the set is right, and the means leave out those
+        without a label."""
+        return open_source(self.dataset, self.split, self.data_dir, multi_label=True)
+
+    def bind(self, model: Bound) -> Scorer:
+        """See `ScoredSplit.bind`; the training objective must be one for this kind of label."""
+        kind, known = type(self.spec.target).__name__, model.objective.target if model.objective else ()
+        if kind == "ClassSet" and kind not in known:
+            raise UserError(
+                f"{self.dataset}: its examples have sets of labels, of which the training objective has no loss; score it with "
+                "an evaluator named scorecard"
+            )
+        return super().bind(model)
 
     def check_head(self, num_classes: int) -> None:
         """Refuses a model that has no score for some class of the data.
@@ -47,12 +65,19 @@ class Classification(ScoredSplit):
         outputs = model.forward(params, batch.image)
         logits = keep_competing(outputs.logits, competing)
         _, best = jax.lax.top_k(logits, min(5, len(competing) or logits.shape[-1]))  # b k
-        hits = jnp.where(best == batch.target[:, None], batch.mask[:, None], 0.0)
-        loss = jnp.where(batch.mask > 0, model.objective.values(outputs, batch)["loss"], 0.0)
-        sums = {"top1": hits[:, 0].sum(), "top5": hits.sum(), "loss": loss.sum(), "count": batch.mask.sum()}
+        mask, predictions = batch.mask, {"label": batch.target}
+        if isinstance(self.spec.target, ClassSet):
+            mask, predictions = jnp.where(batch.target.any(axis=1), mask, 0.0), {}
+            hits = jnp.cumsum(jnp.take_along_axis(batch.target, best, axis=1), axis=1) > 0  # b k
+            top1, top5 = (jnp.where(hits[:, k], mask, 0.0) for k in (0, -1))
+        else:
+            hits = jnp.where(best == batch.target[:, None], mask[:, None], 0.0)
+            top1, top5 = hits[:, 0], hits
+        loss = jnp.where(mask > 0, model.objective.values(outputs, batch)["loss"], 0.0)
+        sums = {"top1": top1.sum(), "top5": top5.sum(), "loss": loss.sum(), "count": mask.sum()}
         # Compute the softmax of the best class only, so that no array of all probabilities is kept.
         confidence = jnp.exp(logits.max(axis=-1) - jax.nn.logsumexp(logits, axis=-1))
-        return sums, {"label": batch.target, "predicted": best[:, 0], "confidence": confidence, "mask": batch.mask}
+        return sums, predictions | {"predicted": best[:, 0], "confidence": confidence, "mask": batch.mask}
 
     def summarize(self, sums: dict[str, float], rows: dict[str, np.ndarray], seen: np.ndarray) -> Scores:
         """Means over the examples, and the predictions of each."""
@@ -71,7 +96,8 @@ def list_predictions(rows: dict[str, np.ndarray], seen: np.ndarray) -> dict[str,
       seen: bool (n,), False for padding and corrupt images.
 
     Returns:
-      index (in the split), label, predicted (int32), confidence (float32, softmax of the predicted class), each (n,).
+      index (in the split), label, predicted (int32), confidence (float32, softmax of the predicted class), each (n,); no label of
+      examples with sets of them.
     """
     (index,) = np.nonzero(seen)
     return {"index": index.astype(np.int32)} | {name: values[index] for name, values in rows.items()}

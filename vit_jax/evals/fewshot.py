@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vit_jax import partition
-from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
-from vit_jax.evals.base import Bound, Exif, Scorer, Scores, read_split
-from vit_jax.types import DatasetSpec, Duration
+from vit_jax.evals.base import Scores
+from vit_jax.evals.features import Features, Probe
 
 # The constant feature appended for the bias, and the term that keeps its scale finite: big_vision's values.
 BIAS_FEATURE = 100.0
@@ -22,61 +17,24 @@ STD_EPSILON = 1e-5
 
 
 @dataclasses.dataclass(kw_only=True)
-class FewShot:
-    """Fits k examples per class by ridge regression on the representation (`pre_logits`) and scores the test split.
+class FewShot(Probe):
+    """Fits k examples per class by ridge regression on the representation (`pre_logits`) and scores the test split. Images are
+    resized to 8/7 of the resolution and the centre is cropped (256 -> 224).
 
     Args:
-      train_split, test_split: the split that the k examples come from, and the split that is scored.
-      dataset, data_dir, exif: as in the data section; those of the training set where a config leaves them out.
-      resolution: (h, w) pixels after resizing to 8/7 of it and cropping the centre (256 -> 224); the training
-        resolution where a config leaves it out.
       shots: examples per class, several values; a class with fewer examples uses all of them.
       seeds: each seed draws its own examples; results are the mean over seeds.
       l2_reg: weight of the squared norm, 2^10.
-      batch_size: global batch size.
-      every: how often it runs; the last step is always scored.
+      Others: see `Probe`.
     """
 
-    train_split: str
-    test_split: str
-    dataset: str = ""
-    data_dir: str = ""
-    exif: Exif = ""
-    resolution: tuple[int, int] = (0, 0)
     shots: tuple[int, ...] = (1, 5, 10)
     seeds: tuple[int, ...] = (0, 1, 2)
     l2_reg: float = 1024.0
-    batch_size: int = 512
-    every: Duration = "10%"
-    _sources: list[Source] = dataclasses.field(default_factory=list, init=False, repr=False)
 
-    def open(self) -> list[DatasetSpec]:
-        """Opens both splits."""
-        self._sources = [
-            open_source(self.dataset, split, self.data_dir) for split in (self.train_split, self.test_split)
-        ]
-        return [source.spec for source in self._sources]
-
-    def bind(self, model: Bound) -> Scorer:
-        """See `Evaluator.bind`; scores `{k}shot` (mean over seeds) and `{k}shot_seed{s}`, fractions in [0, 1]."""
-        assert self._sources, "open() comes first"
-        partition.check_batch_size(self.batch_size, model.mesh, path="batch_size")
-        features = jit_features(model.forward, model.mesh)
-        return lambda params: self._score(features, params, model.mesh)
-
-    def _score(self, features: Callable[..., Any], params: Any, mesh: Mesh) -> Scores:
-        (train_x, train_y), (test_x, test_y) = (
-            extract_features(
-                features,
-                params,
-                source,
-                mesh,
-                resolution=self.resolution,
-                batch_size=self.batch_size,
-                exif=self.exif,
-            )
-            for source in self._sources
-        )
+    def score(self, train: Features, test: Features, mesh: Mesh) -> Scores:
+        """Scores `{k}shot` (mean over seeds) and `{k}shot_seed{s}`, fractions in [0, 1]."""
+        (train_x, train_y), (test_x, test_y) = train, test
         num_classes, order = self._sources[0].spec.num_classes, drawing_order(self._sources[0])
         scores: dict[str, float] = {}
         for k in self.shots:
@@ -88,39 +46,6 @@ class FewShot:
                 scores[f"{k}shot_seed{seed}"] = float(np.mean(predicted == test_y))
             scores[f"{k}shot"] = float(np.mean([scores[f"{k}shot_seed{seed}"] for seed in self.seeds]))
         return Scores(scores)
-
-
-def jit_features(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """(params, batch) -> (representation, label, mask) of the batch, on every device."""
-    return jax.jit(
-        lambda params, batch: (forward(params, batch.image).pre_logits, batch.target, batch.mask),
-        out_shardings=partition.replicated(mesh),
-    )
-
-
-def extract_features(
-    features: Callable[..., Any],
-    params: Any,
-    source: Source,
-    mesh: Mesh,
-    *,
-    resolution: tuple[int, int],
-    batch_size: int,
-    exif: Exif = "apply",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Representation (n, d) and label (n,) of a whole split, in the split's order; `features` comes from `jit_features`."""
-    batches = read_split(
-        source,
-        recipe="fewshot",
-        resolution=resolution,
-        batch_size=batch_size,
-        mesh=mesh,
-        max_corrupt=0,
-        exif=exif,
-    )
-    parts = [jax.device_get(features(params, batch)) for batch, _ in batches]
-    x, y, mask = (np.concatenate(rows) for rows in zip(*parts, strict=True))
-    return x[mask > 0], y[mask > 0]
 
 
 def choose_examples(

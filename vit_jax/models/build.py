@@ -146,7 +146,10 @@ def relayout(tree: Any, like: Any) -> Any:
             value = values[name]
         elif "['encoderblock']" in name:
             layers = [name.replace("['encoderblock']", f"['encoderblock_{i}']") for i in range(leaf.shape[0])]
-            value = jnp.stack([values[layer] for layer in layers])
+            # Layers that `optim.freeze` names have no state of an optimizer; in a stack they have zeros.
+            none = jnp.zeros(leaf.shape[1:], leaf.dtype)
+            assert any(layer in values for layer in layers), name
+            value = jnp.stack([values.get(layer, none) for layer in layers])
         else:
             number = re.search(r"\['encoderblock_(\d+)'\]", name)
             assert number is not None, name

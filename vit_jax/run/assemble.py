@@ -21,7 +21,10 @@ from vit_jax.flops import count_flops
 from vit_jax.memory import return_freed_memory
 from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
+from vit_jax.models.layers import find_layers
+from vit_jax.targets import ClassId, Target
 from vit_jax.train import step as steps
+from vit_jax.train.groups import Groups, make_groups
 from vit_jax.train.loop import TrainSettings
 from vit_jax.train.masking import PatchGrid
 from vit_jax.train.mixing import make_mix
@@ -61,6 +64,8 @@ class Parts:
     abstract: TrainState
     settings: TrainSettings
     rng: jax.Array
+    groups: Groups | None = None
+    target: Target | None = None  # of the training data; a class per example until that is known
 
     @property
     def state_bytes(self) -> int:
@@ -70,9 +75,11 @@ class Parts:
     def trace(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Traced, int]:
         """Traces the step on shapes alone; returns the trace and the FLOPs of one example."""
         sharding = partition.batch_sharding(self.mesh)
-        shapes = {"image": ((*resolution, 3), np.uint8), "target": ((), np.int32), "mask": ((), np.float32)}
-        batch = Batch(
-            **{k: jax.ShapeDtypeStruct((batch_size, *s), d, sharding=sharding) for k, (s, d) in shapes.items()}
+        one = Batch(
+            np.empty((1, *resolution, 3), np.uint8), (self.target or ClassId(1)).empty(1), np.ones(1, np.float32)
+        )
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype, sharding=sharding), one
         )
         traced = steps.jit_train_step(self.train_step, self.abstract, self.mesh).trace(self.abstract, batch)
         return traced, count_flops(traced.jaxpr) // batch_size
@@ -107,7 +114,10 @@ def build_parts(
             f"train.mixup and train.cutmix mix targets, and the loss of config.objective.name={config.objective.name} is not "
             "linear in its target; set both to 0"
         )
-    optimizer, schedule = configs.build(make_optimizer, config.optim, to_steps, total_steps=total_steps)
+    outputs, shapes = models.abstract_model(model, config.data.resolution)
+    layers, optim = find_layers(shapes), config.optim
+    groups = make_groups(layers, optim.layer_decay, optim.freeze, optim.multipliers)
+    optimizer, schedule = configs.build(make_optimizer, optim, to_steps, total_steps=total_steps, layers=layers)
     train_step = steps.make_train_step(
         forward=forward,
         objective=objective,
@@ -117,12 +127,12 @@ def build_parts(
         accumulation=accumulation,
         average_decay=settings.average_decay,
         mix=mix,
+        frozen=groups.frozen if groups else frozenset(),
     )
     rng = jax.random.fold_in(jax.random.key(config.seed), 1)
-    outputs, shapes = models.abstract_model(model, config.data.resolution)
     objective.check_reads(outputs, objective=config.objective.name, model=config.model.name)
     abstract = steps.abstract_state(shapes, optimizer, rng, mesh, average=bool(settings.average_decay))
-    return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng)
+    return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng, groups)
 
 
 def kept_bytes(config: Config, *, scan: bool, remat: str) -> int:
@@ -166,7 +176,8 @@ def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluato
     from vit_jax.evals.base import Bound
 
     scorers = {}
-    bound = Bound(parts.forward, parts.objective, parts.mesh, config.model.num_classes)
+    shapes, grid = parts.abstract.params, parts.model.grid
+    bound = Bound(parts.forward, parts.objective, parts.mesh, config.model.num_classes, grid, shapes)
     for name, evaluator in evaluators.items():
         try:
             scorers[name] = evaluator.bind(bound)

@@ -34,8 +34,9 @@ from vit_jax.run.ready import Ready, bring_up
 from vit_jax.run.settle import OF_DEVICES, begun_with
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.clock import Clock
-from vit_jax.train.folders import FOLDER, check_folder, committed_steps, named_steps
+from vit_jax.train.folders import FOLDER, check_folder, committed_steps, named_steps, stored_meta
 from vit_jax.train.loop import Length, NonFinite, Window, fit
+from vit_jax.train.patience import Patience
 from vit_jax.types import UserError, counted
 
 MOVED = "from here on results equal those of one device to rounding, and not to the bit"
@@ -166,7 +167,8 @@ def _run_job(
 ) -> RunResult:
     """Trains a checked run from its last checkpoint to its end; skips training if the run is already complete."""
     start_step = checkpointer.latest_step() or 0
-    if start_step >= job.total_steps and (folder / "run.json").exists():
+    ended = start_step >= job.total_steps or _patience(job, folder, start_step).is_over
+    if ended and (folder / "run.json").exists():
         if primary and not quiet:
             text = f"{checkpointer.workdir} holds this run already, finished at step {start_step}; nothing to train"
             print(text, flush=True)
@@ -174,12 +176,12 @@ def _run_job(
         return RunResult(Path(folder), start_step, scores, time.perf_counter() - began)
     record.check_writable(folder)
     # Do everything that can still fail before claiming the workdir: writing config.json is the point of no return.
-    if primary and not quiet and start_step < job.total_steps:
+    if primary and not quiet and not ended:
         print("compiling the training step", flush=True)
     clock = Clock(folder if primary else None)
     clock.add("start", time.perf_counter() - began)
     with clock.spend("compile"):
-        ready = bring_up(job, folder, checkpointer, start_step) if start_step < job.total_steps else None
+        ready = None if ended else bring_up(job, folder, checkpointer, start_step)
     if primary:
         record.claim_workdir(folder, configs.to_dict(job.config), job.settled)
         if extension:
@@ -189,19 +191,27 @@ def _run_job(
         if extension:
             writers.notice(str(extension))
         if ready:
-            _train(job, folder, checkpointer, ready, writers, clock)
+            start_step = _train(job, folder, checkpointer, ready, writers, clock)
             writers.notice(f"time: {clock}")
         else:  # the run was killed after its last checkpoint, before it removed the checkpoints that it does not keep
             checkpointer.tidy()
     flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
-    return _finish(job, folder, flops, time.perf_counter() - began, primary, clock)
+    return _finish(job, folder, start_step, flops, time.perf_counter() - began, primary, clock)
+
+
+def _patience(job: Job, folder: epath.Path, step: int) -> Patience:
+    """How long the run has waited for a better score by a step."""
+    limit = job.config.train.patience
+    meta = stored_meta(folder / FOLDER / str(step)) if limit else {}
+    return Patience.resume(job.config.checkpoint.best_metric, limit, meta)
 
 
 def _train(
     job: Job, folder: epath.Path, checkpointer: Checkpointer, ready: Ready, writers: MetricWriters, clock: Clock
-) -> None:
-    """Trains to the end."""
+) -> int:
+    """Trains to the end; returns the last step."""
     config, parts, start_step = job.config, job.parts, ready.start_step
+    patience = _patience(job, folder, start_step)
     if start_step:
         writers.notice(f"resuming {checkpointer.workdir} from step {start_step}")
         before = ready.meta.get("config", {}).get("model", {})
@@ -225,7 +235,7 @@ def _train(
     )
     try:
         with contextlib.closing(loader):
-            fit(
+            state = fit(
                 ready.state,
                 train_step=ready.train_step,
                 batches=loader,
@@ -237,7 +247,7 @@ def _train(
                     batch_size=job.batch_size,
                     log_every=max(job.to_steps(config.train.log_every), 1),
                 ),
-                hooks=RunHooks(job, folder, loader),
+                hooks=RunHooks(job, folder, loader, patience),
                 window=Window(ready.meta.get("pending")),
                 clock=clock,
                 checkpointer=checkpointer,
@@ -252,9 +262,14 @@ def _train(
         number, verb = len(loader.corrupt), "was" if len(loader.corrupt) == 1 else "were"
         found = f"{counted(number, 'corrupt image')} {verb} replaced"
         writers.notice(f"{found}: {', '.join(sorted(loader.corrupt))}")
+    if patience.is_over:
+        writers.notice(str(patience))
+    return int(state.step)
 
 
-def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: bool, clock: Clock) -> RunResult:
+def _finish(
+    job: Job, folder: epath.Path, step: int, flops: int, seconds: float, primary: bool, clock: Clock
+) -> RunResult:
     """Writes run.json and the curves, and reads the last evaluation from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
@@ -267,7 +282,7 @@ def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: b
             "preprocessing": job.preprocessing(),
             "num_params": count_params(job.parts.abstract.params),
             "train_flops_per_image": flops,
-            "steps": job.total_steps,
+            "steps": step,
             "seconds": round(seconds, 1),
             "time": {kind: round(share, 4) for kind, share in clock.shares().items()},
             "scores": scores,
@@ -275,4 +290,4 @@ def _finish(job: Job, folder: epath.Path, flops: int, seconds: float, primary: b
         }
         record.write_json(folder / "run.json", result)
         plot_curves({folder.name: folder / "metrics.jsonl"}, folder / "curves.png")
-    return RunResult(Path(folder), job.total_steps, scores, seconds)
+    return RunResult(Path(folder), step, scores, seconds)

@@ -145,6 +145,8 @@ def build_job(
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
     config, parts, by_memory = _build(config, total_steps, to_steps, jax.devices(), facts)
     decisions += by_memory
+    parts.target = specs[0].target
+    _check_target(config, parts, specs[0])
     scorers = bind_evaluators(config, parts, evaluators)
     _check_best(config)
     if config.init.path and config.init.head == "keep":
@@ -264,9 +266,30 @@ def _check_classes(config: Config, spec: DatasetSpec) -> None:
         )
 
 
+def _check_target(config: Config, parts: Parts, spec: DatasetSpec) -> None:
+    """Refuses data whose labels are of another kind than the loss reads."""
+    kind = type(spec.target).__name__
+    if parts.objective.target and kind not in parts.objective.target:
+        words = {
+            "ClassId": "a class for each image",
+            "ClassSet": "a set of classes for each image",
+            "Values": "numbers",
+        }
+        wanted = " or ".join(words[name] for name in parts.objective.target)
+        raise UserError(
+            f"config.objective.name={config.objective.name} reads {wanted}, and {spec.name} has {words.get(kind, kind)}; choose "
+            "other data, or the objective that suits it: softmax, sigmoid (sets of classes) or regression (numbers)"
+        )
+
+
 def _check_best(config: Config) -> None:
-    """Refuses a `best_metric` that no evaluator measures."""
+    """Refuses a `best_metric` that no evaluator measures, and an early stop without one."""
     best = config.checkpoint.best_metric
+    if config.train.patience and not (best and config.checkpoint.keep_best):
+        raise UserError(
+            f"train.patience={config.train.patience} waits for a better checkpoint.best_metric and keeps that checkpoint: set "
+            "checkpoint.best_metric, for example eval/dev/top1, and checkpoint.keep_best=1"
+        )
     metric = Metric.parse(best)
     if best and not (metric and metric.evaluator in config.evals):
         known = ", ".join(str(Metric(kind, name, "METRIC")) for name in config.evals for kind in KINDS)

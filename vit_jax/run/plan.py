@@ -6,6 +6,7 @@ from vit_jax import partition
 from vit_jax.models.build import count_params
 from vit_jax.run.job import Job
 from vit_jax.run.settle import Settled
+from vit_jax.targets import Values
 from vit_jax.types import DatasetSpec, counted
 
 MOST = 4  # decisions shown per reason
@@ -21,7 +22,8 @@ def describe_plan(job: Job, flops: int, start_step: int) -> str:
     num_params = count_params(parts.abstract.params)
     begun = f", from step {start_step}" if start_step else ""
     described: dict[str, list[str]] = {"model": [], "images": []}
-    for row, text in parts.model.describe((h, w)):
+    groups = parts.groups.describe(parts.abstract.params) if parts.groups else []
+    for row, text in [*parts.model.describe((h, w)), *groups]:
         described.setdefault(row, []).append(text)
     dtype = f", {config.model.dtype}" if "dtype" in config.model else ""
     notes = [*dict.fromkeys(note for spec in specs for note in spec.notes), *described.pop("note", ())]
@@ -32,7 +34,7 @@ def describe_plan(job: Job, flops: int, start_step: int) -> str:
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
         ("length", f"{job.total_steps} steps = {job.total_steps / job.steps_per_epoch:.1f} epochs{begun}"),
         *((row, ", ".join(texts)) for row, texts in described.items()),
-        *((s.name, f"{s.split}: {_examples(s)}, {counted(s.num_classes, 'class')}{_class_counts(s)}") for s in specs),
+        *((s.name, f"{s.split}: {_examples(s)}, {counted(s.num_classes, _noun(s))}{_class_counts(s)}") for s in specs),
     ]
     rows += [("settled", text) for text in _decisions(job.settled)]
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
@@ -52,6 +54,10 @@ def _decisions(settled: list[Settled]) -> list[str]:
 def _examples(spec: DatasetSpec) -> str:
     excluded = f" ({spec.num_excluded:,} more are excluded)" if spec.num_excluded else ""
     return f"{counted(spec.num_examples, 'example')}{excluded}"
+
+
+def _noun(spec: DatasetSpec) -> str:
+    return "value" if isinstance(spec.target, Values) else "class"
 
 
 def _class_counts(spec: DatasetSpec) -> str:

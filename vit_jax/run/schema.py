@@ -20,7 +20,7 @@ SCHEMA: Schema = {
     "model": Section(MODELS, left_open=MODEL_OPEN, older={"remat": {"false": "none", "true": "block"}}),
     "data": Section(TrainData),
     "objective": Section(OBJECTIVES, injected=("grid",)),
-    "optim": Section(make_optimizer, injected=("total_steps",)),
+    "optim": Section(make_optimizer, injected=("total_steps", "layers")),
     "train": Section(TrainSettings, left_open={"fsdp": (), "accumulation": ()}),
     "evals": Section(EVALUATORS, many=True, left_open=EVALS_OPEN),
     "checkpoint": Section(Checkpointer, injected=("directory",)),

@@ -226,6 +226,7 @@ def _probe(folder: Path, run: Run, identity: str) -> Result:
     for shots, classes in measured["short"].items():
         print(f"{config.dataset}: {classes} classes have fewer than {shots} examples and give those they have")
     described = configs.to_dict(config)
+    recipe = described.get("evaluator", {}).get("recipe", "fewshot")
     write_json(folder / "config.json", described)
     return _result(
         run,
@@ -235,7 +236,7 @@ def _probe(folder: Path, run: Run, identity: str) -> Result:
         dataset=config.dataset,
         splits={"train": config.train_split, "scored": config.test_split},
         resolution=measured["resolution"],
-        preprocessing=describe_transform(make_transform("fewshot", measured["resolution"])),
+        preprocessing=describe_transform(make_transform(recipe, measured["resolution"])),
         num_examples=measured["num_examples"],
         num_train_examples=0,
         num_params=measured["num_params"],

@@ -1,4 +1,5 @@
-"""A few-shot run of a sweep: frozen features, computed once per checkpoint and data set, and ridge regression on them."""
+"""A run of a sweep that trains nothing but a predictor of frozen features: few-shot ridge regression, whose features are computed
+once per checkpoint and data set, or an evaluator of `evals`, such as the linear probe."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
     """Scores one draw of examples.
 
     Args:
-      config: from `get_probe` of `configs/fewshot.py`.
+      config: from `get_probe` of `configs/fewshot.py`, or of `configs/linear.py`, which has a section `evaluator`.
       features_folder: folder where features are kept between runs.
 
     Returns:
@@ -26,6 +27,8 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
     Raises:
       UserError: the checkpoint or the data is missing.
     """
+    if "evaluator" in config:
+        return _evaluate(config)
     from vit_jax.data.open import open_source
     from vit_jax.evals.fewshot import choose_examples, drawing_order, ridge_predict
 
@@ -47,6 +50,37 @@ def probe(config: ml_collections.ConfigDict, features_folder: Path) -> dict[str,
         "flops": int(features["flops_per_image"]) * (len(features["test_y"]) + len(features["train_y"])),
         "resolution": tuple(map(int, features["resolution"])),
         "class_names": sources[0].spec.class_names,
+    }
+
+
+def _evaluate(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Scores an evaluator of frozen features; see `probe`."""
+    from vit_jax import config as configs
+    from vit_jax import partition
+    from vit_jax.convert.load import load, resolution_of
+    from vit_jax.evals.base import Bound
+    from vit_jax.evals.build import EVALUATORS
+    from vit_jax.models.build import count_params, make_forward
+
+    size = (config.resolution, config.resolution) if config.resolution else None
+    loaded = load(config.init, stored_pixels=True, channels=3, resolution=size)
+    resolution, mesh = size or resolution_of(loaded), partition.make_mesh(1)
+    shared = ("dataset", "data_dir", "exif", "train_split", "test_split", "batch_size", "seed")
+    section = {**{key: config[key] for key in shared}, "resolution": resolution, **config.evaluator}
+    evaluator = configs.build(EVALUATORS[config.evaluator.name], section)
+    specs = evaluator.open()
+    shapes, forward = loaded.params, make_forward(loaded.module)
+    bound = Bound(forward, None, mesh, loaded.settings["num_classes"], loaded.module.grid, shapes)
+    scorer = evaluator.bind(bound)
+    scores = dict(scorer(partition.put_tree(loaded.params, partition.param_sharding(loaded.params, mesh))).values)
+    return {
+        "scores": scores,
+        "short": {},
+        "num_examples": int(scores.pop("num_examples")),
+        "num_params": count_params(loaded.params),
+        "flops": _count(loaded, resolution) * sum(spec.num_examples for spec in specs),
+        "resolution": resolution,
+        "class_names": specs[0].class_names,
     }
 
 
@@ -72,7 +106,7 @@ def _features(config: ml_collections.ConfigDict, sources: list[Any], folder: Pat
 def _compute(config: ml_collections.ConfigDict, sources: list[Any]) -> dict[str, Any]:
     from vit_jax import partition
     from vit_jax.convert.load import load, resolution_of
-    from vit_jax.evals.fewshot import extract_features, jit_features
+    from vit_jax.evals.features import extract_features, jit_features
     from vit_jax.models.build import count_params, make_forward
 
     size = (config.resolution, config.resolution) if config.resolution else None

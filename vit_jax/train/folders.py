@@ -103,11 +103,18 @@ def run_folder(path: str) -> epath.Path | None:
 def stored_model(folder: epath.Path | Path) -> dict[str, Any]:
     """The model section of the run that wrote a checkpoint, read from its folder; {} if it is missing or unreadable, which the
     restoring code reports."""
-    try:
-        model = read_json(folder / "meta" / "metadata")["config"]["model"]
-    except (UserError, OSError, KeyError, TypeError):
-        return {}
+    config = stored_meta(folder).get("config")
+    model = config.get("model") if isinstance(config, dict) else None
     return model if isinstance(model, dict) else {}
+
+
+def stored_meta(folder: epath.Path | Path) -> dict[str, Any]:
+    """The meta of a checkpoint, read from its folder alone; {} if it is missing or unreadable."""
+    try:
+        meta = read_json(folder / "meta" / "metadata")
+    except (UserError, OSError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def how_to_go_on(folder: epath.Path, damaged: int | None = None) -> str:

@@ -37,6 +37,8 @@ class TrainSettings:
       average_decay: factor of the Polyak average per step, 0.9999 in table 2; 0 keeps none.
       mixup: alpha of mixup's Beta distribution, 0.2 to 0.8 in AugReg; 0 for none.
       cutmix: alpha of CutMix's Beta distribution; with mixup too, each step uses one of the two.
+      patience: evaluations without a better checkpoint.best_metric after which the run ends early; 0 for never. The schedule
+        stays that of the whole duration.
       fsdp: devices over which parameters and optimizer state are split; None lets the run decide from the devices' memory.
     """
 
@@ -46,11 +48,14 @@ class TrainSettings:
     average_decay: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    patience: int = 0
     fsdp: int | None = None
 
     def __post_init__(self) -> None:
         if self.accumulation is not None and self.accumulation < 1:
             raise UserError(f"train.accumulation is {self.accumulation}; expected 1 or more")
+        if self.patience < 0:
+            raise UserError(f"train.patience is {self.patience}; expected evaluations, or 0 for no early stop")
         if not 0 <= self.average_decay < 1:
             raise UserError(f"train.average_decay is {self.average_decay}; expected at least 0 and below 1")
 
@@ -183,6 +188,10 @@ class Length:
 class Hooks(Protocol):
     """A run's work besides training."""
 
+    @property
+    def over(self) -> bool:
+        """Whether the last evaluation ends the run early."""
+
     def evaluate(self, step: int, state: TrainState) -> dict[str, float]:
         """Results of the evaluators that are due at a step; {} if none is."""
 
@@ -257,8 +266,7 @@ def fit(
             window.add(step, metrics)
             if step == length.start_step + 1:
                 announce_first(metrics["loss"], began, writers)
-            last = step == total_steps
-            scalars = window.flush() if step % length.log_every == 0 or last else None
+            scalars = window.flush() if step % length.log_every == 0 or step == total_steps else None
             clock.step(drawn - began, time.perf_counter() - drawn)
             if scalars:
                 epoch = {"train/epoch": step / length.steps_per_epoch}
@@ -270,11 +278,12 @@ def fit(
             if scores:
                 window.pending()  # raises first: scores of broken weights are not worth a record
                 writers.write(step, scores)
-            asked = stop.asked(step)
+            last, asked = step == total_steps or hooks.over, stop.asked(step)
             if last or asked or checkpointer.due(step) or checkpointer.is_best(scores):
                 saved_step = save(step, scores)
-            if asked and not last:
+            if last or asked:
                 checkpointer.wait()
-                raise Interrupted(f"stopped after step {step} of {total_steps} and saved; the same command resumes")
-        checkpointer.wait()
+                if not last:
+                    raise Interrupted(f"stopped after step {step} of {total_steps} and saved; the same command resumes")
+                break
     return state

@@ -35,6 +35,7 @@ class Objective:
       draw: keys (b,) -> what is drawn for each example before the forward pass; None for nothing.
       counts: batch -> (b, k), how often each of k classes is among an example's targets; None if the targets are no classes.
       picture: (outputs, batch) -> {caption: (b, h, w, c) in [-1, 1]}, pictures of what was hidden and predicted.
+      target: kinds of target that it reads, classes of `vit_jax.targets`; empty for any.
     """
 
     values: Callable[[Outputs, Batch], dict[str, Float[Array, " b"]]]
@@ -44,6 +45,7 @@ class Objective:
     draw: Callable[[jax.Array], Drawn] | None = None
     counts: Callable[[Batch], Float[Array, "b k"]] | None = None
     picture: Callable[[Outputs, Batch], dict[str, jax.Array]] | None = None
+    target: tuple[str, ...] = ()
 
     def run(self, forward: Callable[..., Outputs], params: Any, image: Any, drawn: Drawn, **options: Any) -> Outputs:
         """The outputs of a model for a batch of images and what was drawn for them."""
@@ -75,22 +77,37 @@ class Objective:
             )
 
 
-def softmax_cross_entropy(*, label_smoothing: float = 0.0) -> Objective:
+def softmax_cross_entropy(*, label_smoothing: float = 0.0, class_weights: tuple[float, ...] = ()) -> Objective:
     """Cross-entropy of the softmax over classes: fine-tuning, and pre-training on small label sets.
 
     Args:
       label_smoothing: share of the target spread evenly over all classes, in [0, 1).
+      class_weights: weight of each class in the mean over a batch, which is divided by the sum of the weights, as torch does;
+        empty for none. Every logged mean has the same weights.
     """
+    if any(weight < 0 for weight in class_weights) or (class_weights and not any(class_weights)):
+        raise UserError(f"objective.class_weights is {class_weights}; expected a weight of 0 or more for each class")
+
+    def weight(batch: Batch) -> jax.Array:
+        return batch.mask * jnp.asarray(class_weights, jnp.float32)[batch.target]
 
     def values(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
         targets = optax.smooth_labels(_one_hot(outputs, batch), label_smoothing)
+        if class_weights and len(class_weights) != outputs.logits.shape[-1]:
+            raise UserError(
+                f"objective.class_weights has {len(class_weights)} weights, and the model {outputs.logits.shape[-1]} classes; "
+                "give one for each, in the order of the classes"
+            )
         return {"loss": optax.softmax_cross_entropy(outputs.logits, targets), "accuracy": _hits(outputs, batch)}
 
-    return Objective(values, linear=True)
+    if class_weights:  # of a mixed example, two classes' weights would compete
+        return Objective(values, weight, target=("ClassId",))
+    return Objective(values, linear=True, target=("ClassId",))
 
 
 def sigmoid_cross_entropy(*, label_smoothing: float = 0.0, target_margin: float = 0.0) -> Objective:
-    """Binary cross-entropy of each class, summed over classes: pre-training on ImageNet-21k and JFT.
+    """Binary cross-entropy of each class, summed over classes: pre-training on ImageNet-21k and JFT, and images with any number
+    of labels, of which an accurate prediction is one.
 
     The sum, not the mean: with 21,843 classes the mean would shrink the gradient as many times.
 
@@ -108,15 +125,38 @@ def sigmoid_cross_entropy(*, label_smoothing: float = 0.0, target_margin: float 
         loss = optax.sigmoid_binary_cross_entropy(outputs.logits, targets).sum(axis=-1)
         return {"loss": loss, "accuracy": _hits(outputs, batch)}
 
-    return Objective(values, linear=True)
+    return Objective(values, linear=True, target=("ClassId", "ClassSet"))
+
+
+def regression(*, loss: Literal["mse", "mae"] = "mse") -> Objective:
+    """Error of numbers, a mean over an example's columns; `mse` and `mae` are both logged. Bring the columns to a mean near 0 and
+    a deviation near 1: the outputs start at 0.
+
+    Args:
+      loss: `mse` the squared error, or `mae` the absolute one, in which outliers weigh less.
+    """
+
+    def values(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
+        error = outputs.logits - batch.target
+        errors = {"mse": jnp.square(error).mean(axis=-1), "mae": jnp.abs(error).mean(axis=-1)}
+        return {"loss": errors[loss], **errors}
+
+    return Objective(values, target=("Values",))
 
 
 def _one_hot(outputs: Outputs, batch: Batch) -> Float[Array, "b c"]:
+    if batch.target.ndim == 2:  # sets of classes
+        return jnp.pad(batch.target, ((0, 0), (0, outputs.logits.shape[-1] - batch.target.shape[-1]))).astype(
+            jnp.float32
+        )
     return jax.nn.one_hot(batch.target, outputs.logits.shape[-1])
 
 
 def _hits(outputs: Outputs, batch: Batch) -> jax.Array:
-    return (jnp.argmax(outputs.logits, axis=-1) == batch.target).astype(jnp.float32)
+    best = jnp.argmax(outputs.logits, axis=-1)
+    if batch.target.ndim == 2:
+        return jnp.take_along_axis(_one_hot(outputs, batch), best[:, None], axis=1)[:, 0]
+    return (best == batch.target).astype(jnp.float32)
 
 
 def simmim(*, grid: PatchGrid, mask_patch: tuple[int, int] = (32, 32), ratio: float = 0.6) -> Objective:
@@ -261,4 +301,5 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "simmim": simmim,
     "mae": masked_autoencoding,
     "patches": masked_patch_prediction,
+    "regression": regression,
 }

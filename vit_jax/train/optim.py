@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vit_jax.train.groups import Layers, make_groups, without
 from vit_jax.types import Duration, UserError
 
 Decay = Literal["cosine", "linear", "constant", "staircase"]
@@ -70,6 +71,7 @@ def is_kernel(params: Any) -> Any:
 def make_optimizer(
     *,
     total_steps: int,
+    layers: Layers | None = None,
     name: Literal["adam", "sgd"],
     lr: float,
     decay: Decay,
@@ -83,14 +85,22 @@ def make_optimizer(
     eps: float = 1e-8,
     momentum: float = 0.9,
     state_dtype: Literal["float32", "bfloat16"] = "float32",
+    layer_decay: float = 1.0,
+    freeze: tuple[str, ...] = (),
+    multipliers: tuple[str, ...] = (),
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Builds update = -schedule(t) (u + weight_decay w), where u is Adam's or momentum's direction for clipped gradients.
+    """Builds update = -schedule(t) f (u + weight_decay w), where u is Adam's or momentum's direction for clipped gradients, and f
+    the parameter's own factor, 1 unless `layer_decay` or `multipliers` say otherwise.
 
     Weight decay is decoupled, acts on kernels only, and is multiplied by the learning rate: the paper's 0.1 at a rate of
-    1e-3 shrinks a kernel by 1e-4 a step.
+    1e-3 shrinks a kernel by 1e-4 a step. So biases, norms, class token and positions never decay, as in MAE and BEiT.
+
+    Patterns are those of the shell, on names as parameters.txt has them, with the layers of a scanned model spelt
+    `Transformer/encoderblock_3/...`. Where several match a parameter, the last one counts.
 
     Args:
       total_steps: optimizer steps of the run; supplied by the program.
+      layers: the layer of each parameter, from `models.layers.find_layers`; supplied by the program.
       name: `adam` (pre-training, table 3) or `sgd` (fine-tuning, table 4).
       lr: peak learning rate.
       decay: shape of the schedule after warm-up.
@@ -104,6 +114,12 @@ def make_optimizer(
         elements whose gradient is mostly rounding move more slowly than the others.
       momentum: SGD's, not Nesterov.
       state_dtype: dtype of Adam's first moment or of the momentum; Adam's second moment stays float32.
+      layer_decay: factor on the rate from each layer to the one before it, 0.65 to fine-tune MAE's B/16 (arXiv 2106.08254): the
+        head and the last norm have the full rate, block i of L a factor layer_decay^(L - i), patches and positions one
+        factor less. 1 for none.
+      freeze: patterns of parameters that stay as they are: embedding/*,Transformer/encoderblock_[0-5]/*. `!` before a pattern
+        trains them after all: *,!head/* trains the head alone. They have no gradient and no optimizer state.
+      multipliers: PATTERN=FACTOR, a factor on the rate: head/*=10.
 
     Returns:
       The transformation and its schedule.
@@ -111,12 +127,29 @@ def make_optimizer(
     schedule = make_schedule(
         lr=lr, total_steps=total_steps, decay=decay, warmup=int(warmup), end_lr=end_lr, stairs=stairs
     )
+    groups = make_groups(layers or {}, layer_decay, freeze, multipliers) if layers else None
     dtype = jnp.dtype(state_dtype)
-    steps = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    steps = []
+    if groups and groups.partly:
+        steps.append(optax.stateless(lambda gradients, _: groups.silence(gradients)))
+    if clip_norm:
+        steps.append(optax.clip_by_global_norm(clip_norm))
     if name == "adam":
         steps.append(optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=dtype))
     else:
         steps.append(optax.trace(decay=momentum, accumulator_dtype=dtype))
     if weight_decay:
         steps.append(optax.add_decayed_weights(weight_decay, mask=is_kernel))
-    return optax.chain(*steps, optax.scale_by_learning_rate(schedule)), schedule
+    if groups and groups.differ:
+        steps.append(optax.stateless(lambda updates, _: groups.scale(updates)))
+    chain = optax.chain(*steps, optax.scale_by_learning_rate(schedule))
+    return (leave_out(chain, groups.frozen) if groups else chain), schedule
+
+
+def leave_out(optimizer: optax.GradientTransformation, frozen: frozenset[str]) -> optax.GradientTransformation:
+    """An optimizer of whole parameter trees: only parameters that are not frozen have gradients, state and updates."""
+
+    def update(gradients: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        return optimizer.update(gradients, state, without(params, frozen))
+
+    return optax.GradientTransformation(lambda params: optimizer.init(without(params, frozen)), update)

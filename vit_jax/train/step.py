@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vit_jax import partition
+from vit_jax.train.groups import together, without
 from vit_jax.train.masking import Drawn
 from vit_jax.train.mixing import Mixed, mixed_values
 from vit_jax.train.objectives import Objective
@@ -31,6 +32,7 @@ def make_train_step(
     accumulation: int = 1,
     average_decay: float = 0.0,
     mix: Callable[[Batch, jax.Array], Mixed] | None = None,
+    frozen: frozenset[str] = frozenset(),
 ) -> TrainStep:
     """Builds `train_step(state, batch) -> (state, metrics)`; the caller jits it (`jit_train_step`).
 
@@ -42,6 +44,7 @@ def make_train_step(
       accumulation: micro-batches that a global batch is cut into, run in sequence; same numbers, less memory.
       average_decay: factor d of the Polyak average, a <- d a + (1 - d) w after each step (section 4.1: 0.9999); 0 is off.
       mix: mixup or CutMix, from `mixing.make_mix`; examples are mixed within a micro-batch.
+      frozen: names of parameters that stay as they are, `Groups.frozen`.
     """
 
     def loss(
@@ -62,13 +65,18 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
         total = jnp.maximum(objective.weight(batch).sum(), 1.0)
-        gradient = jax.grad(loss, has_aux=True)
+        trained = without(state.params, frozen)
+
+        def loss_of(trained: Any, *inputs: Any) -> Any:
+            return loss(together(state.params, trained, frozen), *inputs)
+
+        gradient = jax.grad(loss_of, has_aux=True)
         drawn = Drawn()
         if objective.draw:  # for the whole batch, so that accumulation changes no mask
             drawn = objective.draw(jax.random.split(jax.random.fold_in(rng, DRAWN), batch.mask.shape[0]))
-        gradients, metrics = _accumulate(gradient, state.params, (batch, drawn), rng, total, accumulation, mesh)
+        gradients, metrics = _accumulate(gradient, trained, (batch, drawn), rng, total, accumulation, mesh)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = together(state.params, optax.apply_updates(trained, updates), frozen)
         average = state.average
         if average_decay:
             average = optax.incremental_update(params, average, step_size=1 - average_decay)

@@ -28,7 +28,16 @@ def test_every_recipe_gives_contiguous_uint8_of_the_resolution_and_survives_pick
     assert np.array_equal(result, make_transform(recipe, (24, 32)).map_image(IMAGE, rng()))
 
 
-@pytest.mark.parametrize("extra", [{}, {"randaugment": (2, 10)}, {"color_jitter": 0.4}, {"random_erasing": 1.0}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"randaugment": (2, 10)},
+        {"auto_augment": "rand-m9-mstd0.5-inc1"},
+        {"color_jitter": 0.4},
+        {"random_erasing": 1.0},
+    ],
+)
 def test_a_place_for_the_result_changes_nothing(extra):
     image = np.random.default_rng(0).integers(0, 256, (60, 83, 3), np.uint8)
     transform, before = make_transform("pretrain", (33, 45), augment=Augment(**extra)), image.copy()

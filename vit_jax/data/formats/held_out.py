@@ -14,6 +14,7 @@ import numpy as np
 
 from vit_jax.data.source import SubsetSource
 from vit_jax.data.splits import parse_split, split_names
+from vit_jax.targets import ClassId
 from vit_jax.types import UserError
 
 KEPT, HELD_OUT = "train_kept", "train_held_out"
@@ -77,6 +78,8 @@ def open_part(dataset: str, split: str, open_stored: Callable[[str, str], Any]) 
     places = np.concatenate([parts[part.name][part.start : part.stop] for part in slices])
     source = whole.subset(places)
     counts = np.bincount(labels[places], minlength=whole.spec.num_classes)
+    if not isinstance(whole.spec.target, ClassId):  # sets and numbers: a tenth of all examples
+        counts = counts[:0]
     single = int((np.bincount(labels) == 1).sum())
     note = (
         f"{dataset} is split by class: {len(parts[HELD_OUT]):,} of its {len(labels):,} training images, a tenth of each class, "

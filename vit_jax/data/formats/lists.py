@@ -10,14 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
+from vit_jax.data.formats.columns import SEPARATOR, ColumnsSource, count_columns, is_special, read_columns
 from vit_jax.data.formats.folders import FolderSource, describe_split
 from vit_jax.data.formats.listing import find_missing, sort_by_hash
 from vit_jax.data.splits import parse_split
 from vit_jax.files import read_regular
-from vit_jax.types import UserError, printable
+from vit_jax.types import DatasetSpec, UserError, printable
 
 SUFFIXES = (".csv", ".tsv", ".txt")
-LAYOUT = "lines of `path,label`, or of `path,label,split`; a header `path,label` is allowed"
+LAYOUT = (
+    "lines of `path,label`, or of `path,label,split`; a header `path,label` is allowed, and `path,labels` or `path,value:NAME` "
+    "begins a list of sets (cat;dog) or of numbers"
+)
 SHOWN = 10
 _SCHEME = re.compile(r"(?!gs://)[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -28,6 +32,7 @@ class Rows(NamedTuple):
     paths: list[str]
     labels: list[str]
     splits: list[str]
+    header: tuple[str, ...] = ()  # of a list of sets or numbers, whose labels are then joined by SEPARATOR
 
 
 def is_list(dataset: str) -> bool:
@@ -40,6 +45,8 @@ def open_list(dataset: str, split: str) -> FolderSource:
 
     Paths are relative to the list's folder, absolute, or gs://. A third column names the split of each line (train, test, ...);
     without one all lines are `train`. Classes are the labels of the whole list, sorted: as numbers, if they are numbers.
+    A first line `path,labels` begins a list of images with any number of labels, `a.jpg,cat;dog`; `path,value:AGE,value:SIZE`
+    one of images with numbers, a column each.
     Inside a split, examples are ordered by the MD5 of their path, as those of a folder are.
 
     Args:
@@ -52,16 +59,24 @@ def open_list(dataset: str, split: str) -> FolderSource:
     """
     place = epath.Path(dataset).expanduser()
     rows = read_list(place)
-    labels = _order(set(rows.labels))
-    number = {label: i for i, label in enumerate(labels)}
+    if rows.header:
+        target, names, items = read_columns(rows.header, rows.labels, str(place))
+        numbers_of = range(len(items))
+    else:
+        labels = _order(set(rows.labels))
+        number = {label: i for i, label in enumerate(labels)}
+        numbers_of = [number[label] for label in rows.labels]  # type: ignore[assignment]
     splits: dict[str, list[tuple[str, int]]] = {}
-    for path, label, name in zip(*rows, strict=True):
-        splits.setdefault(name, []).append((path, number[label]))
+    for path, label, name in zip(rows.paths, numbers_of, rows.splits, strict=True):
+        splits.setdefault(name, []).append((path, label))
     slices = parse_split(str(place), split, {name: len(files) for name, files in splits.items()})
     ordered = {name: sort_by_hash(splits[name]) for name in dict.fromkeys(part.name for part in slices)}
     chosen = [file for part in slices for file in ordered[part.name][part.start : part.stop]]
     paths, root = [path for path, _ in chosen], str(place.parent)
     _refuse_missing(place, root, paths)
+    if rows.header:
+        spec = DatasetSpec(dataset, split, len(paths), target, names, (None, None, 3))
+        return ColumnsSource(spec, root, paths, [items[place] for _, place in chosen])
     numbers = np.array([label for _, label in chosen], np.int32)
     return FolderSource(describe_split(dataset, split, numbers, labels), root, paths, numbers)
 
@@ -101,13 +116,17 @@ def read_list(place: epath.Path) -> Rows:
     lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
     separator = next((s for s in (",", "\t") if s in first), " ")
-    rows = Rows([], [], [])
+    header = tuple(_split_line(first, separator))
+    columns = count_columns(header) if is_special(header) else 1
+    rows = Rows([], [], [], header if is_special(header) else ())
     wrong: list[str] = []
     same: dict[str, str] = {}  # one text for each label and split, in place of a million
     for i, line in enumerate(lines, 1):
         fields = _split_line(line, separator)
-        if (not rows.paths and fields[:2] == ["path", "label"]) or fields == [""]:
+        if (not rows.paths and (fields[:2] == ["path", "label"] or tuple(fields) == rows.header)) or fields == [""]:
             continue
+        if rows.header and len(fields) > columns:
+            fields = [fields[0], SEPARATOR.join(fields[1 : 1 + columns]) or SEPARATOR, *fields[1 + columns :]]
         problem = "" if len(fields) in (2, 3) and all(fields) else repr(line[:80])
         if not problem and (match := _SCHEME.match(fields[0])):
             problem = f"{fields[0][:80]}: expected a path on this machine or gs://, found {match[0]}"

@@ -16,6 +16,7 @@ from PIL import ImageEnhance, ImageOps
 
 from vit_jax.data.image.decode import Image
 from vit_jax.data.image.steps import Pixels, Step
+from vit_jax.data.image.timm_augment import parse_timm, timm_augment
 from vit_jax.types import UserError
 
 FILL = (128, 128, 128)  # colour of pixels that a rotation, shear, translation or cutout uncovers
@@ -206,12 +207,14 @@ class Augment:
     A new strength is a field, a line in `steps`, and a check if it has a range.
 
     Args:
-      randaugment: (layers, magnitude of 0 to 30) of RandAugment.
+      randaugment: (layers, magnitude of 0 to 30) of RandAugment, in AugReg's constants.
+      auto_augment: timm's RandAugment by its name there, rand-m9-mstd0.5-inc1 in MAE, SimMIM and DeiT; "" for none.
       color_jitter: brightness, contrast and saturation change by up to this share.
       random_erasing: probability that a rectangle becomes noise.
     """
 
     randaugment: tuple[int, int] = (0, 0)
+    auto_augment: str = ""
     color_jitter: float = 0.0
     random_erasing: float = 0.0
 
@@ -224,6 +227,8 @@ class Augment:
             f"color_jitter is {self.color_jitter}; expected 0 to 1": not 0 <= self.color_jitter <= 1,
             f"random_erasing is {self.random_erasing}; expected a probability": not 0 <= self.random_erasing <= 1,
         }
+        if self.auto_augment:
+            parse_timm(self.auto_augment)
         if any(wrong.values()):
             raise UserError("\n".join(f"data.{message}" for message, found in wrong.items() if found))
 
@@ -231,6 +236,7 @@ class Augment:
         """The steps of the strengths that are not 0, in order. Erased and moved pixels would belie boxes."""
         each = (
             (self.randaugment[0], Pixels(rand_augment, self.randaugment)),
+            (self.auto_augment, Pixels(timm_augment, (self.auto_augment,))),
             (self.color_jitter, Pixels(color_jitter, (self.color_jitter,), carries_boxes=True)),
             (self.random_erasing, Pixels(random_erasing, (self.random_erasing,))),
         )
