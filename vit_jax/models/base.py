@@ -23,11 +23,16 @@ IDENTITY = {"role": "identity"}  # changes every number but no shape: always tak
 class ImageModel(nn.Module):
     """A model of images."""
 
+    family = ""  # models of one family share their encoder's parameters: the one's checkpoint starts the other
     scan = False  # whether the parameters of its layers are stacked; a model that supports this defines a field
 
     def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
         """(gh, gw) of the tokens that the model makes from an image of (h, w) pixels; for a CNN, of its last features."""
         raise NotImplementedError
+
+    def table_grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
+        """(gh, gw) that the stored positions have; that of the images, unless the model resizes its positions to each image."""
+        return self.grid(resolution)
 
     def pixels(self, grid: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of images that have this grid; used for a checkpoint that does not record its resolution."""

@@ -13,6 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.models.base import ImageModel
+from vit_jax.models.detection import Yolos
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
 from vit_jax.models.vit import VisionTransformer
@@ -22,6 +23,7 @@ MODELS: dict[str, type[ImageModel]] = {
     "vit": VisionTransformer,
     "mixer": MlpMixer,
     "resnet": ResNet,
+    "yolos": Yolos,
 }
 
 Forward = Callable[..., Outputs]

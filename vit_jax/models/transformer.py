@@ -86,8 +86,10 @@ class Encoder(nn.Module):
             x = jnp.concatenate([x[:, :first], x[:, first + self.registers :]], axis=1)
         return self.settings.norm("encoder_norm")(x) if self.final_norm else x, captured
 
-    def add_positions(self, x: Float[Array, "b n d"]) -> tuple[Float[Array, "b n d"], Float[Array, "1 n d"] | None]:
-        """Adds positions at the stem; or returns the positions that every block adds."""
+    def add_positions(
+        self, x: Float[Array, "b n d"]
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "*layers 1 n d"] | None]:
+        """Adds positions at the stem; or returns the positions that every block adds, one table for all or one for each."""
         if self.positions in ("none", "relative") or self.positions_at == "every_layer":
             return x, None
         table = PositionEmbedding(
@@ -119,7 +121,8 @@ class Encoder(nn.Module):
         captured: dict[str, tuple] = dict.fromkeys(capture, ())
         for layer in range(self.depth):
             rate = None if rates is None else rates[layer]
-            x, values = kind(**fields, name=f"encoderblock_{layer}")(x, rate, shared)
+            own = shared if shared is None or shared.ndim == 3 else shared[layer]
+            x, values = kind(**fields, name=f"encoderblock_{layer}")(x, rate, own)
             captured = {name: (*captured[name], value) for name, value in values.items()}
         return x, captured
 
@@ -131,7 +134,10 @@ class Encoder(nn.Module):
             kind,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast if rates is None else 0, nn.broadcast),
+            in_axes=(
+                nn.broadcast if rates is None else 0,
+                nn.broadcast if shared is None or shared.ndim == 3 else 0,
+            ),
             length=self.depth,
         )
         x, values = scanned(**fields, name="encoderblock")(x, rates, shared)

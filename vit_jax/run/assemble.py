@@ -20,6 +20,7 @@ from vit_jax.config import Config
 from vit_jax.flops import count_flops
 from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
+from vit_jax.targets import ClassId, Target
 from vit_jax.train import step as steps
 from vit_jax.train.loop import TrainSettings
 from vit_jax.train.mixing import make_mix
@@ -57,6 +58,7 @@ class Parts:
     abstract: TrainState
     settings: TrainSettings
     rng: jax.Array
+    target: Target | None = None  # of the training data; a class per example until that is known
 
     @property
     def state_bytes(self) -> int:
@@ -66,9 +68,11 @@ class Parts:
     def trace(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Traced, int]:
         """Traces the step on shapes alone; returns the trace and the FLOPs of one example."""
         sharding = partition.batch_sharding(self.mesh)
-        shapes = {"image": ((*resolution, 3), np.uint8), "target": ((), np.int32), "mask": ((), np.float32)}
-        batch = Batch(
-            **{k: jax.ShapeDtypeStruct((batch_size, *s), d, sharding=sharding) for k, (s, d) in shapes.items()}
+        one = Batch(
+            np.empty((1, *resolution, 3), np.uint8), (self.target or ClassId(1)).empty(1), np.ones(1, np.float32)
+        )
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype, sharding=sharding), one
         )
         traced = steps.jit_train_step(self.train_step, self.abstract, self.mesh).trace(self.abstract, batch)
         return traced, count_flops(traced.jaxpr) // batch_size
@@ -93,7 +97,7 @@ def build_parts(
     partition.check_batch_size(config.data.batch_size, mesh, accumulation=settings.accumulation)
     model = build_model(config)
     forward = partition.on_mesh(models.make_forward(model), mesh)
-    objective = configs.build(OBJECTIVES[config.objective.name], config.objective)
+    objective = configs.build(OBJECTIVES[config.objective.name], config.objective).on_mesh(mesh)
     mix = make_mix(settings.mixup, settings.cutmix)
     if mix and not objective.linear:
         raise UserError(
@@ -137,5 +141,5 @@ def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluato
 
 
 def grid_of(config: Config) -> tuple[int, int]:
-    """Tokens per image, (gh, gw)."""
-    return build_model(config).grid(config.data.resolution)
+    """(gh, gw) of the stored positions."""
+    return build_model(config).table_grid(config.data.resolution)

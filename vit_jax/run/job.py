@@ -29,11 +29,13 @@ from vit_jax.run.assemble import Parts, bind_evaluators, build_parts
 from vit_jax.run.initial import keep_head, open_init
 from vit_jax.run.schema import SCHEMA
 from vit_jax.run.settle import BEFORE, Facts, Settled, check_attention, settle, settle_fsdp
+from vit_jax.targets import Boxes
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
 from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
 
 T = TypeVar("T")
+STAND_IN_OBJECTS = 100  # of an image, where no data says how many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +146,8 @@ def build_job(
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
     config, parts, split = _build(config, total_steps, to_steps, jax.devices())
     decisions += split
+    parts.target = specs[0].target
+    _check_target(config, parts, specs[0])
     scorers = bind_evaluators(config, parts, evaluators)
     _check_best(config)
     if config.init.path and config.init.head == "keep":
@@ -180,7 +184,10 @@ def stand_in(
     config, _ = settle(config, facts, by_hand)
     check_attention(config, facts)
     to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
-    return _build(config, total_steps, to_steps, devices, memory)[:2]
+    config, parts, _ = _build(config, total_steps, to_steps, devices, memory)
+    if "Boxes" in parts.objective.target:
+        parts.target = Boxes(num_classes, STAND_IN_OBJECTS)
+    return config, parts
 
 
 def _count_steps(config: Config, spec: DatasetSpec) -> int:
@@ -229,6 +236,18 @@ def _check_classes(config: Config, spec: DatasetSpec) -> None:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {spec.name} has {spec.num_classes} "
             f"classes; leave it out to take the data's"
+        )
+
+
+def _check_target(config: Config, parts: Parts, spec: DatasetSpec) -> None:
+    """Refuses data whose labels are of another kind than the loss reads."""
+    kind = type(spec.target).__name__
+    if parts.objective.target and kind not in parts.objective.target:
+        words = {"ClassId": "a class for each image", "ClassSet": "a set of classes for each image", "Boxes": "boxes"}
+        wanted = " or ".join(words[name] for name in parts.objective.target)
+        raise UserError(
+            f"config.objective.name={config.objective.name} reads {wanted}, and {spec.name} has {words.get(kind, kind)}; choose "
+            "other data, or the objective that suits it (configs/detection.py for boxes, configs/finetune.py for classes)"
         )
 
 
