@@ -70,7 +70,7 @@ class TrainData(Augment):
 
     def open(self) -> Source:
         """Opens the split without the examples that `exclude` names; raises UserError if one is missing or they do not match."""
-        source = open_source(self.dataset, self.split, self.data_dir)
+        source = open_source(self.dataset, self.split, self.data_dir, boxes=True)
         self.transform(source)
         return exclude(source, self.exclude, self.data_dir) if self.exclude else source
 

@@ -12,7 +12,8 @@ from vit_jax.data.formats.folders import open_folder
 from vit_jax.data.formats.held_out import is_part, open_part
 from vit_jax.data.formats.lists import is_list, open_list
 from vit_jax.data.formats.objectnet import is_objectnet, open_objectnet
-from vit_jax.data.formats.records import PRIVATE, find_builder, open_packed, open_tfds
+from vit_jax.data.formats.objects import open_tfds
+from vit_jax.data.formats.records import PRIVATE, find_builder, open_packed
 from vit_jax.data.formats.shards import open_shards
 from vit_jax.data.formats.tarnames import is_shards, names_shards
 from vit_jax.data.prepare.packed import is_packed
@@ -20,14 +21,16 @@ from vit_jax.data.prepare.prepare import prepare
 from vit_jax.data.source import Source
 from vit_jax.data.vtab.source import open_task
 from vit_jax.data.vtab.tasks import PREFIX
-from vit_jax.targets import ClassSet
+from vit_jax.targets import Boxes, ClassSet
 from vit_jax.types import UserError
 
 # Formats from outside: {prefix: function from the rest of the data set's name, and a split, to a source} (docs/extend.md).
 FORMATS: dict[str, Callable[[str, str], Source]] = {}
 
 
-def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bool = False) -> Source:
+def open_source(
+    dataset: str, split: str, data_dir: str = "", *, multi_label: bool = False, boxes: bool = False
+) -> Source:
     """Opens one split of a data set.
 
     Args:
@@ -40,12 +43,13 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
         tenth of train, by class, and train_kept the rest (see `data.formats.held_out`).
       data_dir: folder of TFDS's data sets; empty for $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       multi_label: whether the caller understands examples that have a set of labels (ImageNet ReaL, ObjectNet).
+      boxes: whether the caller understands examples that have boxes.
 
     Returns:
       The source.
 
     Raises:
-      UserError: it is missing, not prepared, not laid out as expected, or of label sets that the caller does not
+      UserError: it is missing, not prepared, not laid out as expected, or of label sets or boxes that the caller does not
         understand; the message says what to do.
     """
     source = _open(dataset, split, data_dir)
@@ -53,6 +57,11 @@ def open_source(dataset: str, split: str, data_dir: str = "", *, multi_label: bo
         raise UserError(
             f"{dataset}: its examples have sets of labels, which are for evaluation only: expected one label an image here. "
             "Score it with an evaluator named scorecard, or vit_jax evaluate; train on a data set of single labels"
+        )
+    if isinstance(source.spec.target, Boxes) and not boxes:
+        raise UserError(
+            f"{dataset}: its examples have boxes of objects: expected one label an image here. Train a detector on it "
+            "(configs/detection.py), and score it with an evaluator named detection"
         )
     return source
 
