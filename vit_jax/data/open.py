@@ -8,6 +8,7 @@ from collections.abc import Callable
 from etils import epath
 
 from vit_jax.data.formats.catalogue import OWN_BUILDERS, find_data_dir
+from vit_jax.data.formats.coco import is_coco, open_coco
 from vit_jax.data.formats.folders import open_folder
 from vit_jax.data.formats.held_out import is_part, open_part
 from vit_jax.data.formats.lists import is_list, open_list
@@ -35,8 +36,8 @@ def open_source(
 
     Args:
       dataset: a list of `path,label` (.csv, .tsv, .txt); a folder that `data.prepare.pack` wrote, or one that contains
-        train/<class>/*.jpg or <class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
-        `.`, `~`, `gs://`); tar shards (their folder, or `shards/train-{000..123}.tar`), a TFDS name: `cifar10`,
+        train/<class>/*.jpg or <class>/*.jpg, or COCO's annotations/instances_*.json (an existing folder, or anything that starts
+        like a path: `/`, `.`, `~`, `gs://`); tar shards (their folder, or `shards/train-{000..123}.tar`), a TFDS name: `cifar10`,
         `eurosat/rgb`, `cifar10:3.0.2`, `vtab/TASK`, or `objectnet`. `digits` ships with scikit-learn and is prepared on
         first use. `PREFIX:REST` is of the format that FORMATS has under that prefix.
       split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`. Of one's own images train_held_out is a
@@ -95,6 +96,8 @@ def _find_own(dataset: str, data_dir: str) -> Callable[[str, str], Source] | Non
     if is_packed(dataset):
         return open_packed
     if _is_folder(dataset, data_dir):
+        if is_coco(dataset):
+            return open_coco
         return open_shards if is_shards(dataset) else open_folder
     return None
 

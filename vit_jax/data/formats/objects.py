@@ -21,6 +21,9 @@ from vit_jax.types import DatasetSpec, Label, UserError, printable
 FEATURE = "objects"
 # The most objects of an image of data sets too large to count at every start (COCO's authors: 63 in val2017, under 100 in train).
 MOST = {"coco": 100, "coco_captions": 100}
+# Numbers from 1 to 90 that COCO's 80 categories do not use.
+COCO_HOLES = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+COCO_IDS = tuple(number for number in range(1, 91) if number not in COCO_HOLES)
 KEEP_AT_LEAST = 1.0 / 65536  # a box thinner than this share of the image has no area
 
 _NONE = np.zeros(0, np.float32)
@@ -115,6 +118,7 @@ def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
         image_shape=tuple(info.features["image"].shape),
     )
     source = ObjectSource(spec, str(builder.data_dir), layout)
+    source.class_ids = COCO_IDS if (info.name, classes.num_classes) == ("coco", len(COCO_IDS)) else ()
     if info.name not in MOST and len(source):
         source.spec = spec._replace(target=Boxes(classes.num_classes, max(source.largest(), 1)))
     return source
