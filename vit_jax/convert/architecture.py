@@ -23,8 +23,8 @@ HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 1
 # Number of axes of the tensors whose sizes are read here, by the end of their names.
 RANKS = (
     (r"(embedding|stem|conv_root)/kernel", 4),
-    (r"(head|pre_logits)/kernel|MixerBlock_\d+/\w+_mixing/Dense_0/kernel", 2),
-    (r"Transformer/registers|(.*/)?pos_embedding(_x|_y)?|.*/rel_embedding", 3),
+    (r"(head|pre_logits|head/Dense_2)/kernel|MixerBlock_\d+/\w+_mixing/Dense_0/kernel", 2),
+    (r"detection_tokens|Transformer/registers|(.*/)?pos_embedding(_x|_y)?|.*/rel_embedding", 3),
 )
 
 
@@ -43,7 +43,7 @@ def infer_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     if {"gn_final/scale", "conv_root/kernel"} <= set(tensors) and "Transformer/encoder_norm/scale" not in tensors:
         return _resnet(tensors)
     if "embedding/kernel" in tensors and _count(tensors, r"Transformer/encoderblock_(\d+)/"):
-        return _vit(tensors)
+        return _yolos(tensors) if "detection_tokens" in tensors else _vit(tensors)
     some = ", ".join(sorted(tensors)[:4]) or "none"
     raise UserError(
         f"these tensors are no model known here: expected embedding/kernel of 4 axes and Transformer/encoderblock_0/... "
@@ -110,6 +110,19 @@ def _vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
             "stem_width": tensors["conv_root/kernel"].shape[-1],
         }
     return settings | _positions(tensors) | _head(tensors, width)
+
+
+def _yolos(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    head = tensors.get("head/Dense_2/kernel")
+    sizes = {
+        key: x for key, x in _vit(tensors).items() if key in ("patch_size", "width", "depth", "mlp_dim", "num_heads")
+    }
+    return sizes | {
+        "name": "yolos",
+        "queries": tensors["detection_tokens"].shape[1],
+        "mid_positions": "Transformer/mid_positions" in tensors,
+        "num_classes": 0 if head is None else int(head.shape[-1]) - 1,
+    }
 
 
 def _positions(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ MAX_SIZE = 2**24  # any other size
 SIZES = (
     *("name", "patch_size", "width", "depth", "mlp_dim", "num_heads", "stem", "stem_depths", "stem_width", "depths"),
     *("width_factor", "tokens_mlp_dim", "channels_mlp_dim", "registers", "representation_size", "num_classes"),
+    *("queries", "mid_positions"),
 )
 
 
@@ -45,8 +46,8 @@ def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         config.get(key, default)
         for key, default in (("model_type", "vit"), ("hidden_act", "gelu"), ("pooler_act", "tanh"))
     )
-    if kind != "vit":
-        raise UserError(f"config.json says model_type {shown(kind)}; expected 'vit'")
+    if kind not in ("vit", "yolos"):
+        raise UserError(f"config.json says model_type {shown(kind)}; expected 'vit' or 'yolos'")
     if pooler != "tanh":
         raise UserError(
             f"config.json says pooler_act {shown(pooler)}; expected 'tanh', as the representation layer has it"

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vit_jax.convert import torch_names
+from vit_jax.convert import torch_names, yolos
 from vit_jax.convert.architecture import has_class_token
 from vit_jax.convert.claims import OWN_SECTION
 from vit_jax.convert.load import Loaded
@@ -106,7 +106,9 @@ def _save_npz(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray])
 
 
 def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:
-    _check_can("hf", loaded, HUGGING_FACE_CAN)
+    detects = loaded.settings["name"] == "yolos"
+    if not detects:
+        _check_can("hf", loaded, HUGGING_FACE_CAN)
     settings = loaded.settings
     has_head, has_pooler = "head/kernel" in tensors, "pre_logits/kernel" in tensors
     if has_head and has_pooler:
@@ -114,10 +116,13 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
             "transformers has no model with both a representation layer (its pooler) and a head; load it with "
             "num_classes=0 to leave the head, or fine-tune it first, which drops the representation layer"
         )
-    foreign, left = torch_names.to_foreign(tensors, torch_names.HUGGING_FACE, settings["depth"])
+    rules = yolos.RULES if detects else torch_names.HUGGING_FACE
+    tensors = yolos.join_positions(tensors) if detects else tensors
+    foreign, left = torch_names.to_foreign(tensors, rules, settings["depth"])
     _check_left("hf", left)
-    if has_head:
-        foreign = {name if name.startswith("classifier") else f"vit.{name}": x for name, x in foreign.items()}
+    if has_head or detects:
+        of_head = ("classifier", "class_labels_classifier", "bbox_predictor")
+        foreign = {name if name.startswith(of_head) else f"vit.{name}": x for name, x in foreign.items()}
     h, w = loaded.module.pixels(loaded.grid or (14, 14))
     ph, pw = settings["patch_size"]
     channels = int(tensors["embedding/kernel"].shape[2])
@@ -139,6 +144,9 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
     }
     if has_head:
         config |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    mean, std = (loaded.source.meta.get(key, [0.5] * channels) for key in ("pixel_mean", "pixel_std"))
+    if detects:
+        config |= yolos.config_of(settings, (h, w), list(names))
     processor = {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
@@ -147,9 +155,11 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": loaded.source.meta.get("pixel_mean", [0.5] * channels),
-        "image_std": loaded.source.meta.get("pixel_std", [0.5] * channels),
+        "image_mean": mean,
+        "image_std": std,
     }
+    if detects:
+        processor = yolos.processor_of((h, w), mean, std)
     place.mkdir(parents=True)
     write_safetensors(place / "model.safetensors", foreign)
     return [
