@@ -15,39 +15,11 @@ from vit_jax.train.objectives import set_prediction
 from vit_jax.types import Batch
 
 pytestmark = pytest.mark.filterwarnings("default")
-CLASSES, QUERIES = 6, 7
-LABELS = (
-    ([1, 4, 4], [[0.3, 0.4, 0.2, 0.3], [0.7, 0.6, 0.3, 0.2], [0.5, 0.5, 1.0, 1.0]]),
-    ([], []),  # an image without objects
-)
-
-
-def source(seed=0, *, mid=True, image_size=(16, 24), **options):
-    config = transformers.YolosConfig(
-        **peers.SIZES,
-        image_size=list(image_size),
-        patch_size=4,
-        num_detection_tokens=QUERIES,
-        use_mid_position_embeddings=mid,
-        num_labels=CLASSES,
-        **options,
-    )
-    return peers.seeded(transformers.YolosForObjectDetection(config), seed)  # its zero tokens and tables included
-
-
-def labels():
-    return [
-        {
-            "class_labels": torch.tensor(kinds, dtype=torch.int64),
-            "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        }
-        for kinds, boxes in LABELS
-    ]
 
 
 def batch(images):
-    target = Boxes(CLASSES, 4).empty(2)
-    for row, (kinds, boxes) in enumerate(LABELS):
+    target = Boxes(6, 4).empty(2)
+    for row, (kinds, boxes) in enumerate(peers.OBJECTS):
         for k, (kind, (x, y, w, h)) in enumerate(zip(kinds, boxes, strict=True)):
             target.box[row, k] = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
             target.kind[row, k], target.valid[row, k] = kind, 1
@@ -59,11 +31,11 @@ def batch(images):
     "size", [(16, 24), (24, 16), (12, 32)]
 )  # the native one; its transpose, with as many patches; another
 def test_scores_boxes_and_losses_are_those_of_transformers(tmp_path, mid, size):
-    model = source(3, mid=mid)
+    model = peers.yolos(3, mid=mid)
     model.save_pretrained(tmp_path / "hf")
     x = peers.images(size)
     with torch.no_grad():
-        theirs = model(peers.nchw(x), labels=labels())
+        theirs = model(peers.nchw(x), labels=peers.labels())
     loaded = load(str(tmp_path / "hf"))
     assert loaded.settings["position_grid"] == (4, 6)
     outputs = jax.jit(loaded.module.apply)({"params": loaded.params}, x)
@@ -80,7 +52,7 @@ def test_scores_boxes_and_losses_are_those_of_transformers(tmp_path, mid, size):
 
 @pytest.mark.parametrize("mid", [True, False])
 def test_transformers_reads_what_we_write(tmp_path, mid):
-    model = source(4, mid=mid)
+    model = peers.yolos(4, mid=mid)
     model.save_pretrained(tmp_path / "hf")
     loaded = load(str(tmp_path / "hf"))
     save_model(loaded, str(tmp_path / "written"), "hf")
