@@ -147,19 +147,7 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
     mean, std = (loaded.source.meta.get(key, [0.5] * channels) for key in ("pixel_mean", "pixel_std"))
     if detects:
         config |= yolos.config_of(settings, (h, w), list(names))
-    processor = {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": h, "width": w},
-        "resample": 2,  # bilinear
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": mean,
-        "image_std": std,
-    }
-    if detects:
-        processor = yolos.processor_of((h, w), mean, std)
+    processor = yolos.processor_of((h, w), mean, std) if detects else _processor_of((h, w), mean, std)
     place.mkdir(parents=True)
     write_safetensors(place / "model.safetensors", foreign)
     return [
@@ -167,6 +155,21 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
         _write_json(place / "config.json", config),
         _write_json(place / "preprocessor_config.json", processor),
     ]
+
+
+def _processor_of(resolution: tuple[int, int], mean: list[float], std: list[float]) -> dict[str, Any]:
+    """transformers' preprocessor_config.json."""
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": resolution[0], "width": resolution[1]},
+        "resample": 2,  # bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": std,
+    }
 
 
 def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:

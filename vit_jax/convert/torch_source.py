@@ -26,7 +26,7 @@ def open_torch(
         read_json(folder / name) if folder and (folder / name).exists() else {}
         for name in ("config.json", "preprocessor_config.json")
     )
-    hub = rename(stored, lambda name: yolos.hub_name(torch_names.hub_name(name)))
+    hub = rename(stored, torch_names.hub_name)
     is_timm = "patch_embed.proj.weight" in stored
     if not is_timm and "embeddings.patch_embeddings.projection.weight" not in hub:
         some = ", ".join(sorted(stored)[:4]) or "none"
@@ -45,10 +45,10 @@ def open_torch(
             f"{path} does not say how many attention heads it has{wrong}; "
             "give num_heads (--config.model.num_heads, --set num_heads=), or the folder with its config.json"
         )
-    rules = torch_names.TIMM if is_timm else yolos.RULES if yolos.TOKENS in hub else torch_names.HUGGING_FACE
+    rules = torch_names.TIMM if is_timm else yolos.rules_for(hub)
     native, origin = torch_names.to_native(stored if is_timm else hub, rules, heads)
     if not is_timm:
-        whole = {yolos.hub_name(torch_names.hub_name(name)): name for name in stored}
+        whole = {torch_names.hub_name(name): name for name in stored}
         origin = {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
     aside = {}
     for name in ("embeddings.mask_token", "decoder.0.weight", "decoder.0.bias"):
@@ -65,8 +65,7 @@ def open_torch(
     grid = grid or (tuple(own["grid"]) if own.get("grid") else claims.grid_of_config(config, inferred["patch_size"]))
     grid = _place_positions(path, native, settings, grid) if is_timm else grid
     grid = grid or architecture.infer_grid(native, settings)
-    if settings["name"] == "yolos" and grid and "position_grid" not in own["model"]:
-        settings["position_grid"] = grid
+    settings = yolos.with_grid(settings, grid)
     meta = {"class_names": claims.class_names(config)} | {k: v for k, v in own.items() if k not in ("model", "grid")}
     meta |= claims.pixel_statistics(config, processor)
     assumed = [] if given_heads else [f"{heads} attention heads, as models of width {width} have"]

@@ -29,9 +29,14 @@ RULES = (
 )
 
 
-def hub_name(name: str) -> str:
-    """The name in a file of a tensor that transformers 5 names otherwise in memory."""
-    return name.replace("encoder.interpolation.mid_position", "encoder.mid_position")
+def rules_for(hub: Mapping[str, np.ndarray]) -> tuple[tuple[str, str, str], ...]:
+    """The rules of `torch_names` for a file of transformers: a detector's, or a classifier's."""
+    return RULES if TOKENS in hub else HUGGING_FACE
+
+
+def with_grid(settings: dict[str, Any], grid: tuple[int, int] | None) -> dict[str, Any]:
+    """A model section that says the grid of a detector's positions, if it is known; any other model's stays."""
+    return {"position_grid": grid} | settings if settings["name"] == "yolos" and grid else settings
 
 
 def split_positions(native: dict[str, np.ndarray], origin: dict[str, str]) -> None:
