@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from vit_jax.models.build import abstract_model, abstract_params, count_params, init_params
 from vit_jax.models.detection import Yolos
-from vit_jax.models.positions import resample_positions
+from vit_jax.models.positions import resample_positions, sincos_2d
 from vit_jax.types import UserError
 
 SMALL = {"patch_size": (4, 4), "width": 12, "depth": 3, "mlp_dim": 24, "num_heads": 2, "queries": 5}
@@ -87,6 +87,17 @@ def test_middle_positions_join_before_every_layer_but_the_first():
     params["Transformer"]["mid_positions"] = mid
     changed = model.apply({"params": params}, images(8, 12), capture=("layers",)).layers
     assert [bool(jnp.allclose(a, b)) for a, b in zip(layers, changed, strict=True)] == [True, True, False]
+
+
+def test_fixed_positions_suit_any_size_and_are_no_parameters():
+    model, params = small(positions="sincos_2d")
+    assert "posembed_input" not in params["Transformer"]
+    found = [model.apply({"params": params}, images(*size)).extra["boxes"] for size in ((8, 12), (16, 20))]
+    learned, _ = small()
+    table = np.concatenate([np.zeros((1, 12)), sincos_2d((2, 3), 12)])[None].astype(np.float32)
+    same = {**params, "Transformer": {**params["Transformer"], "posembed_input": {"pos_embedding": table}}}
+    np.testing.assert_allclose(found[0], learned.apply({"params": same}, images(8, 12)).extra["boxes"], atol=1e-6)
+    assert found[1].shape == (2, 5, 4)
 
 
 def test_new_detectors_have_queries_that_differ():

@@ -120,6 +120,7 @@ def _yolos(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return sizes | {
         "name": "yolos",
         "queries": tensors["detection_tokens"].shape[1],
+        "positions": "learned_1d" if POSITIONS in tensors else "sincos_2d",
         "mid_positions": "Transformer/mid_positions" in tensors,
         "num_classes": 0 if head is None else int(head.shape[-1]) - 1,
     }

@@ -107,8 +107,7 @@ def _save_npz(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray])
 
 def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:
     detects = loaded.settings["name"] == "yolos"
-    if not detects:
-        _check_can("hf", loaded, HUGGING_FACE_CAN)
+    _check_can("hf", loaded, {"positions": ("learned_1d",)} if detects else HUGGING_FACE_CAN)
     settings = loaded.settings
     has_head, has_pooler = "head/kernel" in tensors, "pre_logits/kernel" in tensors
     if has_head and has_pooler:

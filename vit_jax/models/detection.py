@@ -41,6 +41,8 @@ class Yolos(ImageModel):
       queries: detection tokens q; an image never has more detections.
       position_grid: (gh, gw) of the stored positions, which are resized to each size of images (bicubic, as published);
         (0, 0) stores those of the images' own grid, and then there is one size.
+      positions: `learned_1d` as published; `sincos_2d` (fixed, computed for each size of images) learns where things are in
+        far fewer steps if nothing is pre-trained.
       mid_positions: whether every layer but the first adds positions of its own, as the published S and B do. Its authors found
         later that they do not help (their issue 3).
       Others: see `VisionTransformer`.
@@ -58,6 +60,7 @@ class Yolos(ImageModel):
     num_heads: int = 12
     queries: int = 100
     position_grid: tuple[int, int] = (0, 0)
+    positions: Literal["learned_1d", "sincos_2d"] = "learned_1d"
     mid_positions: bool = False
     dropout: float = dataclasses.field(default=0.0, metadata=TRAINING)
     stochastic_depth: float = dataclasses.field(default=0.0, metadata=TRAINING)
@@ -130,7 +133,7 @@ class Yolos(ImageModel):
             depth=self.depth,
             grid=(gh, gw),
             has_class_token=True,
-            positions="learned_1d",
+            positions=self.positions,
             positions_at="stem",
             registers=0,
             stochastic_depth=self.stochastic_depth,
@@ -165,7 +168,12 @@ class Yolos(ImageModel):
             errors.append(
                 f"model.position_grid is {self.position_grid}; expected (gh, gw), or (0, 0) for the images' own"
             )
-        choices = {"gelu": get_args(Gelu), "remat": get_args(Remat), "attention": (None, *get_args(Core))}
+        choices = {
+            "positions": ("learned_1d", "sincos_2d"),
+            "gelu": get_args(Gelu),
+            "remat": get_args(Remat),
+            "attention": (None, *get_args(Core)),
+        }
         for key, known in choices.items():
             if getattr(self, key) not in known:
                 errors.append(f"model.{key} is {getattr(self, key)!r}; expected {', '.join(map(str, known))}")
@@ -194,13 +202,16 @@ class DetectionEncoder(Encoder):
     ) -> tuple[Float[Array, "b n d"], Float[Array, "layers 1 n d"] | None]:
         """Adds positions at the stem; returns those that the layers add."""
         d, dtype, normal = x.shape[-1], self.settings.dtype, initializers.normal(stddev=0.02)
-        patches = 1 + self.stored[0] * self.stored[1]
-        table = PositionEmbedding(self.positions, self.stored, True, jnp.dtype("float32"), name="posembed_input")
-        own = self.param("query_positions", normal, (1, self.queries, d), jnp.float32)
-        x = x + self._fit(jnp.concatenate([table(jnp.zeros((1, patches, d))), own], axis=1)).astype(dtype)
+        stored = self.stored if self.positions == "learned_1d" else self.grid
+        positions = PositionEmbedding(self.positions, stored, True, jnp.dtype("float32"), name="posembed_input")
+        table = positions(jnp.zeros((1, 1 + stored[0] * stored[1], d)))
+        own = jnp.asarray(self.param("query_positions", normal, (1, self.queries, d), jnp.float32))
+        table = jnp.concatenate([table, own], axis=1)
+        x = x + (self._fit(table) if self.positions == "learned_1d" else table).astype(dtype)
         if not self.mid_positions:
             return x, None
-        mid = self.param("mid_positions", normal, (self.depth - 1, 1, patches + self.queries, d), jnp.float32)
+        shape = (self.depth - 1, 1, 1 + self.stored[0] * self.stored[1] + self.queries, d)
+        mid = self.param("mid_positions", normal, shape, jnp.float32)
         mid = self._fit(jnp.asarray(mid)[:, 0])[:, None]  # depth-1 1 n d
         return x, jnp.concatenate([jnp.zeros_like(mid[:1]), mid]).astype(dtype)
 
