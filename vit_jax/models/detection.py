@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -23,7 +24,7 @@ from vit_jax.models.base import DEVICE, HEAD, IDENTITY, TRAINING, ImageModel
 from vit_jax.models.embedding import PatchEmbedding, describe_patches, whole_patches
 from vit_jax.models.encoder import BlockSettings, Gelu
 from vit_jax.models.inputs import check_grid, check_images
-from vit_jax.models.positions import PositionEmbedding, interpolation_matrix
+from vit_jax.models.positions import PositionEmbedding, interpolation_matrix, sincos_2d
 from vit_jax.models.transformer import Encoder, Remat
 from vit_jax.types import Outputs, UserError
 
@@ -41,8 +42,8 @@ class Yolos(ImageModel):
       queries: detection tokens q; an image never has more detections.
       position_grid: (gh, gw) of the stored positions, which are resized to each size of images (bicubic, as published);
         (0, 0) stores those of the images' own grid, and then there is one size.
-      positions: `learned_1d` as published; `sincos_2d` (fixed, computed for each size of images) learns where things are in
-        far fewer steps if nothing is pre-trained.
+      positions: `learned_1d` as published; `sincos_2d` for training without pre-training: fixed, computed for each size of
+        images, and the detection tokens' own begin as places spread over the image.
       mid_positions: whether every layer but the first adds positions of its own, as the published S and B do. Its authors found
         later that they do not help (their issue 3).
       Others: see `VisionTransformer`.
@@ -205,7 +206,8 @@ class DetectionEncoder(Encoder):
         stored = self.stored if self.positions == "learned_1d" else self.grid
         positions = PositionEmbedding(self.positions, stored, True, jnp.dtype("float32"), name="posembed_input")
         table = positions(jnp.zeros((1, 1 + stored[0] * stored[1], d)))
-        own = jnp.asarray(self.param("query_positions", normal, (1, self.queries, d), jnp.float32))
+        draw = normal if self.positions == "learned_1d" else self._spread
+        own = jnp.asarray(self.param("query_positions", draw, (1, self.queries, d), jnp.float32))
         table = jnp.concatenate([table, own], axis=1)
         x = x + (self._fit(table) if self.positions == "learned_1d" else table).astype(dtype)
         if not self.mid_positions:
@@ -214,6 +216,12 @@ class DetectionEncoder(Encoder):
         mid = self.param("mid_positions", normal, shape, jnp.float32)
         mid = self._fit(jnp.asarray(mid)[:, 0])[:, None]  # depth-1 1 n d
         return x, jnp.concatenate([jnp.zeros_like(mid[:1]), mid]).astype(dtype)
+
+    def _spread(self, key: Any, shape: Sequence[int], dtype: Any) -> Float[Array, "1 q d"]:
+        """Positions of places spread evenly over the image: queries then begin with a region each."""
+        del key
+        side = math.ceil(math.sqrt(shape[1]))
+        return jnp.asarray(sincos_2d((side, side), shape[2], over=self.grid)[None, : shape[1]], dtype)
 
     def _fit(self, table: Float[Array, "layers s d"]) -> Float[Array, "layers n d"]:
         """Resizes the patches' part of tables to the images' grid."""
