@@ -89,13 +89,14 @@ def paper_config(arg) -> ConfigDict:
 
 
 def small_config(config: ConfigDict) -> None:
-    """Canvases: square images, few objects, digits that a mirror would change."""
-    config.model.update({"queries": 20, "position_grid": (0, 0), "dtype": "float32"})
-    config.data.update({"resolution": (128, 128), "batch_size": 64, "recipe": "resize_flip", "flip": False})
-    config.objective.no_object = 0.2  # 20 queries for 3.3 objects, where COCO has 100 for 7
-    config.optim.update({"lr": 5e-4, "warmup": "2%", "clip_norm": 1.0})
-    config.train.update({"duration": "30 epochs"})
-    config.evals.val.update({"recipe": "eval", "every": "20%", "batch_size": 100})
+    """Canvases: square images, few objects, digits that a mirror would change; from scratch, so with fixed positions."""
+    config.model.update(
+        {"depth": 4, "queries": 49, "positions": "sincos_2d", "position_grid": (0, 0), "dtype": "float32"}
+    )
+    config.data.update({"resolution": (128, 128), "batch_size": 16, "recipe": "resize_flip", "flip": False})
+    config.optim.update({"lr": 7e-4, "warmup": "2%", "clip_norm": 1.0})
+    config.train.update({"duration": "10 epochs"})
+    config.evals.val.update({"recipe": "eval", "every": "10%", "batch_size": 100})
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -100,6 +100,21 @@ def test_fixed_positions_suit_any_size_and_are_no_parameters():
     assert found[1].shape == (2, 5, 4)
 
 
+def test_with_fixed_positions_keys_begin_as_queries_and_tokens_as_places():
+    for scan in (False, True):
+        _, params = small(positions="sincos_2d", queries=4, scan=scan)
+        flat = flatten_dict(params, sep="/")
+        keys = [name for name in flat if name.endswith("/key/kernel")]
+        assert len(keys) == (1 if scan else 3)
+        assert all(np.array_equal(flat[name], flat[name.replace("/key/", "/query/")]) for name in keys)
+        places = sincos_2d((2, 2), 12, over=(2, 3))  # four places over 2 x 3 patches
+        np.testing.assert_array_equal(flat["Transformer/query_positions"][0], places)
+    _, params = small()
+    flat = flatten_dict(params, sep="/")
+    name = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/key/kernel"
+    assert not np.array_equal(flat[name], flat[name.replace("/key/", "/query/")])
+
+
 def test_new_detectors_have_queries_that_differ():
     model, params = small()
     logits = model.apply({"params": params}, images(8, 12)).extra["class_logits"][0]

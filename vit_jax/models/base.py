@@ -8,6 +8,7 @@ its head `head` (`heads.classifier`): then a new task can replace the head, and 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 
@@ -29,6 +30,10 @@ class ImageModel(nn.Module):
     def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
         """(gh, gw) of the tokens that the model makes from an image of (h, w) pixels; for a CNN, of its last features."""
         raise NotImplementedError
+
+    def redraw(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Changes parameters that were drawn, {name: array} with layers apart, where one depends on another."""
+        return params
 
     def table_grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
         """(gh, gw) that the stored positions have; that of the images, unless the model resizes its positions to each image."""

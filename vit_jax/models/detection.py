@@ -43,7 +43,7 @@ class Yolos(ImageModel):
       position_grid: (gh, gw) of the stored positions, which are resized to each size of images (bicubic, as published);
         (0, 0) stores those of the images' own grid, and then there is one size.
       positions: `learned_1d` as published; `sincos_2d` for training without pre-training: fixed, computed for each size of
-        images, and the detection tokens' own begin as places spread over the image.
+        images, the detection tokens' own begin as places spread over the image, and keys begin as queries.
       mid_positions: whether every layer but the first adds positions of its own, as the published S and B do. Its authors found
         later that they do not help (their issue 3).
       Others: see `VisionTransformer`.
@@ -102,6 +102,12 @@ class Yolos(ImageModel):
         """See `ImageModel.layers_flops`."""
         n, d = self.attends(resolution).tokens, self.width
         return 6 * self.depth * n * d * (4 * d + 2 * self.mlp_dim + 2 * n)
+
+    def redraw(self, params: dict[str, Any]) -> dict[str, Any]:
+        """With fixed positions keys begin as queries, so that tokens attend to those near them (as arXiv 2305.09828 does)."""
+        if self.positions == "learned_1d":
+            return params
+        return {name: params[name.replace("/key/kernel", "/query/kernel")] for name in params}
 
     @nn.compact
     def __call__(
