@@ -107,7 +107,9 @@ class Yolos(ImageModel):
         """With fixed positions keys begin as queries, so that tokens attend to those near them (as arXiv 2305.09828 does)."""
         if self.positions == "learned_1d":
             return params
-        return {name: params[name.replace("/key/kernel", "/query/kernel")] for name in params}
+        keys = {name: name.replace("/key/", "/query/") for name in params if name.endswith("/key/kernel")}
+        # Copies: a training step reuses the memory of each parameter.
+        return params | {key: jnp.array(params[query], copy=True) for key, query in keys.items()}
 
     @nn.compact
     def __call__(
