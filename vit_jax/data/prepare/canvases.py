@@ -19,6 +19,7 @@ from vit_jax.data.prepare.digits import split_digits
 from vit_jax.types import UserError
 
 SIDE = 128  # pixels of a canvas
+GREY = 127  # of an empty canvas: the zero of the model's range, so that an empty patch begins as its position alone
 MOST = 6  # objects of a canvas
 EMPTY = 0.05  # share of canvases without an object
 SIZES = (16, 56)  # pixels of the longer side of an object
@@ -47,7 +48,7 @@ def draw_canvas(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
       labels: int (n,).
       rng: all randomness.
     """
-    canvas, boxes, kinds = np.zeros((SIDE, SIDE), np.uint8), list[tuple[int, int, int, int]](), list[int]()
+    canvas, boxes, kinds = np.full((SIDE, SIDE), GREY, np.uint8), list[tuple[int, int, int, int]](), list[int]()
     count = 0 if rng.random() < EMPTY else int(rng.integers(1, MOST + 1))
     for index in rng.integers(0, len(images), count):
         item = scale(crop_to_ink(images[index]), int(rng.integers(SIZES[0], SIZES[1] + 1)))
@@ -57,7 +58,7 @@ def draw_canvas(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
             box = left, top, left + w, top + h
             if all(overlap(box, other) <= MAX_OVERLAP for other in boxes):
                 part = canvas[top : top + h, left : left + w]
-                np.maximum(part, item, out=part)
+                np.maximum(part, GREY + (item + np.uint16(1)) // 2, out=part, casting="unsafe")
                 boxes.append(box)
                 kinds.append(int(labels[index]))
                 break
