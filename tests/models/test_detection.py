@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from vit_jax.models.build import abstract_model, abstract_params, count_params, init_params
-from vit_jax.models.detection import Yolos
+from vit_jax.models.detection import Yolos, fixed_positions
 from vit_jax.models.positions import resample_positions, sincos_2d
 from vit_jax.types import UserError
 
@@ -94,7 +94,8 @@ def test_fixed_positions_suit_any_size_and_are_no_parameters():
     assert "posembed_input" not in params["Transformer"]
     found = [model.apply({"params": params}, images(*size)).extra["boxes"] for size in ((8, 12), (16, 20))]
     learned, _ = small()
-    table = np.concatenate([np.zeros((1, 12)), sincos_2d((2, 3), 12)])[None].astype(np.float32)
+    fixed = sincos_2d((2, 3), 12, temperature=20.0)
+    table = np.concatenate([np.zeros((1, 12)), 0.3 * (fixed - fixed.mean(axis=0))])[None].astype(np.float32)
     same = {**params, "Transformer": {**params["Transformer"], "posembed_input": {"pos_embedding": table}}}
     np.testing.assert_allclose(found[0], learned.apply({"params": same}, images(8, 12)).extra["boxes"], atol=1e-6)
     assert found[1].shape == (2, 5, 4)
@@ -107,7 +108,7 @@ def test_with_fixed_positions_keys_begin_as_queries_and_tokens_as_places():
         keys = [name for name in flat if name.endswith("/key/kernel")]
         assert len(keys) == (1 if scan else 3)
         assert all(np.array_equal(flat[name], flat[name.replace("/key/", "/query/")]) for name in keys)
-        places = sincos_2d((2, 2), 12, over=(2, 3))  # four places over 2 x 3 patches
+        places = fixed_positions((2, 2), (2, 3), 12)  # four places over 2 x 3 patches
         np.testing.assert_array_equal(flat["Transformer/query_positions"][0], places)
     _, params = small()
     flat = flatten_dict(params, sep="/")
