@@ -257,8 +257,8 @@ class DetectionEncoder(Encoder):
 def fixed_positions(places: tuple[int, int], grid: tuple[int, int], d: int) -> np.ndarray:
     """Sines and cosines of places spread evenly over a grid of patches, less their mean over the patches: float32 (places, d).
 
-    With the usual temperature of 10,000 most of an embedding is the same everywhere, and LayerNorm hides the rest: of the variance
-    of a new model's detection tokens, 3% was left to the places and 0.3% to the image; now 80% and 3% (four blocks, canvases).
+    With the usual temperature of 10,000 most of an embedding is the same everywhere, and LayerNorm hides the rest: of the
+    variance of a new model's detection tokens 3% was left to the places and 0.3% to the image; now 80% and 3%.
     """
     mean = sincos_2d(grid, d, temperature=TEMPERATURE).mean(axis=0)
     return AMPLITUDE * (sincos_2d(places, d, temperature=TEMPERATURE, over=grid) - mean)
