@@ -10,7 +10,7 @@ from checkpoints import GOLDEN
 from flax.traverse_util import flatten_dict
 
 from vit_jax.convert.adapt import fit_params
-from vit_jax.convert.load import load, load_model
+from vit_jax.convert.load import check_head, load, load_model
 from vit_jax.convert.names import POSITIONS
 from vit_jax.convert.open import open_checkpoint
 from vit_jax.convert.save import save_model
@@ -126,3 +126,8 @@ def test_without_positions_of_its_tokens_a_detector_is_refused():
     fresh = flat(init_params(Yolos(6, **SIZES, queries=7, mid_positions=True), jax.random.key(0), (16, 24)))
     with pytest.raises(UserError, match="missing in the checkpoint: Transformer/query_positions"):
         fit_params(loaded, fresh, head="keep", new_grid=(4, 6))
+
+
+def test_a_detector_is_no_classifier():
+    with pytest.raises(UserError, match="finds objects and gives an image no class"):
+        check_head(load(DETECTOR))

@@ -252,6 +252,11 @@ def check_head(loaded: Loaded) -> None:
     """
     if loaded.settings.get("pool") == "unpooled":
         raise UserError(f"{loaded.source.path} scores every token and no image; load it with pool=token, gap or map")
+    if loaded.settings["name"] == "yolos":
+        raise UserError(
+            f"{loaded.source.path} finds objects and gives an image no class; `vit_jax predict` draws them, and an evaluator "
+            "named detection scores them (configs/detection.py)"
+        )
     head = flatten_dict(loaded.params, sep="/").get("head/kernel")
     if head is None:
         raise UserError(f"{loaded.source.path} has no head to classify with; fine-tune it first (configs/finetune.py)")
