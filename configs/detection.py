@@ -94,8 +94,8 @@ def small_config(config: ConfigDict) -> None:
         {"depth": 4, "queries": 49, "positions": "sincos_2d", "position_grid": (0, 0), "dtype": "float32"}
     )
     config.data.update({"resolution": (128, 128), "batch_size": 16, "recipe": "resize_flip", "flip": False})
-    config.optim.update({"lr": 7e-4, "warmup": "2%", "clip_norm": 1.0})
-    config.train.update({"duration": "10 epochs"})
+    config.optim.update({"lr": 1e-3, "warmup": "2%", "clip_norm": 1.0})
+    config.train.update({"duration": "16 epochs"})
     config.evals.val.update({"recipe": "eval", "every": "10%", "batch_size": 100})
 
 

@@ -6,6 +6,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vit_jax.data.formats.objects import Layout, find_layout, parse
+from vit_jax.data.prepare import tensorflow_free
+from vit_jax.data.prepare.prepare import _make_builder
 
 COCO = Layout("label", "is_crowd", "area", False, "image/id")
 VOC = Layout("label", "is_difficult", "", False, "")
@@ -70,3 +72,10 @@ def test_the_layout_is_found_by_the_features():
     assert find_layout("mine", features(label=kinds)) == KITTI._replace(kind="label", from_below=False)
     assert find_layout("mine", features(other=kinds)) is None
     assert find_layout("mine", tfds.features.FeaturesDict({"image": tfds.features.Image(), "label": kinds})) is None
+
+
+@pytest.mark.parametrize(("name", "layout"), [("coco/2017", COCO), ("voc/2007", VOC), ("kitti", KITTI)])
+def test_tfds_own_builders_are_made_without_tensorflow_and_have_these_layouts(name, layout, tmp_path):
+    builder = _make_builder(name, str(tmp_path))
+    with tensorflow_free.installed():
+        assert find_layout(builder.name, builder.info.features) == layout

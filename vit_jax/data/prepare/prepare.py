@@ -111,7 +111,8 @@ def _make_builder(name: str, data_dir: str) -> Any:
     if base in OWN_BUILDERS:
         return _own_builder(name, base, data_dir)
     try:
-        return tfds.builder(name, data_dir=data_dir)
+        with tensorflow_free.installed():  # coco and voc name types of TensorFlow where they describe their features
+            return tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError, ImportError) as error:
         if isinstance(error, tfds.core.DatasetNotFoundError) or "Parsing builder name" in str(error):
             raise UserError(unknown_name_message(name)) from error
