@@ -215,7 +215,7 @@ def test_devices_and_accumulation_change_no_number(detector):
     for spread in (
         {"devices": 8, "accumulation": 1},
         {"devices": 1, "accumulation": 4},
-        {"devices": 4, "accumulation": 4},
+        {"devices": 4, "fsdp": 2, "accumulation": 4},
     ):
         params, found = run_step(detector, batch, **spread)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), params, whole)
