@@ -32,7 +32,7 @@ MAX_SIZE = 2**24  # any other size
 SIZES = (
     *("name", "patch_size", "width", "depth", "mlp_dim", "num_heads", "stem", "stem_depths", "stem_width", "depths"),
     *("width_factor", "tokens_mlp_dim", "channels_mlp_dim", "registers", "representation_size", "num_classes"),
-    *("queries", "mid_positions"),
+    "queries",
 )
 
 
