@@ -40,6 +40,7 @@ MAY_IMPORT = {
     # The composition root: it knows every room.
     "run": {*FLOOR, "console", "flops", "resolve", "values", *ROOMS},
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
+    "detect": {"types", "files", "models", "data", "convert"},  # from image files to objects
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "flops", "resolve", "run", *ROOMS},  # what a step, a pipeline or a model costs
     "insight": {"types", "models", "data", "convert"},  # what a model has learned
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {
         *FLOOR,
-        *("vit_jax", "resolve", "run", "predict", "evaluate", "bench", "insight", "sweeps", "report"),
+        *("vit_jax", "resolve", "run", "predict", "detect", "evaluate", "bench", "insight", "sweeps", "report"),
         *ROOMS,
     },
 }

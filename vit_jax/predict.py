@@ -8,7 +8,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -19,6 +19,9 @@ from vit_jax.data.image.encoded import MAX_BYTES
 from vit_jax.data.image.recipes import RECIPES, Transform, make_transform
 from vit_jax.files import read_regular
 from vit_jax.types import UserError, itemize
+
+if TYPE_CHECKING:  # it imports jax
+    from vit_jax.convert.load import Loaded
 
 THREADS = 4
 
@@ -113,12 +116,18 @@ class Predictor:
         Raises:
           UserError: the checkpoint is missing, or its head was never trained.
         """
+        from vit_jax.convert.load import load
+
+        return cls.of(load(model, stored_pixels=True, **{"channels": 3, **overrides}), batch_size=batch_size)
+
+    @classmethod
+    def of(cls, loaded: Loaded, *, batch_size: int = 32) -> Predictor:
+        """Makes a predictor of a model that was loaded with `stored_pixels=True`; errors as in `load`."""
         import jax
 
-        from vit_jax.convert.load import check_head, load, resolution_of
+        from vit_jax.convert.load import check_head, resolution_of
         from vit_jax.models.build import make_forward
 
-        loaded = load(model, stored_pixels=True, **{"channels": 3, **overrides})
         check_head(loaded)
         transform = make_transform(_recipe_of(loaded.source.meta), resolution_of(loaded))
         names = loaded.source.meta.get("class_names") or []

@@ -107,6 +107,9 @@ class BoxLabel(NamedTuple):
       valid: float32 (k,), 1 for an object that counts, 0 for one that a crop has removed.
       image_id: the data set's own number for the image.
       size: (h, w) of the decoded image before any recipe, in pixels; a transform fills it in.
+      crowd: float32 (k,), 1 for a box around many objects (COCO), or a difficult one (VOC), which is neither trained on nor
+        counted in scores; None for none.
+      area: float32 (k,), pixels of the stored image, of a segment where the data set has one; None for that of the box.
     """
 
     box: np.ndarray
@@ -114,6 +117,8 @@ class BoxLabel(NamedTuple):
     valid: np.ndarray
     image_id: int
     size: tuple[int, int] = (0, 0)
+    crowd: np.ndarray | None = None
+    area: np.ndarray | None = None
 
 
 class BoxBatch(NamedTuple):
@@ -126,6 +131,8 @@ class BoxBatch(NamedTuple):
       valid: float32 (b, m), 1 for an object, 0 for padding.
       image_id: int32 (b,).
       size: int32 (b, 2), (h, w) of the decoded image.
+      crowd: float32 (b, m), as in `BoxLabel`.
+      area: float32 (b, m), pixels of the stored image; 0 for that of the box.
     """
 
     box: Any
@@ -133,6 +140,8 @@ class BoxBatch(NamedTuple):
     valid: Any
     image_id: Any
     size: Any
+    crowd: Any
+    area: Any
 
 
 @dataclass(frozen=True)
@@ -153,8 +162,9 @@ class Boxes:
 
         box = np.zeros((b, self.most, 4), np.float32)
         box[..., 2:] = 1
-        kind, valid = np.zeros((b, self.most), np.int32), np.zeros((b, self.most), np.float32)
-        return BoxBatch(box, kind, valid, np.zeros(b, np.int32), np.zeros((b, 2), np.int32))
+        kind = np.zeros((b, self.most), np.int32)
+        valid, crowd, area = (np.zeros((b, self.most), np.float32) for _ in range(3))
+        return BoxBatch(box, kind, valid, np.zeros(b, np.int32), np.zeros((b, 2), np.int32), crowd, area)
 
     def put(self, arrays: BoxBatch, row: int, label: BoxLabel) -> str:
         """Writes the objects of an image; objects that do not count stay padding."""
@@ -170,6 +180,9 @@ class Boxes:
         arrays.kind[row, :k][counts] = label.kind[counts]
         arrays.valid[row, :k] = counts
         arrays.image_id[row], arrays.size[row] = label.image_id, label.size
+        for held, given in ((arrays.crowd, label.crowd), (arrays.area, label.area)):
+            if given is not None:
+                held[row, :k][counts] = given[counts]
         return ""
 
 

@@ -54,5 +54,17 @@ def main():
         np.savez_compressed(HERE / name / "answer.npz", images=x, answer=peers.answer(model, x))
 
 
+def make_detector():
+    """A detector, its answers on images of another size than its positions', and the parts of its loss."""
+    model, x = peers.yolos(), peers.images((12, 32))
+    peers.save_hugging_face(model, HERE / "hf_detector")
+    with peers.torch.no_grad():
+        theirs = model(peers.nchw(x), labels=peers.labels())
+    losses = np.array([float(theirs.loss_dict[key]) for key in ("loss_ce", "loss_bbox", "loss_giou")])
+    answers = {"class_logits": theirs.logits.numpy(), "boxes": theirs.pred_boxes.numpy(), "losses": losses}
+    np.savez_compressed(HERE / "hf_detector" / "detections.npz", images=x, **answers)
+
+
 if __name__ == "__main__":
     main()
+    make_detector()

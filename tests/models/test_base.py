@@ -34,6 +34,12 @@ ROLES = {
     ),
     "mixer": ({"stochastic_depth", "head_bias", "dtype"}, {"num_classes"}, {"gelu"}, set()),
     "resnet": ({"head_bias", "dtype"}, {"num_classes"}, set(), set()),
+    "yolos": (
+        {"dropout", "stochastic_depth", "dtype", "scan"},
+        {"num_classes"},
+        {"gelu", "norm_eps"},
+        {"attention", "remat"},
+    ),
 }
 
 

@@ -285,3 +285,11 @@ def test_offsets_follow_the_method_asked_for():
     np.testing.assert_allclose(resample_relative(table, (1, 2), (1, 4), "bilinear")[:, 0, 0], expected, atol=1e-6)
     corners = np.interp(np.arange(7) / 3, [0, 1, 2], [1, 2, 5])
     np.testing.assert_allclose(resample_relative(table, (1, 2), (1, 4))[:, 0, 0], corners, atol=1e-6)
+
+
+def test_fixed_positions_over_a_grid_lie_between_those_of_its_patches():
+    # One place over 3 x 3 patches is the middle patch; two columns over four patches lie at columns 0.5 and 2.5.
+    np.testing.assert_allclose(sincos_2d((1, 1), 16, over=(3, 3))[0], sincos_2d((3, 3), 16)[4], atol=1e-6)
+    np.testing.assert_array_equal(sincos_2d((2, 3), 16, over=(2, 3)), sincos_2d((2, 3), 16))
+    found = sincos_2d((1, 2), 8, over=(1, 4))  # the fastest frequency is 1
+    np.testing.assert_allclose(found[:, 0], np.sin([0.5, 2.5]), rtol=1e-6)

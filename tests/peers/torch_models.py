@@ -125,6 +125,30 @@ def maes_own_names(model):
     return out
 
 
+# Of two images for a detector of six classes: classes, and boxes as centre and size. The second image has no object.
+OBJECTS = (
+    ([1, 4, 4], [[0.3, 0.4, 0.2, 0.3], [0.7, 0.6, 0.3, 0.2], [0.5, 0.5, 1.0, 1.0]]),
+    ([], []),
+)
+
+
+def yolos(seed=0, *, mid=True):
+    """A detector with seven tokens; its tables and tokens, which transformers leaves at zero, are drawn too."""
+    import transformers
+
+    options = {"image_size": [16, 24], "patch_size": 4, "num_detection_tokens": 7, "num_labels": 6}
+    config = transformers.YolosConfig(**SIZES, **options, use_mid_position_embeddings=mid)
+    return seeded(transformers.YolosForObjectDetection(config), seed)
+
+
+def labels():
+    """OBJECTS as transformers takes them."""
+    return [
+        {"class_labels": torch.tensor(kinds).long(), "boxes": torch.tensor(boxes).float().reshape(-1, 4)}
+        for kinds, boxes in OBJECTS
+    ]
+
+
 def timm_vit(seed=0, **options):
     sizes = {
         "img_size": 16,

@@ -22,6 +22,9 @@ from vit_jax.types import UserError, counted, itemize, printable
 
 # Head policy "zeros" replaces these as a whole: the linear head and the representation layer before it.
 HEAD = ("head/", "pre_logits/")
+# Parts of models that do something else with the same encoder. Under that policy they are new where the checkpoint lacks them,
+# and left out where the model does.
+OF_A_TASK = ("detection_tokens", "box_head/", "Transformer/query_positions", "Transformer/mid_positions")
 # The first layer of each family: the only kernels that see the image's channels. A hybrid's is its root convolution.
 FIRST_KERNELS = ("conv_root/kernel", "embedding/kernel", "stem/kernel")
 
@@ -90,6 +93,9 @@ def fit_params(
         elif name not in source.tensors and name.startswith(source.without):
             params[name] = np.asarray(start)
             report.append(Fate(name, "fresh", f"{_shape(start)} the checkpoint's model has none"))
+        elif head == "zeros" and name.startswith(OF_A_TASK) and name not in source.tensors:
+            params[name] = np.asarray(start)
+            report.append(Fate(name, "fresh", f"{_shape(start)} not in the checkpoint, which is of another task"))
         elif name not in source.tensors:
             missing.append(f"missing in the checkpoint: {name} {_shape(start)}")
         else:
@@ -105,6 +111,8 @@ def fit_params(
             continue
         if head == "zeros" and name.startswith(new):
             report.append(Fate(name, "dropped", f"{_shape(value)} old head (init.head=zeros)"))
+        elif head == "zeros" and name.startswith(OF_A_TASK):
+            report.append(Fate(name, "dropped", f"{_shape(value)} of another task"))
         else:
             unknown.append(f"not in the model: {source.origin.get(name, name)} {_shape(value)}")
     if count := len(missing) + len(wrong) + len(unknown):

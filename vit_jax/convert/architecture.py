@@ -23,8 +23,8 @@ HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 1
 # Number of axes of the tensors whose sizes are read here, by the end of their names.
 RANKS = (
     (r"(embedding|stem|conv_root)/kernel", 4),
-    (r"(head|pre_logits)/kernel|MixerBlock_\d+/\w+_mixing/Dense_0/kernel", 2),
-    (r"Transformer/registers|(.*/)?pos_embedding(_x|_y)?|.*/rel_embedding|(decoder/)?mask_token", 3),
+    (r"(head|pre_logits|head/Dense_2)/kernel|MixerBlock_\d+/\w+_mixing/Dense_0/kernel", 2),
+    (r"detection_tokens|Transformer/registers|(.*/)?pos_embedding(_x|_y)?|.*/rel_embedding|(decoder/)?mask_token", 3),
     (r"decoder/((embed|pred)/)?kernel|.*/rel_bias", 2),
 )
 
@@ -44,7 +44,7 @@ def infer_settings(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     if {"gn_final/scale", "conv_root/kernel"} <= set(tensors) and "Transformer/encoder_norm/scale" not in tensors:
         return _resnet(tensors)
     if "embedding/kernel" in tensors and _count(tensors, r"Transformer/encoderblock_(\d+)/"):
-        return _vit(tensors)
+        return _yolos(tensors) if "detection_tokens" in tensors else _vit(tensors)
     some = ", ".join(sorted(tensors)[:4]) or "none"
     raise UserError(
         f"these tensors are no model known here: expected embedding/kernel of 4 axes and Transformer/encoderblock_0/... "
@@ -133,6 +133,20 @@ def _decoder(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     size = int(tensors["decoder/kernel"].shape[1])
     decoder = "pixels" if size == ph * pw * channels else colours.get(size, "pixels")
     return {"name": "masked", "decoder": decoder, "final_norm": "Transformer/encoder_norm/scale" in tensors}
+
+
+def _yolos(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    head = tensors.get("head/Dense_2/kernel")
+    sizes = {
+        key: x for key, x in _vit(tensors).items() if key in ("patch_size", "width", "depth", "mlp_dim", "num_heads")
+    }
+    return sizes | {
+        "name": "yolos",
+        "queries": tensors["detection_tokens"].shape[1],
+        "positions": "learned_1d" if POSITIONS in tensors else "sincos_2d",
+        "mid_positions": "Transformer/mid_positions" in tensors,
+        "num_classes": 0 if head is None else int(head.shape[-1]) - 1,
+    }
 
 
 def _positions(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ MAX_SIZE = 2**24  # any other size
 SIZES = (
     *("name", "patch_size", "width", "depth", "mlp_dim", "num_heads", "stem", "stem_depths", "stem_width", "depths"),
     *("width_factor", "tokens_mlp_dim", "channels_mlp_dim", "registers", "representation_size", "num_classes"),
-    *("decoder_width", "decoder_depth", "decoder_heads", "decoder_mlp_dim"),
+    *("decoder_width", "decoder_depth", "decoder_heads", "decoder_mlp_dim", "queries"),
 )
 
 
@@ -46,8 +46,8 @@ def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         config.get(key, default)
         for key, default in (("model_type", "vit"), ("hidden_act", "gelu"), ("pooler_act", "tanh"))
     )
-    if kind not in ("vit", "vit_mae"):
-        raise UserError(f"config.json says model_type {shown(kind)}; expected 'vit' or 'vit_mae'")
+    if kind not in ("vit", "vit_mae", "yolos"):
+        raise UserError(f"config.json says model_type {shown(kind)}; expected 'vit', 'vit_mae' or 'yolos'")
     if pooler != "tanh":
         raise UserError(
             f"config.json says pooler_act {shown(pooler)}; expected 'tanh', as the representation layer has it"

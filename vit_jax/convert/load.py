@@ -118,7 +118,7 @@ def load(
     looped = module.clone(scan=False) if module.scan else module
     shapes = flatten_dict(build.abstract_params(looped, resolution, channels), sep="/")
     fresh = {name: _Start(x.shape, x.dtype) for name, x in shapes.items()}
-    new_grid = module.grid(resolution)
+    new_grid = module.table_grid(resolution)
     params, report = fit_params(source, fresh, head="keep", new_grid=new_grid, resize=resize)  # type: ignore[arg-type]
     if module.scan:
         params = build.stack_layers(params)
@@ -188,7 +188,7 @@ def _trained_at(source: Checkpoint, module: ImageModel, grid: tuple[int, int] | 
     if source.format != "run":  # only a run's meta is sealed; the meta of other files may hold anything
         return None
     trained = source.meta.get("config", {}).get("data", {}).get("resolution")
-    return tuple(trained) if claims.is_pair(trained) and module.grid(tuple(trained)) == grid else None
+    return tuple(trained) if claims.is_pair(trained) and module.table_grid(tuple(trained)) == grid else None
 
 
 def resolution_of(loaded: Loaded) -> tuple[int, int]:
@@ -253,6 +253,11 @@ def check_head(loaded: Loaded) -> None:
     """
     if loaded.settings.get("pool") == "unpooled":
         raise UserError(f"{loaded.source.path} scores every token and no image; load it with pool=token, gap or map")
+    if loaded.settings["name"] == "yolos":
+        raise UserError(
+            f"{loaded.source.path} finds objects and gives an image no class; `vit_jax predict` draws them, and an evaluator "
+            "named detection scores them (configs/detection.py)"
+        )
     head = flatten_dict(loaded.params, sep="/").get("head/kernel")
     if head is None:
         raise UserError(f"{loaded.source.path} has no head to classify with; fine-tune it first (configs/finetune.py)")

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vit_jax.convert import torch_names
+from vit_jax.convert import torch_names, yolos
 from vit_jax.convert.architecture import has_class_token
 from vit_jax.convert.claims import OWN_SECTION
 from vit_jax.convert.load import Loaded
@@ -110,7 +110,8 @@ def _save_npz(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray])
 
 
 def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:
-    _check_can("hf", loaded, HUGGING_FACE_CAN)
+    detects = loaded.settings["name"] == "yolos"
+    _check_can("hf", loaded, {"positions": ("learned_1d",)} if detects else HUGGING_FACE_CAN)
     settings = loaded.settings
     has_head, has_pooler = "head/kernel" in tensors, "pre_logits/kernel" in tensors
     if has_head and has_pooler:
@@ -141,17 +142,10 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
     }
     if has_head:
         config |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
-    processor = {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": h, "width": w},
-        "resample": 2,  # bilinear
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": loaded.source.meta.get("pixel_mean", [0.5] * channels),
-        "image_std": loaded.source.meta.get("pixel_std", [0.5] * channels),
-    }
+    mean, std = (loaded.source.meta.get(key, [0.5] * channels) for key in ("pixel_mean", "pixel_std"))
+    if detects:
+        config |= yolos.config_of(settings, (h, w), list(names))
+    processor = yolos.processor_of((h, w), mean, std) if detects else _processor_of((h, w), mean, std)
     place.mkdir(parents=True)
     write_safetensors(place / "model.safetensors", foreign)
     return [
@@ -167,9 +161,11 @@ def _hugging_face_tensors(loaded: Loaded, tensors: dict[str, np.ndarray], has_he
     is_mae = settings["name"] == "mae"
     decoder = {name: x for name, x in tensors.items() if is_mae and name.startswith("decoder/")}
     encoder = {name: x for name, x in tensors.items() if name not in decoder}
-    foreign, left = torch_names.to_foreign(encoder, torch_names.HUGGING_FACE, settings["depth"])
+    rules = yolos.RULES if settings["name"] == "yolos" else torch_names.HUGGING_FACE
+    encoder = yolos.join_positions(encoder) if settings["name"] == "yolos" else encoder
+    foreign, left = torch_names.to_foreign(encoder, rules, settings["depth"])
     if has_head or settings["name"] != "vit":
-        own = ("classifier", "decoder.")
+        own = ("classifier", "decoder.", "class_labels_classifier", "bbox_predictor")
         foreign = {name if name.startswith(own) else f"vit.{name}": x for name, x in foreign.items()}
     if decoder:
         plain, also = torch_names.to_foreign(
@@ -208,6 +204,21 @@ def _hugging_face_task(loaded: Loaded) -> dict[str, Any]:
         "decoder_num_hidden_layers": settings["decoder_depth"],
         "decoder_num_attention_heads": settings["decoder_heads"],
         "decoder_intermediate_size": settings["decoder_mlp_dim"],
+    }
+
+
+def _processor_of(resolution: tuple[int, int], mean: list[float], std: list[float]) -> dict[str, Any]:
+    """transformers' preprocessor_config.json."""
+    return {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": resolution[0], "width": resolution[1]},
+        "resample": 2,  # bilinear
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": std,
     }
 
 

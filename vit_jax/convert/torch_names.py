@@ -201,7 +201,7 @@ def to_foreign(
 
 def hub_name(name: str) -> str:
     """A transformers tensor's name on the hub: without `vit.`, and with the block names from before version 5."""
-    plain = name.removeprefix("vit.")
+    plain = name.removeprefix("vit.").replace("encoder.interpolation.mid_position", "encoder.mid_position")
     for new, old in HUGGING_FACE_5:
         pattern = re.escape(new).replace(r"\{i\}", r"(\d+)") + r"\.(weight|bias)"
         if match := re.fullmatch(pattern, plain):

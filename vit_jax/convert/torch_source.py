@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vit_jax.convert import architecture, claims, torch_names
+from vit_jax.convert import architecture, claims, torch_names, yolos
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.convert.encoder import SHARED
 from vit_jax.convert.names import POSITIONS, rename, with_class_position
@@ -50,9 +50,10 @@ def open_torch(
     native, origin = _rename(stored, None if is_timm else hub, heads, config)
     aside = _set_aside(native, origin)
     _add_absent_biases(native, origin)
+    yolos.split_positions(native, origin)
     own = claims.own_section(config)
     inferred = architecture.infer_settings(native)
-    if inferred["name"] not in SHARED:
+    if inferred["name"] not in (*SHARED, "yolos"):
         raise UserError(f"{path} names its tensors as PyTorch does, and also holds those of our {inferred['name']}")
     claims.check_against(inferred, own["model"])
     if inferred["name"] != "mae":
@@ -61,6 +62,7 @@ def open_torch(
     grid = grid or (tuple(own["grid"]) if own.get("grid") else claims.grid_of_config(config, inferred["patch_size"]))
     grid = _place_positions(path, native, settings, grid) if is_timm else grid
     grid = grid or architecture.infer_grid(native, settings)
+    settings = yolos.with_grid(settings, grid)
     meta = {"class_names": claims.class_names(config)} | {k: v for k, v in own.items() if k not in ("model", "grid")}
     meta |= claims.pixel_statistics(config, processor)
     assumed = [] if given_heads else [f"{heads} attention heads, as models of width {width} have"]
@@ -79,7 +81,7 @@ def _rename(
     # MAE's own files name their encoder as timm does.
     decoder = {name: x for name, x in stored.items() if torch_names.decoder_name(name)}
     encoder = {name: x for name, x in (stored if hub is None else hub).items() if name not in decoder}
-    rules = torch_names.TIMM if hub is None else torch_names.HUGGING_FACE
+    rules = torch_names.TIMM if hub is None else yolos.rules_for(hub)
     native, origin = torch_names.to_native(encoder, rules, heads)
     if hub is not None:
         whole = {torch_names.hub_name(name): name for name in stored}

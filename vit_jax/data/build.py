@@ -70,7 +70,7 @@ class TrainData(Augment):
 
     def open(self) -> Source:
         """Opens the split without the examples that `exclude` names; raises UserError if one is missing or they do not match."""
-        source = open_source(self.dataset, self.split, self.data_dir, multi_label=True, values=True)
+        source = open_source(self.dataset, self.split, self.data_dir, multi_label=True, values=True, boxes=True)
         self.transform(source)
         return exclude(source, self.exclude, self.data_dir) if self.exclude else source
 

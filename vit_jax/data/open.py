@@ -8,11 +8,13 @@ from collections.abc import Callable
 from etils import epath
 
 from vit_jax.data.formats.catalogue import OWN_BUILDERS, find_data_dir
+from vit_jax.data.formats.coco import is_coco, open_coco
 from vit_jax.data.formats.folders import open_folder
 from vit_jax.data.formats.held_out import is_part, open_part
 from vit_jax.data.formats.lists import is_list, open_list
 from vit_jax.data.formats.objectnet import is_objectnet, open_objectnet
-from vit_jax.data.formats.records import PRIVATE, find_builder, open_packed, open_tfds
+from vit_jax.data.formats.objects import open_tfds
+from vit_jax.data.formats.records import PRIVATE, find_builder, open_packed
 from vit_jax.data.formats.shards import open_shards
 from vit_jax.data.formats.tarnames import is_shards, names_shards
 from vit_jax.data.prepare.packed import is_packed
@@ -20,7 +22,7 @@ from vit_jax.data.prepare.prepare import prepare
 from vit_jax.data.source import Source
 from vit_jax.data.vtab.source import open_task
 from vit_jax.data.vtab.tasks import PREFIX
-from vit_jax.targets import ClassSet, Values
+from vit_jax.targets import Boxes, ClassSet, Values
 from vit_jax.types import UserError
 
 # Formats from outside: {prefix: function from the rest of the data set's name, and a split, to a source} (docs/extend.md).
@@ -28,14 +30,20 @@ FORMATS: dict[str, Callable[[str, str], Source]] = {}
 
 
 def open_source(
-    dataset: str, split: str, data_dir: str = "", *, multi_label: bool = False, values: bool = False
+    dataset: str,
+    split: str,
+    data_dir: str = "",
+    *,
+    multi_label: bool = False,
+    values: bool = False,
+    boxes: bool = False,
 ) -> Source:
     """Opens one split of a data set.
 
     Args:
       dataset: a list of `path,label` (.csv, .tsv, .txt); a folder that `data.prepare.pack` wrote, or one that contains
-        train/<class>/*.jpg or <class>/*.jpg (an existing folder, or anything that starts like a path: `/`,
-        `.`, `~`, `gs://`); tar shards (their folder, or `shards/train-{000..123}.tar`), a TFDS name: `cifar10`,
+        train/<class>/*.jpg or <class>/*.jpg, or COCO's annotations/instances_*.json (an existing folder, or anything that starts
+        like a path: `/`, `.`, `~`, `gs://`); tar shards (their folder, or `shards/train-{000..123}.tar`), a TFDS name: `cifar10`,
         `eurosat/rgb`, `cifar10:3.0.2`, `vtab/TASK`, or `objectnet`. `digits` ships with scikit-learn and is prepared on
         first use. `PREFIX:REST` is of the format that FORMATS has under that prefix.
       split: TFDS's syntax for both kinds: `train`, `train[:98%]`, `train[10%:]+test`. Of one's own images train_held_out is a
@@ -44,12 +52,13 @@ def open_source(
       multi_label: whether the caller understands examples that have a set of labels (ImageNet ReaL, ObjectNet, a list of
         `path,labels`).
       values: whether the caller understands examples that have numbers (a list of `path,value:NAME`).
+      boxes: whether the caller understands examples that have boxes.
 
     Returns:
       The source.
 
     Raises:
-      UserError: it is missing, not prepared, not laid out as expected, or of label sets that the caller does not
+      UserError: it is missing, not prepared, not laid out as expected, or of label sets or boxes that the caller does not
         understand; the message says what to do.
     """
     source = _open(dataset, split, data_dir)
@@ -62,6 +71,11 @@ def open_source(
         raise UserError(
             f"{dataset}: its examples have numbers: expected one label an image here. Train on it with "
             "config.objective.name=regression, and score it with an evaluator named regression"
+        )
+    if isinstance(source.spec.target, Boxes) and not boxes:
+        raise UserError(
+            f"{dataset}: its examples have boxes of objects: expected one label an image here. Train a detector on it "
+            "(configs/detection.py), and score it with an evaluator named detection"
         )
     return source
 
@@ -95,6 +109,8 @@ def _find_own(dataset: str, data_dir: str) -> Callable[[str, str], Source] | Non
     if is_packed(dataset):
         return open_packed
     if _is_folder(dataset, data_dir):
+        if is_coco(dataset):
+            return open_coco
         return open_shards if is_shards(dataset) else open_folder
     return None
 

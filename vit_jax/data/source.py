@@ -32,12 +32,14 @@ class Source:
     Args:
       spec: the split, and how many examples of which kind it has.
       checked: every image is known to decode, so that training may decode the upper part of a JPEG from the first epoch on.
+      class_ids: the data set's own number of each class, where it numbers them otherwise (COCO's categories); empty for labels.
       decode: from encoded bytes to pixels, or CorruptImage. A subclass may define a method of that name. Only images that
         `data.image.decode.decode` itself decodes are decoded in part.
     """
 
     spec: DatasetSpec
     checked: bool = False
+    class_ids: tuple[int, ...] = ()
     decode: Callable[[bytes], Image] = staticmethod(decode)
 
     def __len__(self) -> int:
@@ -87,7 +89,7 @@ class SubsetSource(Source):
     def __init__(self, source: Source, indices: np.ndarray):
         self.source, self.indices = source, indices
         self.spec = source.spec._replace(num_examples=len(indices), class_counts=())
-        self.decode, self.checked = source.decode, source.checked
+        self.decode, self.checked, self.class_ids = source.decode, source.checked, source.class_ids
 
     def whole(self, indices: Sequence[int]) -> list[int]:
         """Indices into the whole source."""

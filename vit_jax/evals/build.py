@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vit_jax.evals.base import Evaluator
 from vit_jax.evals.classification import Classification
+from vit_jax.evals.detection import Detection
 from vit_jax.evals.fewshot import FewShot
 from vit_jax.evals.linear import LinearProbe
 from vit_jax.evals.multilabel import MultiLabel
@@ -14,6 +15,7 @@ from vit_jax.evals.scorecard import Scorecard
 
 EVALUATORS: dict[str, type[Evaluator]] = {
     "classification": Classification,
+    "detection": Detection,
     "fewshot": FewShot,
     "knn": NearestNeighbours,
     "linear": LinearProbe,

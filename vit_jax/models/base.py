@@ -8,6 +8,7 @@ its head `head` (`heads.classifier`): then a new task can replace the head, and 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 
@@ -24,11 +25,20 @@ class ImageModel(nn.Module):
     """A model of images."""
 
     classifies = True  # whether it has a head, of which `num_classes` is the size
+    family = ""  # models of one family share their encoder's parameters: the one's checkpoint starts the other
     scan = False  # whether the parameters of its layers are stacked; a model that supports this defines a field
 
     def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
         """(gh, gw) of the tokens that the model makes from an image of (h, w) pixels; for a CNN, of its last features."""
         raise NotImplementedError
+
+    def redraw(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Changes parameters that were drawn, {name: array} with layers apart, where one depends on another."""
+        return params
+
+    def table_grid(self, resolution: tuple[int, int]) -> tuple[int, int]:
+        """(gh, gw) that the stored positions have; that of the images, unless the model resizes its positions to each image."""
+        return self.grid(resolution)
 
     def pixels(self, grid: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of images that have this grid; used for a checkpoint that does not record its resolution."""

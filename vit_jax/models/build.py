@@ -13,6 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.models.base import ImageModel
+from vit_jax.models.detection import Yolos
 from vit_jax.models.masked import MaskedAutoencoder, MaskedViT
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
@@ -25,6 +26,7 @@ MODELS: dict[str, type[ImageModel]] = {
     "mae": MaskedAutoencoder,
     "mixer": MlpMixer,
     "resnet": ResNet,
+    "yolos": Yolos,
 }
 
 Forward = Callable[..., Outputs]
@@ -88,9 +90,10 @@ def init_params(model: ImageModel, rng: jax.Array, resolution: tuple[int, int], 
     images = jax.ShapeDtypeStruct((1, *resolution, channels), jnp.float32)
     with _on_the_host():
         if not model.scan:
-            return model.lazy_init(rng, images)["params"]
+            drawn = model.lazy_init(rng, images)["params"]
+            return unflatten_dict(model.redraw(flatten_dict(drawn, sep="/")), sep="/")
         # Draw the layers as a loop does and stack them: a scanned model starts with the values of the looped one.
-        looped = flatten_dict(model.clone(scan=False).lazy_init(rng, images)["params"], sep="/")
+        looped = model.redraw(flatten_dict(model.clone(scan=False).lazy_init(rng, images)["params"], sep="/"))
     return unflatten_dict(stack_layers({name: np.asarray(x) for name, x in looped.items()}), sep="/")
 
 

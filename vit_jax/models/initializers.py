@@ -39,6 +39,11 @@ def normal(stddev: float) -> Initializer:
     return _drawn(lambda rng, shape: rng.standard_normal(shape, np.float32) * np.float32(stddev))
 
 
+def uniform(limit: float) -> Initializer:
+    """Draws uniformly from +-limit."""
+    return _drawn(lambda rng, shape: (rng.random(shape, np.float32) * 2 - 1) * np.float32(limit))
+
+
 def xavier_uniform() -> Initializer:
     """Draws uniformly from +-sqrt(6 / (fan in + fan out)), for a matrix (in, out)."""
 

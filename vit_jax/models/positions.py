@@ -76,7 +76,14 @@ class PositionEmbedding(nn.Module):
         return jnp.pad(table, ((0, 0), (int(self.has_class_token), 0), (0, 0))).astype(self.dtype)
 
 
-def sincos_2d(grid: tuple[int, int], d: int, *, temperature: float = 10_000.0, whole: bool = True) -> np.ndarray:
+def sincos_2d(
+    grid: tuple[int, int],
+    d: int,
+    *,
+    temperature: float = 10_000.0,
+    whole: bool = True,
+    over: tuple[int, int] | None = None,
+) -> np.ndarray:
     """Fixed embeddings: sines and cosines of a patch's column, then of its row, at d / 4 frequencies each.
 
     Args:
@@ -84,6 +91,7 @@ def sincos_2d(grid: tuple[int, int], d: int, *, temperature: float = 10_000.0, w
       d: width, divisible by 4.
       temperature: ratio of the slowest wavelength to the fastest.
       whole: whether the d / 4 wavelengths reach that ratio (MoCo v3, big_vision) or end one step before it (MAE).
+      over: (gh, gw) of the patches, of which `grid` places are spread evenly over the image; None for the patches themselves.
 
     Returns:
       float32 (gh * gw, d).
@@ -91,7 +99,8 @@ def sincos_2d(grid: tuple[int, int], d: int, *, temperature: float = 10_000.0, w
     if d % 4:
         raise UserError(f"sincos_2d positions need a width divisible by 4; model.width is {d}")
     frequencies = temperature ** -(np.arange(d // 4) / max(d // 4 - whole, 1))
-    y, x = np.meshgrid(*(np.arange(size) for size in grid), indexing="ij")
+    places = [(np.arange(g) + 0.5) * (o / g) - 0.5 for g, o in zip(grid, over or grid, strict=True)]
+    y, x = np.meshgrid(*(places if over else (np.arange(g) for g in grid)), indexing="ij")
     angles = [axis.reshape(-1, 1) * frequencies for axis in (x, y)]  # n d/4
     return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
 

@@ -100,8 +100,9 @@ class Encoder(nn.Module):
 
     def add_positions(
         self, x: Float[Array, "b n d"]
-    ) -> tuple[Float[Array, "b n d"], Float[Array, "1 n d"] | Float[Array, "1 heads n n"] | None]:
-        """Adds positions at the stem; or returns the positions, or the bias of the attention, that all blocks share."""
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "*layers 1 n d"] | Float[Array, "1 heads n n"] | None]:
+        """Adds positions at the stem; or returns what all blocks use: positions, one table for all or one for each, or a bias of
+        the attention."""
         if self.positions in ("none", "relative") or self.positions_at == "every_layer":
             return x, None
         if self.positions == "relative_bias":
@@ -138,7 +139,8 @@ class Encoder(nn.Module):
         captured: dict[str, tuple] = dict.fromkeys(capture, ())
         for layer in range(self.depth):
             rate = None if rates is None else rates[layer]
-            x, values = kind(**fields, name=f"encoderblock_{layer}")(x, rate, shared)
+            own = shared if shared is None or shared.ndim == 3 else shared[layer]
+            x, values = kind(**fields, name=f"encoderblock_{layer}")(x, rate, own)
             captured = {name: (*captured[name], value) for name, value in values.items()}
         return x, captured
 
@@ -150,7 +152,10 @@ class Encoder(nn.Module):
             kind,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast if rates is None else 0, nn.broadcast),
+            in_axes=(
+                nn.broadcast if rates is None else 0,
+                nn.broadcast if shared is None or shared.ndim == 3 else 0,
+            ),
             length=self.depth,
         )
         x, values = scanned(**fields, name="encoderblock")(x, rates, shared)

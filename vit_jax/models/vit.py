@@ -67,6 +67,8 @@ class VisionTransformer(ImageModel):
     Source: arXiv 2010.11929, eqs. 1-4, table 1.
     """
 
+    family = "vit"
+
     num_classes: int = dataclasses.field(metadata=HEAD)
     patch_size: tuple[int, int] = (16, 16)
     width: int = 768

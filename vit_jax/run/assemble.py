@@ -107,7 +107,7 @@ def build_parts(
     partition.check_batch_size(config.data.batch_size, mesh, accumulation=accumulation)
     model = build_model(config)
     forward = partition.on_mesh(models.make_forward(model), mesh)
-    objective = build_objective(config, model)
+    objective = build_objective(config, model).on_mesh(mesh)
     mix = make_mix(settings.mixup, settings.cutmix)
     if mix and not objective.linear:
         raise UserError(
@@ -187,5 +187,5 @@ def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluato
 
 
 def grid_of(config: Config) -> tuple[int, int]:
-    """Tokens per image, (gh, gw)."""
-    return build_model(config).grid(config.data.resolution)
+    """(gh, gw) of the stored positions."""
+    return build_model(config).table_grid(config.data.resolution)

@@ -72,6 +72,7 @@ class RunHooks:
             "data": {"next_example": step * self.job.batch_size, "corrupt": sorted(self.loader.corrupt)},
             "config": configs.to_dict(self.job.config),
             "class_names": list(self.job.specs[0].class_names),
+            **({"class_ids": list(ids)} if (ids := self.job.source.class_ids) else {}),
             "preprocessing": self.job.preprocessing(),
             "grid": list(grid_of(self.job.config)),
             **self.patience.to_meta(),

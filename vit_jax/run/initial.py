@@ -117,7 +117,7 @@ def initial_params(config: Config, model: ImageModel, source: Checkpoint | None 
         opened = open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid)
         source = suit(opened, config.model)
     fresh = {name: np.asarray(x) for name, x in traverse_util.flatten_dict(drawn, sep="/").items()}
-    new_grid = model.grid(config.data.resolution)
+    new_grid = model.table_grid(config.data.resolution)
     source, folded = fold_pixels(source)
     fitted, fates = fit_params(
         source, models.unstack_layers(fresh), head=init.head, new_grid=new_grid, resize=init.resize

@@ -30,11 +30,13 @@ from vit_jax.run.initial import keep_head, open_init
 from vit_jax.run.memory import Demand, settle_memory
 from vit_jax.run.schema import SCHEMA
 from vit_jax.run.settle import BEFORE, Facts, Settled, check_attention, settle
+from vit_jax.targets import Boxes
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
 from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
 
 T = TypeVar("T")
+STAND_IN_OBJECTS = 100  # of an image, where no data says how many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +194,8 @@ def stand_in_settled(
     check_attention(config, facts)
     to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
     config, parts, by_memory = _build(config, total_steps, to_steps, devices, facts)
+    if "Boxes" in parts.objective.target:
+        parts.target = Boxes(num_classes, STAND_IN_OBJECTS)
     return config, parts, decisions + by_memory
 
 
@@ -274,11 +278,13 @@ def _check_target(config: Config, parts: Parts, spec: DatasetSpec) -> None:
             "ClassId": "a class for each image",
             "ClassSet": "a set of classes for each image",
             "Values": "numbers",
+            "Boxes": "boxes",
         }
         wanted = " or ".join(words[name] for name in parts.objective.target)
         raise UserError(
             f"config.objective.name={config.objective.name} reads {wanted}, and {spec.name} has {words.get(kind, kind)}; choose "
-            "other data, or the objective that suits it: softmax, sigmoid (sets of classes) or regression (numbers)"
+            "other data, or the objective that suits it: softmax, sigmoid (sets of classes), regression (numbers) or detection "
+            "(boxes; configs/detection.py)"
         )
 
 

@@ -221,6 +221,9 @@ def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[s
         fields = {key: tuple(x) if isinstance(x, list) else x for key, x in facts.resumed.items()}
     else:
         return
+    own = draft["model"]["name"]
+    if _are_related(own, fields["name"]):  # a classifier starts a detector, or the reverse
+        fields = {key: x for key, x in fields.items() if key in configs.hints(model_of(own))} | {"name": own}
     kind = model_of(fields["name"])
     training, head, identity = (keys_of_role(kind, role) for role in (TRAINING, HEAD, IDENTITY))
     skip = training | keys_of_role(kind, DEVICE) | (head if init.head == "zeros" else set())
@@ -245,6 +248,11 @@ def _follow_checkpoint(draft: dict[str, Any], facts: Facts, by_hand: frozenset[s
     draft["model"] = filled.to_dict()
 
 
+def _are_related(name: str, other: str) -> bool:
+    """Whether two models are different and share their encoder's parameters."""
+    return name != other and model_of(name).family == model_of(other).family != ""
+
+
 def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, by_hand: frozenset[str]) -> None:
     """Refuses a checkpoint whose model differs from the config's, or whose position embeddings need a key that is not set.
 
@@ -256,7 +264,8 @@ def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, b
     spelt = {key: x for key, x in model.items() if not whole or f"model.{key}" in by_hand}
     other = [key for key in SIZES if key in spelt and key in fields and spelt[key] != fields[key]]
     head = keys_of_role(model_of(fields["name"]), HEAD)
-    if differing := [key for key in other if key not in head]:
+    related = _are_related(model["name"], fields["name"])
+    if differing := [key for key in other if key not in head and not (related and key == "name")]:
         leave = "`variant` out of --config"
         if whole:
             leave = " and ".join(f"--config.model.{key}" for key in differing) + " out"

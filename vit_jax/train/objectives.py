@@ -12,15 +12,22 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from vit_jax.train import masking
+from vit_jax.train import detection, masking
 from vit_jax.train.masking import Drawn, PatchGrid
 from vit_jax.types import Batch, Outputs, UserError
+
+Values = Callable[[Outputs, Batch], dict[str, Float[Array, " b"]]]
 
 
 def _count_examples(batch: Batch) -> Float[Array, " b"]:
     return batch.mask
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +43,11 @@ class Objective:
       counts: batch -> (b, k), how often each of k classes is among an example's targets; None if the targets are no classes.
       picture: (outputs, batch) -> {caption: (b, h, w, c) in [-1, 1]}, pictures of what was hidden and predicted.
       target: kinds of target that it reads, classes of `vit_jax.targets`; empty for any.
+      prepare: batch -> batch, on the whole batch before it is cut into micro-batches: for normalisers that many examples share.
+      over: mesh -> `values` on that mesh, for a loss that must not leave its split to XLA; None for any other.
     """
 
-    values: Callable[[Outputs, Batch], dict[str, Float[Array, " b"]]]
+    values: Values
     weight: Callable[[Batch], Float[Array, " b"]] = _count_examples
     linear: bool = False
     reads: frozenset[str] = frozenset({"logits"})
@@ -46,6 +55,12 @@ class Objective:
     counts: Callable[[Batch], Float[Array, "b k"]] | None = None
     picture: Callable[[Outputs, Batch], dict[str, jax.Array]] | None = None
     target: tuple[str, ...] = ()
+    prepare: Callable[[Batch], Batch] = _as_it_is
+    over: Callable[[Mesh], Values] | None = None
+
+    def on_mesh(self, mesh: Mesh) -> Objective:
+        """The objective for a mesh."""
+        return dataclasses.replace(self, values=self.over(mesh), over=None) if self.over else self
 
     def run(self, forward: Callable[..., Outputs], params: Any, image: Any, drawn: Drawn, **options: Any) -> Outputs:
         """The outputs of a model for a batch of images and what was drawn for them."""
@@ -295,6 +310,27 @@ def masked_patch_prediction(
     )
 
 
+def set_prediction(
+    *, no_object: float = 0.1, box_weight: float = 5.0, giou_weight: float = 2.0, class_weight: float = 1.0
+) -> Objective:
+    """The loss of DETR and YOLOS: detections are matched to objects one to one, at least cost; see `train.detection`.
+
+    Args:
+      no_object: weight of the queries without an object in the cross-entropy; 0.1 as published for 100 queries.
+      box_weight, giou_weight, class_weight: of the three parts, in the loss and in the cost of a match.
+
+    Source: arXiv 2005.12872, section 3.1.
+    """
+    weights = detection.Weights(no_object, class_weight, box_weight, giou_weight)
+    return Objective(
+        detection.make_values(weights),
+        reads=frozenset({"class_logits", "boxes"}),
+        target=("Boxes",),
+        prepare=detection.count_objects,
+        over=lambda mesh: detection.make_values(weights, mesh),
+    )
+
+
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "softmax": softmax_cross_entropy,
     "sigmoid": sigmoid_cross_entropy,
@@ -302,4 +338,5 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "mae": masked_autoencoding,
     "patches": masked_patch_prediction,
     "regression": regression,
+    "detection": set_prediction,
 }

@@ -64,6 +64,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         rng = jax.random.fold_in(state.rng, state.step)
+        batch = objective.prepare(batch)
         total = jnp.maximum(objective.weight(batch).sum(), 1.0)
         trained = without(state.params, frozen)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 
-OWN_BUILDERS = ("digits",)  # modules of data.builders; prepared on first use
+OWN_BUILDERS = ("digits", "canvases")  # modules of data.prepare; prepared on first use
 # Read as they are distributed, without preparation: {name: where from}.
 BY_FOLDER = {"objectnet": "objectnet-1.0.zip from https://objectnet.dev (its password is on that page)"}
 COMMAND = "vit_jax prepare"

@@ -97,18 +97,26 @@ class TfdsSource(Source):
             records = self._records.data_source.__getitems__([int(i) for i in indices])
         except RuntimeError:  # of one of them
             records = [self._read_record(int(i)) for i in indices]
-        (image, label), sets = self._keys, isinstance(self.spec.target, ClassSet)
         examples: list[tuple[bytes, Label, str]] = []
         for record, index in zip(records, indices, strict=True):
             name = f"{self.spec.name}:{self.spec.split}#{index}"
             try:
                 features = tf_example_pb2.Example.FromString(record).features.feature
-                labels = features[label].int64_list.value
-                (data,) = features[image].bytes_list.value
-                examples.append((data, tuple(labels) if sets else labels[0], name))
+                label = self.label(features, int(index))
+                (data,) = features[self._keys[0]].bytes_list.value
+                examples.append((data, label, name))
             except (DecodeError, ValueError, IndexError):  # it is empty, or another message
-                examples.append((b"", () if sets else 0, name))
+                examples.append((b"", self.no_label(), name))
         return examples
+
+    def label(self, features: Any, index: int) -> Label:
+        """The label of a record, from the features of its tf.train.Example; raises IndexError or ValueError if it has none."""
+        labels = features[self._keys[1]].int64_list.value
+        return tuple(labels) if isinstance(self.spec.target, ClassSet) else labels[0]
+
+    def no_label(self) -> Label:
+        """The label of a record that cannot be read."""
+        return () if isinstance(self.spec.target, ClassSet) else 0
 
     def labels(self) -> np.ndarray:
         """int32 (n,), of all examples of a stored split: from the file that `data.prepare.pack` writes beside the shards, or
@@ -145,23 +153,6 @@ class TfdsSource(Source):
             )
             return b""
         return record
-
-
-def open_tfds(dataset: str, split: str, data_dir: str) -> TfdsSource:
-    """Opens a prepared data set by its TFDS name.
-
-    Args:
-      dataset: `cifar10`, `eurosat/rgb`, `cifar10:3.0.2`.
-      split: TFDS's syntax.
-      data_dir: folder of prepared data sets; empty for the default (`find_data_dir`).
-
-    Returns:
-      The source.
-
-    Raises:
-      UserError: not prepared, prepared as TFRecord, unknown name or split, or not a classification data set.
-    """
-    return source_of(open_builder(dataset, data_dir), dataset, split)
 
 
 def open_packed(dataset: str, split: str) -> TfdsSource:

@@ -59,6 +59,13 @@ def resize_small(image: Image, size: Size) -> Image:
     return cv2.convertScaleAbs(enlarged) if image.dtype == np.uint8 else enlarged  # type: ignore[return-value]
 
 
+def resize_smooth(image: Image, size: Size) -> Image:
+    """To (h, w): the mean over the area of a new pixel where the image shrinks, bilinear where it grows."""
+    shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
+    kind = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(image), (size[1], size[0]), interpolation=kind)  # type: ignore[return-value]
+
+
 def _spread(image: np.ndarray, size: int, axis: int) -> np.ndarray:
     """Enlarges one axis of a float image to `size` by area, for which INTER_AREA takes another way: a new pixel lies in one old
     pixel or across the border of two."""

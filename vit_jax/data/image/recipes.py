@@ -14,9 +14,11 @@ from vit_jax.data.image.decode import Image
 from vit_jax.data.image.steps import (
     CentralCrop,
     Example,
+    Fit,
     Flip,
     InceptionCrop,
     RandomCrop,
+    RandomPart,
     Resize,
     ResizeSmall,
     Step,
@@ -53,6 +55,8 @@ RECIPES: dict[str, Recipe] = {
     "eval": Recipe((Resize(1.0),), "the release"),
     "eval_crop": Recipe((ResizeSmall(8 / 7), CentralCrop()), "big_vision: shorter side 256 -> 224"),
     "fewshot": Recipe((Resize(8 / 7), CentralCrop()), "big_vision few-shot: 256 -> 224"),
+    "detect": Recipe((RandomPart(), Flip(), Fit(0.6)), "DETR and YOLOS, on a canvas of one size"),
+    "detect_eval": Recipe((Fit(),), "DETR and YOLOS, on a canvas of one size"),
     "objectnet": Recipe((ResizeSmall(16 / 15), CentralCrop()), "arXiv 1912.11370: shorter side 512 -> 480"),
 }
 

@@ -9,9 +9,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.data.image.boxes import crop_boxes, flip_boxes
-from vit_jax.data.image.crops import Box, Size, central_box, cut, flip, random_box, resize, resize_small, sample_box
+from vit_jax.data.image.boxes import crop_boxes, flip_boxes, place_boxes
+from vit_jax.data.image.crops import (
+    Box,
+    Size,
+    central_box,
+    cut,
+    flip,
+    random_box,
+    resize,
+    resize_small,
+    resize_smooth,
+    sample_box,
+)
 from vit_jax.data.image.decode import Image
+
+GREY = 128  # 0.004 in the model's range of [-1, 1]
 
 
 class Example(NamedTuple):
@@ -107,6 +120,71 @@ class ResizeSmall(Resize):
         return {**super().describe(view), "kernel": "area", "keep_aspect": True, "antialias": True}
 
 
+@dataclass(frozen=True)
+class Fit(Step):
+    """Resizes so that the image fits into the resolution, its aspect kept, and fills the rest, below or right, with grey: the
+    zero of the model's range. With `least` below 1 it draws a smaller size, of `least` to 1 times that.
+
+    Source: arXiv 2005.12872, section A.4: scale augmentation and padding, on a canvas of one size.
+    """
+
+    least: float = 1.0
+    carries_boxes = True
+
+    @property
+    def is_random(self) -> bool:  # type: ignore[override]
+        """Whether it draws a size."""
+        return self.least < 1
+
+    def __call__(self, example: Example, rng: np.random.Generator, view: View, out: Image | None = None) -> Example:
+        """See `Step`."""
+        image, target, size = example
+        h, w = image.shape[:2]
+        scale = min(view.resolution[0] / h, view.resolution[1] / w)
+        scale *= rng.uniform(self.least, 1.0) if self.is_random else 1.0
+        inner = tuple(
+            min(max(round(side * scale), 1), most) for side, most in zip((h, w), view.resolution, strict=True)
+        )
+        small = resize_smooth(image, (inner[0], inner[1]))
+        filled = np.full((*view.resolution, 3), GREY, np.uint8) if out is None else out
+        filled[:] = GREY
+        filled[: inner[0], : inner[1]] = small
+        # Exactly h and w times one scale, whatever the rounding of the pixels, so that boxes are mapped back exactly.
+        shape = view.resolution[0] / scale, view.resolution[1] / scale
+        return Example(filled, place_boxes(target, (h, w), shape), size)
+
+    def pixels(self, view: View) -> Size:
+        """See `Step`."""
+        return view.resolution
+
+    def describe(self, view: View) -> dict[str, Any]:
+        """See `Step`."""
+        return {"resized_to": list(view.resolution), "keep_aspect": True, "antialias": True, "fill": GREY}
+
+
+class RandomPart(Step):
+    """One image in two is cut to a random part, whose sides are independent: at least three fifths of each, and of its pixels if
+    the image has fewer than 384. Objects mostly cut off are kept.
+
+    Source: DETR's RandomSizeCrop of 384 to 600 pixels after a resize of the shorter side to 400 to 600, in shares.
+    """
+
+    carries_boxes = is_random = True
+
+    def __call__(self, example: Example, rng: np.random.Generator, view: View, out: Image | None = None) -> Example:
+        """See `Step`."""
+        if rng.random() >= 0.5:
+            return example
+        image, target, size = example
+        h, w = (int(rng.integers(-(-3 * side // 5), side + 1)) for side in image.shape[:2])
+        box = random_box(image, rng, (h, w))
+        return Example(cut(image, box), crop_boxes(target, image.shape, box), size)
+
+    def describe(self, view: View) -> dict[str, Any]:
+        """See `Step`."""
+        return {"crop": "part"}
+
+
 class InceptionCrop(Step):
     """A random part of the image, resized to the resolution; see `sample_box`."""
 
@@ -168,7 +246,8 @@ class Flip(Step):
         """See `Step`."""
         if not view.flip or rng.random() >= 0.5:
             return example
-        return Example(flip(example.image, out), flip_boxes(example.target), example.size)
+        fits = out is not None and out.shape == example.image.shape
+        return Example(flip(example.image, out if fits else None), flip_boxes(example.target), example.size)
 
     def describe(self, view: View) -> dict[str, Any]:
         """See `Step`."""

@@ -45,6 +45,10 @@ class Known(NamedTuple):
 # are in tensorflow_free: NEEDS_TENSORFLOW, NEEDS_PACKAGE.
 KNOWN = {
     "digits": Known({"train": 1437, "test": 360}),
+    "canvases/digits": Known({"train": 12000, "test": 1000}),
+    "coco/2017": Known({"train": 118287, "validation": 5000, "test": 40670}),
+    "voc/2007": Known({"train": 2501, "validation": 2510, "test": 4952}),
+    "voc/2012": Known({"train": 5717, "validation": 5823}),
     "fashion_mnist": Known({"train": 60000, "test": 10000}),
     "cifar10": Known({"train": 50000, "test": 10000}),
     "cifar100": Known({"train": 50000, "test": 10000}),

@@ -72,7 +72,9 @@ def prepare(name: str, source: str = "", data_dir: str = "") -> Prepared:
     if existed and builder.info.file_format and builder.info.file_format.value != "array_record":
         raise UserError(tfrecord_message(builder.info.full_name, builder.data_dir))
     if not existed and builder.name in OWN_BUILDERS:
-        if source:
+        if source and builder.name == "canvases" and builder.builder_config.name != "digits":
+            builder.source = source
+        elif source:
             raise UserError(
                 f"--source={source} has no use for {builder.name}, which ships in a Python package; leave it out"
             )
@@ -107,15 +109,27 @@ def _make_builder(name: str, data_dir: str) -> Any:
     base = name.split(":")[0].split("/")[0]
     check_prepared(data_dir, base)  # a builder reads the description of what is there already
     if base in OWN_BUILDERS:
-        from vit_jax.data.prepare import digits
-
-        return digits.Digits(data_dir=data_dir)
+        return _own_builder(name, base, data_dir)
     try:
-        return tfds.builder(name, data_dir=data_dir)
+        with tensorflow_free.installed():  # coco and voc name types of TensorFlow where they describe their features
+            return tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError, ImportError) as error:
         if isinstance(error, tfds.core.DatasetNotFoundError) or "Parsing builder name" in str(error):
             raise UserError(unknown_name_message(name)) from error
         raise UserError(f"cannot open TFDS data set {name!r}: {str(error).splitlines()[0]}") from error
+
+
+def _own_builder(name: str, base: str, data_dir: str) -> Any:
+    if base == "digits":
+        from vit_jax.data.prepare import digits
+
+        return digits.Digits(data_dir=data_dir)
+    from vit_jax.data.prepare import canvases
+
+    config = name.split(":")[0].partition("/")[2] or "digits"
+    if config not in canvases.Canvases.builder_configs:
+        raise UserError(f"no data set {name}; canvases are of {' or '.join(canvases.Canvases.builder_configs)}")
+    return canvases.Canvases(config=config, data_dir=data_dir)
 
 
 @contextlib.contextmanager

@@ -189,6 +189,8 @@ _GFILE = _Names(
 )
 _TENSORFLOW = _Names(
     path="",
+    int64=np.int64,  # of the features of coco and voc
+    bool=np.bool_,
     executing_eagerly=lambda: True,
     shape=np.shape,
     compat=_Names(path="compat.", as_text=_as_text, as_bytes=_as_bytes),

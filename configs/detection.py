@@ -1,0 +1,111 @@
+"""Detection with YOLOS (arXiv 2106.00666): a plain ViT, detection tokens, and DETR's loss.
+
+    vit_jax train --config=configs/detection.py:variant=S/16,dataset=coco,init=DEIT --workdir=runs/yolos_s
+    vit_jax train --config=configs/detection.py:variant=Ti/16,dataset=FOLDER,init=YOLOS --workdir=runs/mine
+    vit_jax train --config=configs/detection.py:variant=Nano/16,dataset=canvases --workdir=runs/canvases
+    vit_jax train --config=configs/detection.py:variant=S/16,dataset=coco,smoke --workdir=/tmp/smoke
+
+Arguments: `variant` SIZE/PATCH; `dataset` coco (TFDS's coco/2017), voc (voc/2007), kitti, canvases (scikit-learn's digits on
+canvases, written on first use), another TFDS name whose examples have objects, or a folder of images with COCO's
+`instances_*.json`; `init` a classifier of the same size, or a detector; `smoke` the row's loss, optimizer and schedule in a
+minute on any CPU, on canvases.
+
+The published rows train for 300 epochs of batches of 16 (Ti) or 150 of 8 (S, B), AdamW with clip 0.1, no warm-up, cosine, from
+DeiT's weights. Published AP on COCO val2017: Ti 28.7 at 512 pixels, S 36.1 and B 42.0 at 800. Those models saw images of many
+sizes; here each image is scaled, its aspect kept, into one canvas of the row's largest size, so that one program is compiled.
+
+From scratch, detection needs far more data than classification: DETR's authors say 10,000 to 15,000 images. Start from a detector
+(`init`) on fewer.
+"""
+
+from ml_collections import ConfigDict
+
+from vit_jax.config import parse_arg
+from vit_jax.models.variants import vit_variant
+
+# arXiv 2106.00666, table 2 and the authors' code: batch, epochs, learning rate, canvas, grid of the stored positions.
+ROWS = {
+    "Ti": (16, 300, 5e-5, (512, 864), (50, 83)),
+    "S": (8, 150, 2.5e-5, (800, 1344), (32, 54)),
+    "B": (8, 150, 2.5e-5, (800, 1344), (50, 84)),
+}
+# {dataset: (TFDS name, split to train on, split to score)}
+DATASETS = {
+    "coco": ("coco/2017", "train", "validation"),
+    "voc": ("voc/2007", "train+validation", "test"),
+    "kitti": ("kitti", "train", "validation"),
+    "canvases": ("canvases", "train", "test"),
+}
+
+
+def get_config(text: str | None = None) -> ConfigDict:
+    """One row; see the module's docstring."""
+    arg = parse_arg(text, variant="S/16", dataset="coco", init="", smoke=False)
+    config = paper_config(arg)
+    if arg.dataset == "canvases" or arg.smoke:
+        small_config(config)
+    return smoke(config) if arg.smoke else config
+
+
+def paper_config(arg) -> ConfigDict:
+    """The config of a published row; other sizes use that of S."""
+    size = arg.variant.split("/")[0]
+    batch, epochs, lr, resolution, grid = ROWS.get(size, ROWS["S"])
+    name, train, held_out = DATASETS.get(arg.dataset, (arg.dataset, "train", "val"))
+    model = vit_variant(arg.variant)
+    ph, pw = model["patch_size"]
+    config = ConfigDict()
+    config.model = {
+        **model,
+        "name": "yolos",
+        "num_classes": None,
+        "queries": 100,
+        "position_grid": grid,
+        "dtype": None,
+        "scan": None,
+    }
+    config.data = {
+        "dataset": name,
+        "split": train,
+        "recipe": "detect",
+        "resolution": (resolution[0] // ph * ph, resolution[1] // pw * pw),
+        "batch_size": batch,
+    }
+    config.objective = {"name": "detection"}
+    config.optim = {
+        "name": "adam",
+        "lr": lr,
+        "decay": "cosine",
+        "weight_decay": 1e-4,
+        "clip_norm": 0.1,
+    }
+    config.train = {"duration": f"{epochs} epochs", "log_every": "50 steps"}
+    scored = {"split": held_out, "recipe": "detect_eval", "every": "5%", "batch_size": batch}
+    config.evals = {"val": {"name": "detection", **scored}}
+    config.checkpoint = {"every": "1 epochs"}
+    config.init = {"path": arg.init, "resize": "bicubic"}
+    config.seed = 0
+    return config
+
+
+def small_config(config: ConfigDict) -> None:
+    """Canvases: square images, few objects, digits that a mirror would change; from scratch, so with fixed positions."""
+    config.model.update(
+        {"depth": 4, "queries": 49, "positions": "sincos_2d", "position_grid": (0, 0), "dtype": "float32"}
+    )
+    config.data.update({"resolution": (128, 128), "batch_size": 16, "recipe": "resize_flip", "flip": False})
+    config.optim.update({"lr": 1e-3, "warmup": "2%", "clip_norm": 1.0})
+    config.train.update({"duration": "16 epochs"})
+    config.evals.val.update({"recipe": "eval", "every": "10%", "batch_size": 100})
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    """Shrinks model, data and length, but keeps the row's loss, optimizer and schedule."""
+    config.model.update(
+        {"width": 64, "depth": 2, "mlp_dim": 128, "num_heads": 2, "patch_size": (16, 16), "scan": False}
+    )
+    config.data.update({"dataset": "canvases", "split": "train[:64]", "batch_size": 16})
+    config.train.update({"duration": "8 steps", "log_every": "4 steps"})
+    config.evals.val.update({"split": "test[:32]", "every": "8 steps", "batch_size": 16})
+    config.checkpoint.every = "4 steps"
+    return config
