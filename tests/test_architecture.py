@@ -84,12 +84,13 @@ INSIDE = {
     "run": {
         "schema": {"initial"},  # which function reads which section
         "record": set(),  # what a run leaves in its folder
+        "checks": set(),  # what a config and its data must agree on
         "initial": set(),  # where parameters start: the `init` section
         "settle": {"schema", "initial"},
         "memory": {"settle"},  # what memory decides
         "assemble": set(),
         "keys": {"schema"},  # a config's keys, in words
-        "job": {"schema", "settle", "memory", "record", "initial", "assemble"},
+        "job": {"schema", "settle", "checks", "memory", "record", "initial", "assemble"},
         "plan": {"settle", "job"},  # what a run will do, in words
         "extend": {"record", "job"},  # a run made longer
         "agreement": {"record", "job"},

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vit_jax.convert import torch_names, yolos
+from vit_jax.convert import hugging_face, torch_names, yolos
 from vit_jax.convert.architecture import has_class_token
 from vit_jax.convert.claims import OWN_SECTION
 from vit_jax.convert.load import Loaded
@@ -22,7 +22,7 @@ from vit_jax.convert.npz import write_npz
 from vit_jax.convert.safetensor import write_safetensors
 from vit_jax.models.build import unstack_layers
 from vit_jax.train.checkpoint import write_params
-from vit_jax.types import UserError, counted, itemize
+from vit_jax.types import UserError
 
 Format = Literal["npz", "hf", "timm", "orbax"]
 FORMATS = ("npz", "hf", "timm", "orbax")
@@ -119,7 +119,7 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
             "transformers has no model with both a representation layer (its pooler) and a head; load it with "
             "num_classes=0 to leave the head, or fine-tune it first, which drops the representation layer"
         )
-    foreign = _hugging_face_tensors(loaded, tensors, has_head)
+    foreign = hugging_face.foreign_tensors(loaded, tensors, has_head)
     h, w = loaded.module.pixels(loaded.grid or (14, 14))
     ph, pw = settings["patch_size"]
     channels = int(tensors["embedding/kernel"].shape[2])
@@ -137,7 +137,7 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
         "patch_size": ph if ph == pw else [ph, pw],
         "num_channels": channels,
         "qkv_bias": True,
-        **_hugging_face_task(loaded),
+        **hugging_face.task_of(loaded),
         OWN_SECTION: own_section(loaded),
     }
     if has_head:
@@ -145,7 +145,7 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
     mean, std = (loaded.source.meta.get(key, [0.5] * channels) for key in ("pixel_mean", "pixel_std"))
     if detects:
         config |= yolos.config_of(settings, (h, w), list(names))
-    processor = yolos.processor_of((h, w), mean, std) if detects else _processor_of((h, w), mean, std)
+    processor = yolos.processor_of((h, w), mean, std) if detects else hugging_face.processor_of((h, w), mean, std)
     place.mkdir(parents=True)
     write_safetensors(place / "model.safetensors", foreign)
     return [
@@ -153,73 +153,6 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
         _write_json(place / "config.json", config),
         _write_json(place / "preprocessor_config.json", processor),
     ]
-
-
-def _hugging_face_tensors(loaded: Loaded, tensors: dict[str, np.ndarray], has_head: bool) -> dict[str, np.ndarray]:
-    """A model's tensors under transformers' names, those of an encoder inside another model after `vit.`."""
-    settings = loaded.settings
-    is_mae = settings["name"] == "mae"
-    decoder = {name: x for name, x in tensors.items() if is_mae and name.startswith("decoder/")}
-    encoder = {name: x for name, x in tensors.items() if name not in decoder}
-    rules = yolos.RULES if settings["name"] == "yolos" else torch_names.HUGGING_FACE
-    encoder = yolos.join_positions(encoder) if settings["name"] == "yolos" else encoder
-    foreign, left = torch_names.to_foreign(encoder, rules, settings["depth"])
-    if has_head or settings["name"] != "vit":
-        own = ("classifier", "decoder.", "class_labels_classifier", "bbox_predictor")
-        foreign = {name if name.startswith(own) else f"vit.{name}": x for name, x in foreign.items()}
-    if decoder:
-        plain, also = torch_names.to_foreign(
-            decoder, torch_names.HUGGING_FACE_DECODER, loaded.settings["decoder_depth"]
-        )
-        foreign |= {torch_names.hugging_face_decoder_name(name): x for name, x in plain.items()}
-        left += also
-    _check_left("hf", left)
-    return foreign
-
-
-def _hugging_face_task(loaded: Loaded) -> dict[str, Any]:
-    """The part of transformers' config that says what a masked model predicts; empty for other models.
-
-    Raises:
-      UserError: transformers' masked model cannot be of this shape.
-    """
-    settings = loaded.settings
-    (ph, pw), (gh, gw) = settings["patch_size"], loaded.grid or (14, 14)
-    if settings["name"] == "masked":
-        if ph != pw or gh != gw:
-            raise UserError(
-                f"--format=hf: transformers' masked image model predicts square patches of square images, and these are of "
-                f"{ph}x{pw} and {gh}x{gw} patches; use npz or orbax, or load it for a square resolution"
-            )
-        return {"architectures": ["ViTForMaskedImageModeling"], "encoder_stride": ph}
-    if settings["name"] != "mae":
-        return {}
-    objective = loaded.source.meta.get("config", {}).get("objective", {})
-    return {
-        "architectures": ["ViTMAEForPreTraining"],
-        "model_type": "vit_mae",
-        "mask_ratio": settings.get("mask_ratio", 0.75),
-        "norm_pix_loss": bool(objective.get("norm_pix", False)),
-        "decoder_hidden_size": settings["decoder_width"],
-        "decoder_num_hidden_layers": settings["decoder_depth"],
-        "decoder_num_attention_heads": settings["decoder_heads"],
-        "decoder_intermediate_size": settings["decoder_mlp_dim"],
-    }
-
-
-def _processor_of(resolution: tuple[int, int], mean: list[float], std: list[float]) -> dict[str, Any]:
-    """transformers' preprocessor_config.json."""
-    return {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": resolution[0], "width": resolution[1]},
-        "resample": 2,  # bilinear
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": mean,
-        "image_std": std,
-    }
 
 
 def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:
@@ -236,7 +169,7 @@ def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]
         parts = [tensors[POSITIONS][:, :first], registers, tensors[POSITIONS][:, first:]]
         tensors = tensors | {POSITIONS: np.concatenate(parts, axis=1)}
     foreign, left = torch_names.to_foreign(tensors, torch_names.TIMM, settings["depth"])
-    _check_left("timm", left)
+    torch_names.check_left("timm", left)
     h, w = loaded.module.pixels(loaded.grid or (14, 14))
     names = loaded.source.meta.get("class_names")
     args = {
@@ -290,13 +223,6 @@ def _check_can(form: str, loaded: Loaded, can: Mapping[str, tuple]) -> None:
     ]
     if wrong:
         raise UserError(f"--format={form} cannot hold this model; use npz or orbax:\n" + "\n".join(wrong))
-
-
-def _check_left(form: str, left: list[str]) -> None:
-    if left:
-        raise UserError(
-            f"--format={form} has no place for {counted(len(left), 'tensor')}; use npz or orbax:\n{itemize(left)}"
-        )
 
 
 def _json(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vit_jax.types import UserError
+from vit_jax.types import UserError, counted, itemize
 
 BLOCK = "Transformer/encoderblock_{i}"
 ATTENTION = f"{BLOCK}/MultiHeadDotProductAttention_1"
@@ -234,3 +234,10 @@ def hugging_face_decoder_name(name: str) -> str:
     if name.startswith("encoder.layer."):
         return f"decoder.decoder_layers.{name.removeprefix('encoder.layer.')}"
     return f"decoder.decoder_{name}"
+
+
+def check_left(form: str, left: list[str]) -> None:
+    if left:
+        raise UserError(
+            f"--format={form} has no place for {counted(len(left), 'tensor')}; use npz or orbax:\n{itemize(left)}"
+        )

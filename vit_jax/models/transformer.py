@@ -113,6 +113,10 @@ class Encoder(nn.Module):
         )(x)
         return (x + table, None) if self.positions_at == "stem" else (x, table)
 
+    def is_stacked(self, shared: jax.Array | None) -> bool:
+        """Whether `shared` has positions for each block along its first axis."""
+        return shared is not None and shared.ndim == 4 and self.positions != "relative_bias"
+
     def block(self, train: bool, capture: tuple[str, ...]) -> tuple[type[nn.Module], dict]:
         """The class of the blocks, and its fields."""
         kind: type[nn.Module] = AxialBlock if self.axial else EncoderBlock
@@ -139,7 +143,7 @@ class Encoder(nn.Module):
         captured: dict[str, tuple] = dict.fromkeys(capture, ())
         for layer in range(self.depth):
             rate = None if rates is None else rates[layer]
-            own = shared if shared is None or shared.ndim == 3 else shared[layer]
+            own = shared[layer] if self.is_stacked(shared) else shared
             x, values = kind(**fields, name=f"encoderblock_{layer}")(x, rate, own)
             captured = {name: (*captured[name], value) for name, value in values.items()}
         return x, captured
@@ -154,7 +158,7 @@ class Encoder(nn.Module):
             split_rngs={"params": True, "dropout": True},
             in_axes=(
                 nn.broadcast if rates is None else 0,
-                nn.broadcast if shared is None or shared.ndim == 3 else 0,
+                0 if self.is_stacked(shared) else nn.broadcast,
             ),
             length=self.depth,
         )

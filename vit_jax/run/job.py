@@ -22,10 +22,11 @@ from vit_jax.data.image.recipes import describe_transform, make_transform
 from vit_jax.data.source import Source
 from vit_jax.evals.base import Evaluator, Scorer
 from vit_jax.evals.build import EVALUATORS
-from vit_jax.models.build import MODELS, count_params, relayout
+from vit_jax.models.build import count_params, relayout
 from vit_jax.resolve import resolve
 from vit_jax.run import record
 from vit_jax.run.assemble import Parts, bind_evaluators, build_parts, kept_bytes
+from vit_jax.run.checks import check_best, check_classes, check_target
 from vit_jax.run.initial import keep_head, open_init
 from vit_jax.run.memory import Demand, settle_memory
 from vit_jax.run.schema import SCHEMA
@@ -33,7 +34,7 @@ from vit_jax.run.settle import BEFORE, Facts, Settled, check_attention, settle
 from vit_jax.targets import Boxes
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
-from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
+from vit_jax.types import DatasetSpec, TrainState, UserError
 
 T = TypeVar("T")
 STAND_IN_OBJECTS = 100  # of an image, where no data says how many
@@ -139,7 +140,7 @@ def build_job(
     if missing or train is None:
         raise MissingData("\n".join(missing))
     specs = [train.spec, *specs]
-    _check_classes(config, specs[0])
+    check_classes(config, specs[0])
     steps_per_epoch = specs[0].num_examples / config.data.batch_size
     total_steps = _count_steps(config, specs[0])
     if total_steps < 1:
@@ -148,9 +149,9 @@ def build_job(
     config, parts, by_memory = _build(config, total_steps, to_steps, jax.devices(), facts)
     decisions += by_memory
     parts.target = specs[0].target
-    _check_target(config, parts, specs[0])
+    check_target(config, parts.objective, specs[0])
     scorers = bind_evaluators(config, parts, evaluators)
-    _check_best(config)
+    check_best(config)
     if config.init.path and config.init.head == "keep":
         keep_head(config, checkpoint, specs[0])
     data = configs.build(TrainData, config.data)
@@ -259,47 +260,6 @@ def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
     except UserError as error:
         missing += [str(error)] if str(error) not in missing else []
         return None
-
-
-def _check_classes(config: Config, spec: DatasetSpec) -> None:
-    """Refuses a model whose head has fewer outputs than the data has classes."""
-    if MODELS[config.model.name].classifies and config.model.num_classes < spec.num_classes:
-        raise UserError(
-            f"config.model.num_classes is {config.model.num_classes}, but {spec.name} has {spec.num_classes} "
-            f"classes; leave it out to take the data's"
-        )
-
-
-def _check_target(config: Config, parts: Parts, spec: DatasetSpec) -> None:
-    """Refuses data whose labels are of another kind than the loss reads."""
-    kind = type(spec.target).__name__
-    if parts.objective.target and kind not in parts.objective.target:
-        words = {
-            "ClassId": "a class for each image",
-            "ClassSet": "a set of classes for each image",
-            "Values": "numbers",
-            "Boxes": "boxes",
-        }
-        wanted = " or ".join(words[name] for name in parts.objective.target)
-        raise UserError(
-            f"config.objective.name={config.objective.name} reads {wanted}, and {spec.name} has {words.get(kind, kind)}; choose "
-            "other data, or the objective that suits it: softmax, sigmoid (sets of classes), regression (numbers) or detection "
-            "(boxes; configs/detection.py)"
-        )
-
-
-def _check_best(config: Config) -> None:
-    """Refuses a `best_metric` that no evaluator measures, and an early stop without one."""
-    best = config.checkpoint.best_metric
-    if config.train.patience and not (best and config.checkpoint.keep_best):
-        raise UserError(
-            f"train.patience={config.train.patience} waits for a better checkpoint.best_metric and keeps that checkpoint: set "
-            "checkpoint.best_metric, for example eval/dev/top1, and checkpoint.keep_best=1"
-        )
-    metric = Metric.parse(best)
-    if best and not (metric and metric.evaluator in config.evals):
-        known = ", ".join(str(Metric(kind, name, "METRIC")) for name in config.evals for kind in KINDS)
-        raise UserError(f"checkpoint.best_metric is {best!r}; expected one of {known}")
 
 
 def saved_config(folder: epath.Path) -> dict[str, Any] | None:
