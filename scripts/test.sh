@@ -24,7 +24,7 @@ if [ "${1:-}" = --scale ]; then
   VENV=${SCALE_VENV:-.venv-scale}
   install_lock requirements-dev.lock
   python -m pip install --quiet --disable-pip-version-check -c requirements-dev.lock -c requirements-scale.txt '.[tpu-aot]'
-  exec python -m pytest tests/bench/test_topology.py -m scale --numprocesses=auto --maxprocesses=8 "$@"
+  exec python -m pytest tests/bench/test_topology.py tests/bench/test_ahead.py -m scale --numprocesses=auto --maxprocesses=8 "$@"
 fi
 install_lock requirements-dev.lock
 

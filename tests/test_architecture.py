@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vit_jax"
 ROOMS = {"metrics", "models", "partition", "data", "convert", "train", "evals"}
-FLOOR = {"types", "targets", "files", "config", "process", "locks", "peers", "remote"}
+FLOOR = {"types", "targets", "files", "config", "memory", "process", "locks", "peers", "remote"}
 
 # What a room may import of vit_jax besides itself. One direction: whoever is further down may use what is above.
 MAY_IMPORT = {
@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "values": {"types"},
     "config": {"types", "files", "values"},
     "resolve": {"types", "config", "values"},
-    "process": {"types"},
+    "memory": set(),
+    "process": {"types", "memory"},
     "locks": {"types", "process"},
     "remote": {"types"},
     "console": {"types"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     # Many runs, each a process of its own.
     "sweeps": {*FLOOR, "flops", "resolve", "run", *ROOMS},
     # Their page, drawn from files alone.
-    "report": {"types", "files", "metrics", "run.record", "sweeps.results"},
+    "report": {"types", "files", "metrics", "train.clock", "run.record", "sweeps.results"},
     # The command line may import anything; nothing imports it but the programs' entries.
     "main": {"process", "cli"},
     "__main__": {"cli"},
@@ -84,9 +85,11 @@ INSIDE = {
         "record": set(),  # what a run leaves in its folder
         "initial": set(),  # where parameters start: the `init` section
         "settle": {"schema", "initial"},
+        "memory": {"settle"},  # what memory decides
         "assemble": set(),
         "keys": {"schema"},  # a config's keys, in words
-        "job": {"schema", "settle", "record", "initial", "assemble"},
+        "checks": set(),  # what a config and its data must agree on
+        "job": {"schema", "settle", "memory", "record", "initial", "assemble", "checks"},
         "plan": {"settle", "job"},  # what a run will do, in words
         "extend": {"record", "job"},  # a run made longer
         "agreement": {"record", "job"},

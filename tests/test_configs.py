@@ -12,9 +12,10 @@ import pytest
 from vit_jax import config as configs
 from vit_jax.data.image.recipes import describe_transform, make_transform
 from vit_jax.data.vtab import tasks as vtab
-from vit_jax.models.build import abstract_params, count_params
+from vit_jax.models.build import MODELS, abstract_params, count_params
 from vit_jax.resolve import resolve
 from vit_jax.run.assemble import build_model, grid_of
+from vit_jax.run.job import stand_in
 from vit_jax.run.schema import SCHEMA
 from vit_jax.run.settle import Facts, settle
 from vit_jax.sweeps.grid import load_grid, probe_config
@@ -843,6 +844,81 @@ def test_the_quickstart_is_the_paper_in_small():
         assert before.model[key] == after.model[key]
 
 
+# Masked pre-training
+
+
+def test_simmim_is_trained_as_its_authors_trained_vit_b():
+    config = load("masked", "objective=simmim,variant=B/16,dataset=imagenet2012")
+    assert some(config.objective, "name", "mask_patch", "ratio") == ("simmim", (32, 32), 0.6)
+    assert some(config.optim, "b1", "b2", "eps", "weight_decay", "clip_norm") == (0.9, 0.999, 1e-8, 0.05, 5.0)
+    assert (config.data.batch_size, config.optim.lr) == (2048, pytest.approx(1e-4 * 2048 / 512))
+    assert (config.train.duration, config.optim.warmup) == ("800 epochs", "10 epochs")
+    assert (config.optim.decay, config.optim.stairs) == ("staircase", (700 / 800,))
+    assert (config.data.crop_area, config.data.flip, config.model.stochastic_depth) == ((0.67, 1.0), True, 0.1)
+    assert (config.model.name, config.model.decoder, config.model.positions) == ("masked", "pixels", "learned_1d")
+    published = load("masked", "objective=simmim,published").model
+    assert some(published, "positions", "positions_at", "layer_scale", "pool") == (
+        "relative_bias",
+        "shared",
+        0.1,
+        "gap",
+    )
+
+
+def test_mae_is_trained_as_its_authors_trained_all_sizes():
+    config = load("masked", "objective=mae,variant=L/16,dataset=imagenet2012")
+    assert some(config.objective, "name", "norm_pix") == ("mae", True)
+    assert some(config.optim, "b1", "b2", "weight_decay", "clip_norm", "decay") == (0.9, 0.95, 0.05, 0.0, "cosine")
+    assert (config.data.batch_size, config.optim.lr) == (4096, pytest.approx(1.5e-4 * 4096 / 256))
+    assert (config.train.duration, config.optim.warmup) == ("800 epochs", "40 epochs")
+    assert (config.data.crop_area, config.data.flip) == ((0.2, 1.0), True)
+    decoder = some(config.model, "decoder_width", "decoder_depth", "decoder_heads", "decoder_mlp_dim")
+    assert decoder == (512, 8, 16, 2048)
+    assert some(config.model, "mask_ratio", "positions", "stochastic_depth", "dropout") == (
+        0.75,
+        "sincos_mae",
+        0.0,
+        0.0,
+    )
+
+
+def test_masked_patch_prediction_is_appendix_b_1_2():
+    config = load("masked", "objective=patches,dataset=jft")
+    assert some(config.objective, "target", "corrupt", "masked", "replaced") == ("mean_colour", 0.5, 0.8, 0.1)
+    assert some(config.optim, "lr", "decay", "weight_decay", "b1", "b2") == (2e-4, "cosine", 0.1, 0.9, 0.999)
+    assert (config.data.batch_size, config.train.duration, config.optim.warmup) == (
+        4096,
+        "1000000 steps",
+        "10000 steps",
+    )
+    assert (config.model.decoder, config.model.dropout, config.data.resolution) == ("mean_colour", 0.0, (224, 224))
+
+
+def test_an_mae_of_l16_trains_on_a_quarter_of_the_patches():
+    flops = {}
+    for name in ("mae", "simmim"):
+        config, parts = stand_in(configs.load(f"configs/masked.py:objective={name},variant=L/16"), [], num_classes=10)
+        flops[name] = parts.trace(8, config.data.resolution)[1]
+    # Per block and token: 4 d^2 + 2 d m weights and 2 n d for attention, twice for multiply and add, thrice for training.
+    encoder = {n: 6 * 24 * n * 1024 * (4 * 1024 + 2 * 4096 + 2 * n) for n in (50, 197)}
+    decoder = 6 * 8 * 197 * 512 * (4 * 512 + 2 * 2048 + 2 * 197)
+    assert flops["simmim"] == pytest.approx(encoder[197], rel=0.02)
+    assert flops["mae"] == pytest.approx(encoder[50] + decoder, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("objective=simmin", r"objective=simmin: did you mean 'simmim'"),
+        ("objective=mae,published", r"published is SimMIM's model; with objective=mae leave it out"),
+        ("variant=R50x1", r"variant=R50x1: ViTs and hybrids have patches to hide"),
+    ],
+)
+def test_what_cannot_be_masked_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        load("masked", arguments)
+
+
 # Every config
 
 
@@ -891,11 +967,15 @@ def test_every_documented_command_resolves_and_builds_its_model(name, arguments,
     config = load(name, arguments.replace("FOLDER", str(image_folder)))
     config = settle(config, Facts("cpu", 10))[0]
     params = abstract_params(build_model(config), config.data.resolution)
-    assert params["head"]["bias"].shape == (config.model.num_classes,)
+    if MODELS[config.model.name].classifies:
+        assert params["head"]["bias"].shape == (config.model.num_classes,)
+    else:
+        assert "decoder" in params
+        assert "head" not in params
     gh, gw = grid_of(config)
     assert gh == gw > 0
     if config.model.get("positions") == "learned_1d" and config.model.positions_at == "stem":
-        tokens = gh * gw + (config.model.pool == "token" or config.model.class_token == "yes")
+        tokens = gh * gw + ("cls" in params)
         positions = params["Transformer"]["posembed_input"]["pos_embedding"]
         assert positions.shape == (1, tokens, config.model.width)
 
@@ -955,6 +1035,12 @@ SMOKES = [
     ("finetune", "variant=L/16,dataset=imagenet2012,table2"),
     ("finetune", "dataset=vtab/dtd,dev"),
     ("finetune_masked", "variant=B/16,recipe=simmim"),
+    ("masked", "objective=simmim,variant=B/16,dataset=imagenet2012"),
+    ("masked", "objective=simmim,variant=L/14,published"),
+    ("masked", "objective=mae,variant=H/14,dataset=imagenet2012"),
+    ("masked", "objective=patches,target=mean_colour,dataset=jft"),
+    ("masked", "objective=patches,target=patch_4x4,corrupt=0.15,variant=R50+B/16"),
+    ("masked", "objective=patches,target=pixels,variant=S/16x12"),
     ("quickstart", "pretrain"),
     ("quickstart", "finetune"),
 ]

@@ -101,7 +101,7 @@ def _evaluations(scalars: Mapping[str, float]) -> dict[str, tuple[list[str], lis
         shown = scores.setdefault(name, ([], []))[kind == "eval_average"]
         if metric == "num_examples":
             shown.append(f"{value:.0f} examples")
-        elif metric == "accuracy" or re.fullmatch(r"top\d+|\d+shot", metric):
+        elif metric in ("accuracy", "commonest") or re.fullmatch(r"top\d+|\d+shot", metric):
             shown.append(f"{re.sub(r'(?<=top)|(?=shot)', '-', metric)} {value:7.2%}")
         else:
             shown.append(f"{metric} {value:.4f}" if metric == "loss" else f"{metric} {value:.4g}")

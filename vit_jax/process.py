@@ -4,7 +4,6 @@ programs, memory."""
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import functools
 import io
@@ -18,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, ParamSpec
 
+from vit_jax.memory import keep_freed_memory
 from vit_jax.types import UserError
 
 EXIT_USER_ERROR = 2
@@ -276,22 +276,6 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "vit_jax", "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def keep_freed_memory() -> None:
-    """On a CPU, lets the C library keep the memory of one step for the next instead of returning it to the kernel.
-
-    XLA allocates a step's buffers again each time; glibc maps them from the kernel, which zeroes every page again. Keeping
-    them made steps of the quickstart's model 2.4 times as fast and those of S/16 1.1 times. Linux with glibc only.
-    """
-    import jax
-
-    if jax.default_backend() != "cpu" or not sys.platform.startswith("linux"):
-        return
-    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(m_mmap_max, 0)
-        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def set_up_process() -> None:

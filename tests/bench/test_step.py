@@ -12,7 +12,9 @@ from vit_jax import config as configs
 from vit_jax.bench import step as bench
 from vit_jax.bench.step import build_step, measure_step, random_batches
 from vit_jax.models.build import count_params
+from vit_jax.run import job
 from vit_jax.run.job import stand_in
+from vit_jax.run.settle import Facts
 
 SPEC = f"{Path(__file__).resolve().parents[2]}/configs/quickstart.py:pretrain,smoke"
 # Four patches of 4x4 pixels, width 8, one block: every tensor by hand.
@@ -70,9 +72,27 @@ def test_a_forward_pass_costs_two_operations_for_each_product(built):
 def test_what_is_measured_is_described(monkeypatch):
     monkeypatch.setattr(bench, "build_step", lambda *_: (lambda i: jnp.zeros(()), 1000))
     found = measure_step("infer", SPEC, [*TINY.items()], batch_size=8, steps=4)
-    assert found["num_params"] == PARAMS
+    assert (found["num_params"], found["remat"]) == (PARAMS, "none")
     assert (found["batch_size"], found["resolution"], found["timed_steps"]) == (8, [8, 8], 4)
     assert found["images_per_s"] == pytest.approx(8 / found["step_s_median"], rel=1e-2)
     assert (found["device"], found["num_devices"]) == (jax.devices()[0].device_kind, jax.device_count())
     assert found["overrides"] == TINY
     assert 0 < found["time_to_first_step_s"] <= found["process_start_to_first_step_s"]
+
+
+@pytest.mark.parametrize(("by_hand", "accumulation"), [([], 1), ([("train.accumulation", "2")], 2)])
+def test_memory_asks_for_no_micro_batches_in_a_benchmark(monkeypatch, by_hand, accumulation):
+    """They would fit any batch, and the search for the largest would not end."""
+    found = []
+
+    def built_with(draft, overrides, **facts):
+        config, parts = stand_in(draft, overrides, **facts)
+        found.append(config.train.accumulation)
+        return config, parts
+
+    monkeypatch.setattr(bench, "stand_in", built_with)
+    monkeypatch.setattr(bench, "build_step", lambda *_: (lambda i: jnp.zeros(()), 1000))
+    tight = Facts("tpu", devices=8, splits=[1, 2, 4, 8], memory=10**4)
+    monkeypatch.setattr(job, "device_facts", lambda *_: tight)
+    measure_step("train", SPEC, [*TINY.items(), *by_hand], batch_size=32, steps=4)
+    assert found == [accumulation]

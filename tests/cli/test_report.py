@@ -60,7 +60,7 @@ def test_ctrl_c_ends_the_watch_and_leaves_a_page_that_stands_still(tmp_path):
     ("arguments", "said"),
     [
         (["{tmp}/nothing"], "error: {tmp}/nothing is no sweep: it has no sweep.json"),
-        (["{tmp}/s", "{tmp}/s2"], "error: 2 sweeps make one page; say where with --to=FOLDER"),
+        (["{tmp}/s", "{tmp}/s2"], "error: 2 sweeps or runs make one page; say where with --to=FOLDER"),
         (["{tmp}/s", "--to={tmp}/file"], "error: --to {tmp}/file is a file"),
         (["{tmp}/s", "--to={tmp}/file/deeper"], "error: the report cannot be written to {tmp}/file/deeper"),
         (["{tmp}/s", "--watch=0"], "expected 1 to 86400 seconds, found 0"),

@@ -147,7 +147,7 @@ def test_a_damaged_run_is_one_clear_error(tmp_path):
     ("model", "message"),
     [
         ({"name": "vit"}, "model.num_classes is missing"),
-        ({"name": "cnn"}, "there is no model 'cnn'; expected one of vit, mixer, resnet"),
+        ({"name": "cnn"}, "there is no model 'cnn'; expected one of vit, masked, mae, mixer, resnet"),
     ],
     ids=str,
 )

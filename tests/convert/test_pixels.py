@@ -32,6 +32,21 @@ def folder(tmp_path, form="hf", mean=MEAN, std=STD):
     return place
 
 
+def test_a_masked_models_pixels_come_back_in_the_range_of_stored_ones(tmp_path):
+    shutil.copytree(GOLDEN / "hf_masked", tmp_path / "source")
+    said = {"do_normalize": True, "image_mean": MEAN, "image_std": STD}
+    (tmp_path / "source" / "preprocessor_config.json").write_text(json.dumps(said))
+    own, ours = (load(str(tmp_path / "source"), stored_pixels=fold) for fold in (False, True))
+    hidden = np.random.default_rng(1).random((3, 16)) < 0.5
+    normalised = ((stored() / 255 - MEAN) / STD).astype(np.float32)
+    theirs = jax.jit(own.module.apply)({"params": own.params}, normalised, hidden=hidden).extra["pixels"]
+    found = jax.jit(make_forward(ours.module))(ours.params, stored(), hidden=hidden).extra["pixels"]
+    expected = 2 * (np.asarray(theirs, np.float64) * STD + MEAN) - 1  # in [0, 1], then in [-1, 1]
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+    folded = {fate.name for fate in ours.report if fate.action == "folded"}
+    assert folded == {f"{layer}/{leaf}" for layer in ("embedding", "decoder") for leaf in ("kernel", "bias")}
+
+
 def stored(count=3):
     return np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), np.uint8)
 

@@ -5,16 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import numpy_resnet
 import numpy_vit
 import pytest
 import test_mixer
 from checkpoints import agree, copy_golden, flat, golden_answer, images, run, same_bits, save_npz
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file
 
 from vit_jax.convert.load import load
 from vit_jax.convert.save import save_model
+from vit_jax.models import build
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +49,49 @@ def test_a_model_travels_through_every_format_unchanged_to_the_bit(tmp_path):
     same_bits(flat(end), tensors)
     assert (end.settings, end.grid) == (start.settings, start.grid)
     assert end.settings["gelu"] == "tanh"
+
+
+MASKED = {"patch_size": (4, 4), "width": 8, "depth": 2, "mlp_dim": 12, "num_heads": 2}
+DECODER = {"decoder_width": 12, "decoder_depth": 2, "decoder_heads": 3, "decoder_mlp_dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "formats"),
+    [
+        ("masked", {}, ("hf", "npz", "orbax")),
+        ("masked", {"decoder": "patch_4x4", "final_norm": False}, ("npz", "orbax")),
+        ("masked", {"positions": "relative_bias", "positions_at": "shared", "layer_scale": 0.1}, ("npz", "orbax")),
+        ("mae", DECODER | {"mask_ratio": 0.6}, ("hf", "npz", "orbax")),
+    ],
+)
+def test_a_masked_model_travels_with_its_decoder(tmp_path, name, options, formats):
+    module = build.MODELS[name](**MASKED, **options)
+    params = flatten_dict(build.init_params(module, jax.random.key(0), (16, 16)), sep="/")
+    rng = np.random.default_rng(0)
+    tensors = {key: rng.standard_normal(x.shape).astype(np.float32) for key, x in params.items()}
+    path = save_npz(tmp_path / "start.npz", tensors)
+    own = {"name": name, "num_classes": 0, **MASKED, **options}
+    Path(path).with_suffix(".json").write_text(json.dumps({"vit_jax": {"model": own, "grid": [4, 4]}}))
+    start = load(path)
+    same_bits(flat(start), tensors)
+    end = through(tmp_path, start, *formats)
+    same_bits(flat(end), tensors)
+    assert (end.settings, end.grid) == (start.settings, (4, 4))
+    # Without the description beside it, tensors tell all but the ratio and the initial value of LayerScale.
+    Path(path).with_suffix(".json").unlink()
+    told = load(path).settings
+    assert {key: told[key] for key in {*MASKED, *options} - {"mask_ratio", "layer_scale"}} == {
+        key: x for key, x in own.items() if key in {*MASKED, *options} - {"mask_ratio", "layer_scale"}
+    }
+    assert told["name"] == name
+
+
+def test_transformers_has_no_masked_model_of_wide_images(tmp_path):
+    loaded = load(copy_golden("hf_masked", tmp_path / "hf"), resolution=(16, 24))
+    with pytest.raises(UserError, match=r"square patches of square images, and these are of 4x4 and 4x6 patches"):
+        save_model(loaded, str(tmp_path / "out"), "hf")
+    with pytest.raises(UserError, match=r"model.name is 'masked'; timm knows 'vit'"):
+        save_model(loaded, str(tmp_path / "out"), "timm")
 
 
 def test_what_tensors_do_not_say_travels_with_them(tmp_path):

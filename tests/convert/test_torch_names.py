@@ -72,7 +72,8 @@ def test_a_convolution_computes_the_same_in_either_layout():
 @pytest.mark.parametrize("kind", torch_names.LAYOUTS)
 def test_every_layout_is_undone_to_the_bit(kind):
     layout, rng = torch_names.LAYOUTS[kind], np.random.default_rng(2)
-    weight = rng.standard_normal((8, 6, 4, 2)[: layout.rank]).astype(np.float32)
+    shape = (8, 6, 1, 1) if kind == "conv_1x1" else (8, 6, 4, 2)
+    weight = rng.standard_normal(shape[: layout.rank]).astype(np.float32)
     bias = rng.standard_normal(8).astype(np.float32)
     assert np.array_equal(layout.weight_back(layout.weight(weight, 2)), weight)
     assert np.array_equal(layout.bias_back(layout.bias(bias, 2)), bias)

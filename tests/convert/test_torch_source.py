@@ -35,14 +35,44 @@ def test_the_report_names_the_tensor_of_the_file(tmp_path):
     ] * 3
 
 
-def test_absent_biases_are_zeros_and_the_masked_models_own_tensors_are_set_aside(tmp_path):
+def test_absent_biases_are_zeros(tmp_path):
     loaded = load(copy_golden("hf_masked", tmp_path / "hf"))
     bias = f"{BLOCKS}_0/MultiHeadDotProductAttention_1/key/bias"
     assert not flat(loaded)[bias].any()
     assert details(loaded)[bias] == "3x8, from nothing: zeros, as the source has no qkv bias"
-    aside = {fate.name: fate.detail for fate in loaded.report if fate.action == "aside"}
-    why = "of the masked image model, not of the encoder"
-    assert aside == dict.fromkeys(("vit.embeddings.mask_token", "decoder.0.weight", "decoder.0.bias"), why)
+
+
+def test_a_mask_token_without_a_decoder_that_fits_is_set_aside(tmp_path):
+    tensors = golden_tensors("hf_masked")
+    names, why = (
+        ["vit.embeddings.mask_token", "decoder.0.weight", "decoder.0.bias"],
+        "of the masked image model, not of the encoder",
+    )
+
+    def aside(tensors):
+        loaded = load(save_safetensors(tmp_path / str(len(list(tmp_path.iterdir()))), tensors), num_heads=3)
+        assert loaded.settings["name"] == "vit"
+        return {fate.name: fate.detail for fate in loaded.report if fate.action == "aside"}
+
+    # A stride of 2 pixels, which is not the patch's 4, and no decoder at all.
+    strided = tensors | {name: tensors[name][: 2 * 2 * 3] for name in names[1:]}
+    assert aside(strided) == dict.fromkeys(names, why)
+    assert aside({name: x for name, x in tensors.items() if name not in names[1:]}) == {names[0]: why}
+
+
+def test_a_masked_model_keeps_its_mask_token_and_its_decoder(tmp_path):
+    loaded = load(copy_golden("hf_masked", tmp_path / "hf"))
+    assert (loaded.settings["name"], loaded.settings["decoder"], loaded.settings["final_norm"]) == (
+        "masked",
+        "pixels",
+        True,
+    )
+    found = details(loaded)
+    assert found["mask_token"] == "1x1x24, from vit.embeddings.mask_token"
+    assert found["decoder/kernel"] == "24x48, from decoder.0.weight"
+    np.testing.assert_array_equal(
+        flat(loaded)["decoder/kernel"].T, golden_tensors("hf_masked")["decoder.0.weight"][..., 0, 0]
+    )
 
 
 def test_without_a_config_a_file_has_its_librarys_defaults(tmp_path):

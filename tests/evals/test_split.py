@@ -70,7 +70,7 @@ def test_a_batch_that_does_not_divide_over_the_devices_is_refused_when_the_model
 
 
 def test_examples_come_with_the_scores_in_the_order_of_the_split(folder, kernel, forward):
-    values, examples = opened(folder, "classification").bind(bound(forward))({"kernel": jnp.asarray(kernel)})
+    values, examples, _ = opened(folder, "classification").bind(bound(forward))({"kernel": jnp.asarray(kernel)})
     assert examples["index"].tolist() == list(range(13))
     source = open_source(str(folder[0]), "test")
     assert examples["label"].tolist() == [source.read(index)[1] for index in range(13)]

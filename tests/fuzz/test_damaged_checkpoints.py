@@ -57,7 +57,7 @@ def test_a_damaged_description_beside_an_npz_is_refused_or_makes_sense(tmp_path)
             same_bits(flat(loaded), TENSORS)
 
 
-@pytest.mark.parametrize("name", ["hf_classifier", "timm_token"])
+@pytest.mark.parametrize("name", ["hf_classifier", "hf_masked", "hf_mae", "timm_token"])
 def test_a_damaged_safetensors_file_loads_or_is_refused(tmp_path, name):
     whole = Path(save_safetensors(tmp_path / "whole", golden_tensors(name))).read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
@@ -69,7 +69,7 @@ def test_a_damaged_safetensors_file_loads_or_is_refused(tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hf_classifier", "hf_encoder", "timm_token", "timm_average"])
+@pytest.mark.parametrize("name", ["hf_classifier", "hf_encoder", "hf_masked", "hf_mae", "timm_token", "timm_average"])
 def test_a_damaged_config_is_refused_or_makes_sense(tmp_path, name):
     folder = Path(copy_golden(name, tmp_path / name))
     config = (folder / "config.json").read_text()

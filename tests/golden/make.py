@@ -26,7 +26,23 @@ TIMM = {
 }
 
 
+def make_masked():
+    """A masked image model of gray images and an MAE of wide ones: what is hidden, the prediction, the loss."""
+    rng = np.random.default_rng(7)
+    x, hidden = peers.images(channels=1), rng.permuted(np.arange(2 * 4).reshape(2, 4) % 4 < 2, axis=1)
+    model = peers.hugging_face("ViTForMaskedImageModeling", num_channels=1, patch_size=8, encoder_stride=8)
+    peers.save_hugging_face(model, HERE / "hf_masked_gray")
+    loss, answer = peers.answer_masked(model, x, hidden)
+    np.savez_compressed(HERE / "hf_masked_gray/answer.npz", images=x, answer=answer, hidden=hidden, loss=loss)
+    x, noise = peers.images((8, 32)), rng.random((2, 16)).astype(np.float32)
+    model = peers.hugging_face_mae(image_size=(8, 32), norm_pix_loss=True)
+    peers.save_hugging_face(model, HERE / "hf_mae")
+    loss, answer, _ = peers.answer_mae(model, x, noise)
+    np.savez_compressed(HERE / "hf_mae/answer.npz", images=x, answer=answer, noise=noise, loss=loss)
+
+
 def main():
+    make_masked()
     x = peers.images()
     for name, (kind, options) in HUGGING_FACE.items():
         model = peers.hugging_face(kind, **options)

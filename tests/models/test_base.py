@@ -20,6 +20,18 @@ ROLES = {
         {"gelu", "norm_eps"},
         {"attention", "remat"},
     ),
+    "masked": (
+        {"dropout", "attention_dropout", "stochastic_depth", "head_bias", "dtype", "scan", "decoder"},
+        {"num_classes", "representation_size"},
+        {"gelu", "norm_eps"},
+        {"attention", "remat"},
+    ),
+    "mae": (
+        {"dropout", "attention_dropout", "stochastic_depth", "head_bias", "dtype", "scan", "mask_ratio"},
+        {"num_classes", "representation_size"},
+        {"gelu", "norm_eps"},
+        {"attention", "remat"},
+    ),
     "mixer": ({"stochastic_depth", "head_bias", "dtype"}, {"num_classes"}, {"gelu"}, set()),
     "resnet": ({"head_bias", "dtype"}, {"num_classes"}, set(), set()),
 }

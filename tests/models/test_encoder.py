@@ -83,6 +83,16 @@ def test_the_epsilon_asked_for_is_that_of_every_norm():
         assert np.abs(right[name] - wrong[name]).max() > 0.01 * scale
 
 
+@pytest.mark.parametrize("kind", ["tanh", "erf"])
+def test_the_gradient_of_gelu_is_the_slope_in_float64_and_keeps_no_more_than_its_input(kind):
+    exact = {"tanh": numpy_vit.gelu, "erf": numpy_vit.exact_gelu}[kind]
+    x = np.linspace(-6, 6, 97)
+    slope = (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5
+    out, pull = jax.vjp(lambda x: gelu(x, kind), jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(pull(jnp.ones_like(out))[0], slope, atol=1e-5)  # 1 - tanh^2 cancels
+    assert [kept.shape for kept in jax.tree.leaves(pull)] == [x.shape]
+
+
 def test_gelu_is_the_tanh_approximation():
     x = np.linspace(-6, 6, 201)
     np.testing.assert_allclose(gelu(jnp.asarray(x, jnp.float32)), numpy_vit.gelu(x), atol=1e-6)

@@ -58,6 +58,73 @@ def hugging_face(kind="ViTForImageClassification", seed=0, **options):
     return seeded(getattr(transformers, kind)(config), seed)
 
 
+def hugging_face_mae(seed=0, *, kind="ViTMAEForPreTraining", **options):
+    """Fixed tables included: transformers 5.23 leaves them zero in a new model."""
+    import transformers
+
+    sizes = {"decoder_hidden_size": 20, "decoder_num_hidden_layers": 2, "decoder_num_attention_heads": 4}
+    settings = {**SIZES, **sizes, "decoder_intermediate_size": 32, "image_size": 16, "patch_size": 4, **options}
+    return seeded(getattr(transformers, kind)(transformers.ViTMAEConfig(**settings)), seed)
+
+
+def answer_masked(model, x, hidden):
+    """(loss, reconstruction (b, h, w, c)) of a ViTForMaskedImageModeling."""
+    with torch.no_grad():
+        out = model(nchw(x), bool_masked_pos=torch.from_numpy(hidden))
+    return out.loss.numpy(), out.reconstruction.numpy().transpose(0, 2, 3, 1)
+
+
+def answer_mae(model, x, noise):
+    """(loss, prediction of each patch, mask) of a ViTMAEForPreTraining."""
+    pixels, noise = nchw(x), torch.from_numpy(noise)
+    with torch.no_grad():
+        if x.shape[1] == x.shape[2]:
+            out = model(pixels, noise=noise)
+            return out.loss.numpy(), out.logits.numpy(), out.mask.numpy()
+        # Called as a whole, it takes images that are not square only while it resizes its positions, which these do not need.
+        seen = model.vit(pixels, noise=noise)
+        logits = model.decoder(seen.last_hidden_state, seen.ids_restore).logits
+        target = model.patchify(pixels, interpolate_pos_encoding=True)
+        if model.config.norm_pix_loss:
+            target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6) ** 0.5
+        loss = (((logits - target) ** 2).mean(-1) * seen.mask).sum() / seen.mask.sum()
+    return loss.numpy(), logits.numpy(), seen.mask.numpy()
+
+
+def maes_own_names(model):
+    """A ViTMAEForPreTraining's tensors under the names of MAE's own files."""
+    pairs = {
+        "vit.embeddings.patch_embeddings.projection": "patch_embed.proj",
+        "vit.embeddings.cls_token": "cls_token",
+        "vit.embeddings.position_embeddings": "pos_embed",
+        "vit.layernorm": "norm",
+        "decoder.mask_token": "mask_token",
+        "decoder.decoder_pos_embed": "decoder_pos_embed",
+    }
+    blocks = {
+        "layernorm_before": "norm1",
+        "layernorm_after": "norm2",
+        "attention.o_proj": "attn.proj",
+        "mlp.fc1": "mlp.fc1",
+        "mlp.fc2": "mlp.fc2",
+    }
+    state = {name: x.detach() for name, x in model.state_dict().items()}
+    out = {}
+    for name in state:
+        if match := re.fullmatch(r"(vit\.|decoder\.decoder_)layers\.(\d+)\.(.+)\.(weight|bias)", name):
+            where, i, part, leaf = match.groups()
+            block = f"{'decoder_' if 'decoder' in where else ''}blocks.{i}"
+            if part == "attention.q_proj":
+                qkv = [state[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
+                out[f"{block}.attn.qkv.{leaf}"] = torch.cat(qkv)
+            elif part in blocks:
+                out[f"{block}.{blocks[part]}.{leaf}"] = state[name]
+            continue
+        plain = next((name.replace(old, new, 1) for old, new in pairs.items() if name.startswith(old)), name)
+        out[plain.removeprefix("decoder.")] = state[name]
+    return out
+
+
 def timm_vit(seed=0, **options):
     sizes = {
         "img_size": 16,

@@ -1,28 +1,24 @@
-"""Curves of very short runs: one record is a point, and no two ticks say the same."""
+"""Drawings of a page: colours and ids that suit it, and labels that stay text."""
 
-import json
 import re
 
-import pytest
-from folders import result, transfer_sweep, write_run, write_sweep
-
-from vit_jax.report.charts import training_charts
-from vit_jax.report.collect import collect
+from vit_jax.report.charts import INK, color_of, draw, short
 
 
-@pytest.mark.parametrize("steps", [(8,), (1, 2), (3, 4, 5)])
-def test_a_run_of_few_records_is_drawn_with_whole_steps_and_a_point_where_there_is_no_line(steps, tmp_path):
-    write_sweep(tmp_path, transfer_sweep(titles=("Digits",), candidates={"optim.lr": (0.01,)}, seeds=(0,)))
-    folder = write_run(tmp_path, result("digits", 0.9))
-    records = [{"step": step, "train/loss": 1 / step, "eval/test/top1": 0.5} for step in steps]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (entry,) = collect([tmp_path])
-    for chart in training_charts("x", [(0, "ours", entry.tasks[0])]):
-        ticks = re.findall(r"<!-- (\S+) -->", chart.svg) or re.findall(r"<text[^>]*>([^<]+)</text>", chart.svg)
-        whole = [text for text in ticks if re.fullmatch(r"\d+", text) and int(text) <= max(steps)]
-        assert len(whole) == len(set(whole)) >= 1
-    loss = training_charts("x", [(0, "ours", entry.tasks[0])])[0]
-    points = len(
-        re.findall(r'<use xlink:href="#x-loss-\w+" x="[\d.]+" y="[\d.]+" style="fill: var\(--series-0\)', loss.svg)
-    )
-    assert points == (1 if len(steps) == 1 else 0)
+def test_colours_are_the_style_sheets_and_ids_are_the_drawings_own():
+    svg = draw("mine", "a <line>", (2, 2), lambda ax: ax.plot([0, 1], [0, 1], color=color_of(1), marker="o"))
+    assert "var(--series-1)" in svg
+    assert not re.search(rf"{INK}|#0404|#0202", svg)
+    assert "<title>a &lt;line&gt;</title>" in svg
+    ids = re.findall(r' id="([^"]+)"', svg)
+    assert len(ids) == len(set(ids)) > 3
+    assert all(name.startswith("mine-") for name in ids)
+
+
+def test_the_seventh_sweep_has_the_first_ones_colour():
+    assert color_of(6) == color_of(0) != color_of(5)
+
+
+def test_a_long_label_is_cut_and_a_leading_underscore_is_kept_visible():
+    assert short("a" * 50) == "a" * 43 + "…"
+    assert short("_hidden\n name") == " _hidden name"

@@ -21,7 +21,8 @@ from folders import (
     write_vtab,
 )
 
-from vit_jax.report.page import Progress, write_report
+from vit_jax.report.page import write_report
+from vit_jax.report.render import Progress
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).parents[2]

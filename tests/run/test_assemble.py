@@ -90,3 +90,30 @@ def test_an_evaluator_needs_no_more_than_every_open_and_bind(monkeypatch):
     config, parts = config_and_parts([("model.num_classes", "11")])
     with pytest.raises(UserError, match=r"^config\.evals\.bare: ten classes, please$"):
         bind_evaluators(config, parts, {"bare": Bare()})
+
+
+@pytest.mark.parametrize(
+    ("task", "override", "message"),
+    [
+        ("simmim", ("objective.ratio", "1.0"), r"objective.ratio is 1.0; expected above 0 and below 1"),
+        ("simmim", ("objective.mask_patch", "24"), r"mask_patch is 24x24 pixels, which the model's patch of 16x16"),
+        ("mae", ("model.mask_ratio", "0.0"), r"model.mask_ratio is 0.0; expected above 0 and below 1"),
+        ("patches,target=patch_4x4,variant=B/14", ("seed", "1"), r"4 does not divide 14x14 pixels"),
+        ("patches", ("objective.target", "pixels"), r"objective.name=patches reads pixels of .* returns mean_colour"),
+        *[
+            (task, ("train.mixup", "0.5"), rf"the loss of config.objective.name={task} is not linear in its target")
+            for task in ("simmim", "mae", "patches")
+        ],
+    ],
+)
+def test_masked_pre_training_that_cannot_be_is_one_clear_error(task, override, message):
+    spec = configs.load(f"configs/masked.py:objective={task},smoke")
+    with pytest.raises(UserError, match=message):
+        stand_in(spec, [override], num_classes=10)
+
+
+def test_a_masked_model_has_no_head_whatever_the_data():
+    spec = configs.load("configs/masked.py:objective=simmim,smoke")
+    config, parts = stand_in(spec, [], num_classes=10)
+    assert config.model.num_classes == 0
+    assert "head" not in parts.abstract.params

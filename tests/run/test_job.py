@@ -4,8 +4,10 @@ import pytest
 
 from vit_jax import config as configs
 from vit_jax.models.build import count_params
-from vit_jax.run.job import MissingData, fill_saved, saved_config, stand_in
+from vit_jax.run import job
+from vit_jax.run.job import MissingData, fill_saved, saved_config, stand_in, stand_in_settled
 from vit_jax.run.record import write_json
+from vit_jax.run.settle import Facts
 from vit_jax.types import UserError
 
 
@@ -60,6 +62,29 @@ def test_parts_without_data_are_those_of_the_run(made):
     config, parts = stand_in(draft(), [("data.batch_size", "72"), ("model.depth", "1")], num_classes=10)
     assert config.model == job.config.model
     assert count_params(parts.abstract.params) == count_params(job.parts.abstract.params)
+
+
+def test_on_an_accelerator_the_parts_are_those_that_memory_asks_for(monkeypatch):
+    def stand_in_with(memory):
+        facts = Facts("tpu", devices=8, splits=[1, 2, 4, 8], memory=memory)
+        monkeypatch.setattr(job, "device_facts", lambda *_: facts)
+        options = [("data.batch_size", "72"), ("model.depth", "2"), ("model.scan", "auto"), ("model.dtype", "auto")]
+        return stand_in_settled(draft(), options, num_classes=10)
+
+    config, parts, _ = stand_in_with(10**9)
+    assert (config.model.scan, config.model.remat, config.train.accumulation, config.train.fsdp) == (
+        False,
+        "none",
+        1,
+        1,
+    )
+    assert "encoderblock_1" in parts.abstract.params["Transformer"]
+    config, parts, decisions = stand_in_with(parts.state_bytes)  # a quarter of which is allowed to the state
+    assert (config.model.scan, config.model.remat, config.train.fsdp) == (True, "block", 4)
+    assert parts.mesh.shape["fsdp"] == 4
+    assert "encoderblock" in parts.abstract.params["Transformer"]
+    assert {"model.dtype", "model.scan", "model.remat", "train.fsdp"} <= {decision.key for decision in decisions}
+    parts.trace(72, config.data.resolution)
 
 
 def test_a_saved_config_is_itself_again_and_gets_keys_that_are_newer(made, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from vit_jax import config as configs
+from vit_jax import partition
 from vit_jax.models.build import abstract_params, init_params, relayout
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.run import run
@@ -73,6 +74,28 @@ def test_a_run_resumes_on_another_kind_of_device(start, tmp_path, capfd, here, t
         np.testing.assert_allclose(found, value, atol=2e-3, err_msg=name)
     entries = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in entries if "train/loss" in entry] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_run_resumes_where_less_memory_asks_for_recomputation(start, monkeypatch, tmp_path):
+    where = {"memory": 10**9}
+    monkeypatch.setattr(partition, "device_memory", lambda devices: where["memory"])
+    config = {}
+    for name, after in (("whole", 10**9), ("moved", 2 * 10**5)):
+        where["memory"] = 10**9
+        start(tmp_path / name, "gpu", **{"model.dtype": "float32"})
+        shutil.rmtree(tmp_path / name / "checkpoints" / "4")  # as if killed after step 3
+        (tmp_path / name / "run.json").unlink()
+        where["memory"] = after
+        start(tmp_path / name, "gpu", **{"model.dtype": "float32"})
+        config[name] = json.loads((tmp_path / name / "run.json").read_text())["config"]
+    whole, moved = config["whole"], config["moved"]
+    assert (whole["model"]["remat"], whole["train"]["fsdp"]) == ("none", 1)
+    assert (moved["model"]["remat"], moved["model"]["scan"], moved["train"]["accumulation"]) == ("block", False, 1)
+    assert moved["train"]["fsdp"] > 1
+    expected, found = (read_params(run_folder(str(tmp_path / name)), average=False)[0] for name in config)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow

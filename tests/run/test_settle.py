@@ -8,7 +8,7 @@ from vit_jax import config as configs
 from vit_jax.convert.checkpoint import Checkpoint
 from vit_jax.resolve import resolve
 from vit_jax.run.schema import SCHEMA
-from vit_jax.run.settle import Facts, begun_with, check_attention, settle, settle_fsdp
+from vit_jax.run.settle import Facts, begun_with, check_attention, settle
 from vit_jax.types import UserError
 
 # A tiny checkpoint that was trained with another GELU, patches of 4 and 3 classes.
@@ -111,30 +111,6 @@ def test_a_resumed_run_keeps_the_model_that_it_began_with_and_needs_no_checkpoin
     assert resumed.model == begun.model
 
 
-@pytest.mark.parametrize(
-    ("memory", "state", "fsdp"),
-    [
-        (16e9, 3.9e9, 1),  # a quarter of the memory holds it
-        (16e9, 4.1e9, 2),
-        (16e9, 10e9, 4),  # H/14 on a TPU v3: 10 / 2 = 5, 10 / 4 = 2.5
-        (16e9, 1000e9, 8),  # nothing suffices
-    ],
-)
-def test_the_smallest_split_whose_shards_fit_is_chosen(memory, state, fsdp):
-    settled, decisions = settle_fsdp(config(), [1, 2, 4, 8], int(memory), int(state))
-    assert settled.train.fsdp == fsdp
-    why = f"state and gradients take {state / 1e9:.1f} GB, and a device has 16.0 GB"
-    assert decisions == [("train.fsdp", fsdp, why)]
-
-
-def test_a_split_set_by_hand_stays_and_unknown_memory_splits_nothing():
-    assert config().train.fsdp is None
-    by_hand, decisions = settle_fsdp(config(train__fsdp="2"), [1, 2, 4, 8], 10, 100)
-    assert (by_hand.train.fsdp, decisions) == (2, [])
-    unknown, decisions = settle_fsdp(config(train__fsdp="auto"), [1, 2, 4, 8], None, 100)
-    assert (unknown.train.fsdp, decisions) == (1, [])
-
-
 # Attention and what a resumed run keeps
 
 
@@ -167,15 +143,18 @@ def test_a_core_that_cannot_be_had_is_refused_with_what_the_run_would_take():
 
 def test_a_resumed_run_keeps_what_its_kind_of_device_decided_and_what_nothing_decided():
     began = {"dtype": "float32", "scan": True, "attention": "xla", "width": 8}
+    saved = {"model": began, "train": {"accumulation": 2}}
     reasons = {"model.dtype": "suits the device, a CPU", "model.scan": "suits the device, a CPU"}
-    kept = {"dtype": "float32", "scan": True, "attention": "xla"}
-    assert begun_with(began, reasons, "cpu") == kept
-    assert begun_with(began, reasons, "gpu") == {"attention": "xla"}  # older than the choice of a core
-    assert begun_with(began, {}, "cpu") == {"scan": True, "attention": "xla"}  # older than settled.json
+    kept = {"dtype": "float32", "scan": True, "attention": "xla", "accumulation": 2}
+    assert begun_with(saved, reasons, "cpu") == kept
+    older = {"attention": "xla", "accumulation": 2}
+    assert begun_with(saved, reasons, "gpu") == older  # older than the choice of a core
+    assert begun_with(saved, {}, "cpu") == {"scan": True, **older}  # older than settled.json
     by_hand = {"model.attention": "suits the device, a CPU: any"}
-    assert begun_with(began, by_hand, "cpu") == {"attention": "xla"}  # the others are compared with today's
+    assert begun_with(saved, by_hand, "cpu") == older  # the others are compared with today's
     settled, decisions = settle(config(), Facts("cpu", steps=10**6, begun=kept))
-    assert {key: settled.model[key] for key in kept} == kept
+    assert all(settled.model[key] == began[key] for key in ("dtype", "scan", "attention"))
+    assert settled.train.accumulation == 2
     assert {decision.why for decision in decisions} == {"as the run in the workdir began"}
 
 

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from vit_jax.train import clock as clocks
-from vit_jax.train.clock import Clock, starvation
+from vit_jax.train.clock import FILE, KINDS, Clock, read_shares, starvation
 
 
 def spend(clock, **seconds):
@@ -63,3 +63,16 @@ def test_the_advice_names_the_cores_that_would_feed_the_device_and_is_given_once
     assert "75% of the time: it gets 1,000 images/s and could take 4,000" in given[2]
     assert "about 16 cores in place of 4" in given[2]
     assert starvation({"time/data_wait_share": 0.1, "time/images_per_s": 1000.0}) == ""
+
+
+def test_time_since_the_last_checkpoint_is_lost_only_once_another_start_follows(tmp_path):
+    spent = dict.fromkeys(KINDS, 0.0) | {"step": 30.0}
+    saved = dict.fromkeys(KINDS, 0.0) | {"step": 20.0}
+    (tmp_path / FILE).write_text(json.dumps([{"spent": spent, "saved": saved}]))
+    assert read_shares(tmp_path) == {"step": 1.0}
+    (tmp_path / FILE).write_text(json.dumps([{"spent": spent, "saved": saved}] * 2))
+    assert read_shares(tmp_path) == pytest.approx({"step": 50 / 60, "lost": 10 / 60})  # 20 saved, 10 lost, 30 running
+
+
+def test_a_workdir_without_an_account_of_time_has_no_shares(tmp_path):
+    assert read_shares(tmp_path) == {}

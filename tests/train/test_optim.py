@@ -32,6 +32,13 @@ def test_the_rate_at_seven_steps_by_hand(decay, expected):
     assert schedule(jnp.asarray(3)).dtype == jnp.float32
 
 
+def test_a_staircase_may_have_other_stairs():
+    # SimMIM's: a tenth after 700 of 800 epochs, here of 3 steps each.
+    schedule = make_schedule(lr=1.0, total_steps=2400, decay="staircase", warmup=0, stairs=(0.875,))
+    found = [float(schedule(jnp.int32(step))) for step in (0, 2100, 2101, 2400)]
+    assert found == pytest.approx([1, 1, 0.1, 0.1])
+
+
 def test_the_staircase_drops_after_300_600_and_900_of_1000_steps():
     # VTAB's own script: TensorFlow's piecewise_constant keeps its value up to and at each boundary.
     schedule = make_schedule(lr=1.0, total_steps=1000, decay="staircase", warmup=0)

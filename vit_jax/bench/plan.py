@@ -10,6 +10,8 @@ from vit_jax.resolve import resolve
 from vit_jax.types import UserError
 
 ASSUMED_CLASSES = 1000
+# Sizes of the paper's data sets (arXiv 2010.11929, section 4.1), for a plan on a machine without them.
+EXAMPLES = {"jft_300m": 303_000_000, "imagenet21k": 14_197_122, "imagenet2012": 1_281_167}
 
 
 def count_classes(draft: Any, overrides: list[tuple[str, str]]) -> tuple[int, str]:
@@ -27,6 +29,17 @@ def count_classes(draft: Any, overrides: list[tuple[str, str]]) -> tuple[int, st
         return ASSUMED_CLASSES, f"assumed ({error})"
 
 
+def count_examples(config: Any) -> int | None:
+    """Number of training examples of a resolved config: the data's, else the paper's, else None."""
+    from vit_jax.data.open import open_source
+
+    data = config.data
+    try:
+        return open_source(data.dataset, data.split, data.data_dir).spec.num_examples
+    except UserError:
+        return EXAMPLES.get(data.dataset)
+
+
 def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
     """{model, resolution, num_classes, classes_from, params, tokens, forward_flops_per_image, train_flops_per_image}."""
     import jax
@@ -38,8 +51,8 @@ def plan(spec: str, overrides: list[tuple[str, str]]) -> dict[str, Any]:
 
     draft = configs.load(spec)
     num_classes, classes_from = count_classes(draft, overrides)
-    batch_size = jax.device_count() * resolve(draft, SCHEMA, overrides).train.accumulation
-    alone = [*overrides, ("data.batch_size", str(batch_size))]
+    batch_size = jax.device_count() * (resolve(draft, SCHEMA, overrides).train.accumulation or 1)
+    alone = [*overrides, ("data.batch_size", str(batch_size)), ("train.fsdp", "1")]  # as this machine's devices can
     config, parts = stand_in(draft, alone, num_classes=num_classes)
     images = jax.ShapeDtypeStruct((1, *config.data.resolution, 3), np.uint8)
     forward = jax.jit(parts.forward).trace(parts.abstract.params, images)

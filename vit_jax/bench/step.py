@@ -71,7 +71,8 @@ def measure_step(
 ) -> dict[str, Any]:
     """Builds, times and describes one step of training (`mode` train) or of inference (infer)."""
     began = time.perf_counter()
-    sized = [*overrides, ("data.batch_size", str(batch_size))]
+    # More micro-batches would fit any batch into memory, and `--batches=8+` would not end.
+    sized = [("train.accumulation", "1"), *overrides, ("data.batch_size", str(batch_size))]
     config, parts = stand_in(configs.load(spec), sized, num_classes=1000)
     step, flops = build_step(mode, config, parts)
     jax.block_until_ready(step(0))
@@ -90,6 +91,7 @@ def measure_step(
         "batch_size": batch_size,
         "resolution": list(config.data.resolution),
         "dtype": config.model.dtype,
+        "remat": config.model.get("remat"),
         "num_params": count_params(parts.abstract.params),
         **timing.summarize(
             times, batch_size=batch_size, flops_per_image=flops, devices=devices, dtype=config.model.dtype

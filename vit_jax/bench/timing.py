@@ -67,7 +67,7 @@ def summarize(
     for devices that `PEAK_FLOPS` does not list.
     """
     lower, median, upper = statistics.quantiles(times, n=4)
-    peak = next((value for name, value in PEAK_FLOPS.items() if name in devices[0].device_kind), None)
+    peak = peak_flops(devices[0])
     rate = batch_size / median
     return {
         "timed_steps": len(times),
@@ -80,6 +80,11 @@ def summarize(
         else None,
         "peak_memory_bytes": peak_memory_bytes(devices),
     }
+
+
+def peak_flops(device: Any) -> float | None:
+    """Dense bf16 peak of a device, FLOP/s; None for one that `PEAK_FLOPS` does not list."""
+    return next((value for name, value in PEAK_FLOPS.items() if name in device.device_kind), None)
 
 
 def peak_memory_bytes(devices: list[Any]) -> int:

@@ -1,31 +1,51 @@
-"""Compiles a config's training step for TPUs that are not here, and reports what the compiler knows about it.
+"""Devices that are not here, to compile for, and the memory that a training step needs on a TPU.
 
 libtpu, TPUs' compiler, is a package of PyPI and needs no TPU. It knows how much memory a step needs before it generates code, so
-that answer takes seconds; an estimate of time takes the minutes of a whole compilation.
+that answer takes seconds. XLA's compiler for CUDA GPUs needs no GPU either.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
-from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.run.assemble import Parts
-from vit_jax.run.job import stand_in
 from vit_jax.types import Batch, TrainState, UserError
 
-INSTALL = "pip install 'libtpu>=0.0.42,<0.1'"
-EXAMPLES = "v5e:4x4, v4:4x4x4 or v5e:4x4,slices=2"
+INSTALL = "pip install 'vit_jax[tpu-aot]'"
+INSTALL_CUDA = "pip install 'vit_jax[gpu-aot]'"
+EXAMPLES = "v5e:4x4, v4:4x4x4, v5e:4x4,slices=2 or h100:8"
+# XLA's description of a GPU, and the bytes of its memory that JAX takes by default.
+GPUS = {
+    "h100": (
+        """
+        platform_name: "CUDA"
+        device_description_str: "NVIDIA H100 80GB HBM3"
+        dnn_version_info { major: 9 minor: 10 }
+        runtime_version { major: 12 minor: 9 patch: 0 }
+        gpu_device_info {
+          threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+          shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+          block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+          memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84929347584
+          shared_memory_per_block_optin: 232448 cuda_compute_capability { major: 9 } registers_per_core_limit: 65536
+          registers_per_block_limit: 65536
+        }
+        """,
+        84929347584 * 3 // 4,
+    ),
+}
+# Without a GPU nothing can be timed to tune it, and Triton finds no tiles for some of L/16's products.
+GPU_OPTIONS: dict[str, str | bool] = {"xla_gpu_autotune_level": "0", "xla_gpu_enable_triton_gemm": False}
 # TPUs whose two cores JAX shows as one device; without this their topologies have a device for each core.
 MEGACORE = ("v4", "v5p")
 # libtpu asks no cloud service about a machine that it is told of, and may be loaded by several processes: it opens no TPU.
@@ -44,13 +64,16 @@ def open_topology(text: str) -> Sequence[jax.Device]:
     """The devices of a topology, to compile for.
 
     Args:
-      text: a TPU's generation and the arrangement of its chips, `v5e:4x4`; `,slices=2` for several of them.
+      text: a TPU's generation and the arrangement of its chips, `v5e:4x4`; `,slices=2` for several of them. Or GPUs of one
+        machine, `h100:8`.
 
     Raises:
-      UserError: libtpu is missing, or does not know the topology.
+      UserError: the compiler is missing, or does not know the topology.
     """
     from jax.experimental import topologies
 
+    if gpus := re.fullmatch(r"(\w+):([1-9]\d*)", text):
+        return _open_gpus(text, gpus[1], int(gpus[2]))
     name, _, rest = text.partition(",")
     slices = re.fullmatch(r"slices=([1-9]\d*)", rest or "slices=1")
     if not re.fullmatch(r"\w+:\d+(x\d+)+", name) or slices is None:
@@ -68,8 +91,30 @@ def open_topology(text: str) -> Sequence[jax.Device]:
         raise UserError(f"--topology={text} is not a topology: {error}; expected one like {EXAMPLES}") from error
 
 
+def _open_gpus(text: str, kind: str, count: int) -> Sequence[jax.Device]:
+    """See `open_topology`."""
+    from jax.experimental import topologies
+
+    if kind not in GPUS:
+        raise UserError(f"--topology={text}: the GPUs are {', '.join(GPUS)}; expected a topology like {EXAMPLES}")
+    if importlib.util.find_spec("jax_cuda12_plugin") is None:
+        raise UserError(
+            f"--topology={text} needs XLA's compiler for CUDA GPUs, which is not installed; {INSTALL_CUDA} (0.6 GB, no driver)"
+        )
+    jax.devices()  # registers JAX's plugins
+    options = {"topology": f"1x1x{count}", "target_config": GPUS[kind][0]}
+    return topologies.get_topology_desc(platform="cuda", topology_name=kind, **options).devices
+
+
+def is_gpu(device: jax.Device) -> bool:
+    """Whether a device of a topology is a GPU."""
+    return device.platform in ("gpu", "cuda")
+
+
 def hbm_bytes(device: jax.Device) -> int:
-    """Memory that a program may use on a device of a topology, as the compiler states it when it refuses an array of 512 GB."""
+    """Memory that a program may use on a device of a topology. A TPU's compiler states it when it refuses an array of 512 GB."""
+    if is_gpu(device):
+        return GPUS[next(kind for kind in GPUS if kind in device.device_kind.lower())][1]
     huge = jax.ShapeDtypeStruct((2**37,), jnp.float32, sharding=SingleDeviceSharding(device))
     try:
         jax.jit(lambda x: x * 2).lower(huge).compile()
@@ -109,76 +154,17 @@ def memory_needed(parts: Parts, batch_size: int, resolution: tuple[int, int], hb
     raise AssertionError("a program fits beside an array that fills the memory")
 
 
-def compile_for(
-    spec: str, overrides: list[tuple[str, str]], topology: str, *, num_classes: int, cycles: bool = False
-) -> dict[str, Any]:
-    """Compiles the training step of a config for a topology.
+def largest_batch(needed: Callable[[int], int], unit: int, first: int, memory: int) -> int:
+    """The largest batch that fits, to a 32nd, by bisection; 0 if none does.
 
     Args:
-      spec, overrides: the config.
-      topology: see `open_topology`.
-      num_classes: used where the config leaves it to the data.
-      cycles: whether to compile to the end if the step fits, which takes minutes.
-
-    Returns:
-      topology, devices, batch_size, what the run settles (fsdp), and `fits`; of one device `hbm_bytes_per_chip`,
-      `state_bytes_per_chip` and `peak_bytes_per_chip`: the memory that the step needs, or with `cycles` takes; and
-      `estimated_cycles`, the compiler's own estimate without collectives and overlap, else None. A device is a core on TPUs that
-      show both cores of a chip (v2, v3, v7x).
+      needed: batch size -> bytes that its step needs on a device.
+      unit: batch sizes are its multiples.
+      first: the size that is tried first.
+      memory: bytes of a device.
     """
-    devices = open_topology(topology)
-    hbm = hbm_bytes(devices[0])
-    config, parts = stand_in(configs.load(spec), overrides, num_classes=num_classes, devices=devices, memory=hbm)
-    size, resolution = config.data.batch_size, config.data.resolution
-    needed = memory_needed(parts, size, resolution, hbm)
-    shards = [math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(parts.abstract)]
-    result: dict[str, Any] = {
-        "topology": topology,
-        "devices": partition.describe_devices(parts.mesh),
-        "batch_size": size,
-        "fsdp": config.train.fsdp,
-        "fits": needed <= hbm,
-        "hbm_bytes_per_chip": hbm,
-        "peak_bytes_per_chip": needed,
-        "state_bytes_per_chip": sum(shards),
-        "estimated_cycles": None,
-    }
-    if not cycles or not result["fits"]:
-        return result
-    compiled, _ = parts.compile(size, resolution)
-    memory, text = compiled.memory_analysis(), compiled.as_text()
-    assert memory is not None
-    assert text is not None
-    return result | {
-        "peak_bytes_per_chip": memory.peak_memory_in_bytes,
-        "estimated_cycles": estimated_cycles(text),
-    }
-
-
-def estimated_cycles(text: str) -> int:
-    """Sum of the cycles that the compiler estimates for each operation of a program's text, loops times their length."""
-    bodies: dict[str, list[str]] = {}
-    entry = lines = None
-    for line in text.splitlines():
-        if head := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{\s*$", line):
-            lines = bodies[head[2]] = []
-            entry = head[2] if head[1] else entry
-        elif line.startswith("}"):
-            lines = None
-        elif lines is not None:
-            lines.append(line)
-
-    def cycles(name: str) -> int:
-        total = 0
-        for line in bodies[name]:
-            if loop := re.search(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)", line):
-                length = re.search(r"s32\[\].* constant\((\d+)\)", "\n".join(bodies[loop[1]]))
-                total += cycles(loop[2]) * (int(length[1]) if length else 1)
-            elif estimate := re.search(r'"estimated_cycles":"?(\d+)', line):
-                total += int(estimate[1])
-            elif call := re.search(r" call\(.*to_apply=%?([\w.\-]+)", line):
-                total += cycles(call[1])
-        return total
-
-    assert entry is not None
-    return cycles(entry)
+    low, high, at = 0, 0, max(first // unit, 1)  # in units
+    while not high or high - low > max(1, low // 32):
+        low, high = (at, high) if needed(at * unit) <= memory else (low, at)
+        at = (low + high) // 2 if high else 2 * low
+    return low * unit

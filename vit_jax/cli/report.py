@@ -1,4 +1,7 @@
-"""Writes the page of one or more sweeps: index.html, and each table as CSV, Markdown and LaTeX beside it.
+"""Writes the page of one or more sweeps, or of one or more runs.
+
+The page of sweeps is index.html, with each table as CSV, Markdown and LaTeX beside it. The page of runs shows their scores,
+curves, differences between their configs, and where their time went.
 
 Sweeps with one layout share a table, with the difference to the first. Without --to, the page of one sweep goes to its folder's
 report/. --watch rewrites the page as results come in, until all runs are done or you press Ctrl-C.
@@ -18,6 +21,7 @@ EXAMPLES = """
 vit_jax report runs/vtab
 vit_jax report runs/vtab_b16 runs/vtab_scratch --to=pages/vtab
 vit_jax report runs/vtab --watch=30
+vit_jax report runs/cifar10
 """
 WATCH_EVERY_S = 10.0
 
@@ -37,7 +41,7 @@ def target(folders: list[Path], to: Path | None) -> Path:
       UserError: there are several sweeps and no --to, or a file is in the way.
     """
     if to is None and len(folders) > 1:
-        raise UserError(f"{len(folders)} sweeps make one page; say where with --to=FOLDER")
+        raise UserError(f"{len(folders)} sweeps or runs make one page; say where with --to=FOLDER")
     folder = to or folders[0] / "report"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--to {folder} is a file; give a folder, new or of an older report")
@@ -47,7 +51,9 @@ def target(folders: list[Path], to: Path | None) -> Path:
 def make_parser() -> Parser:
     """The flags."""
     parser = Parser("report", EXAMPLES, __doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="--workdir of `vit_jax sweep`")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="--workdir of `vit_jax sweep` or of `vit_jax train`"
+    )
     parser.add_argument("--to", type=Path, help="folder of the page; default: report/ in the sweep's")
     parser.add_argument(
         "--watch",
@@ -64,7 +70,8 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Runs the verb; returns the exit code."""
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
-    from vit_jax.report.page import PAGE, write_report
+    from vit_jax.report.page import write_report
+    from vit_jax.report.render import PAGE
     from vit_jax.report.watch import watch
 
     try:

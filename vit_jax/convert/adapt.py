@@ -16,6 +16,7 @@ import numpy as np
 
 from vit_jax.convert import architecture
 from vit_jax.convert.checkpoint import Checkpoint
+from vit_jax.models.bias import resample_bias
 from vit_jax.models.positions import Method, resample_axis, resample_positions, resample_relative
 from vit_jax.types import UserError, counted, itemize, printable
 
@@ -23,6 +24,9 @@ from vit_jax.types import UserError, counted, itemize, printable
 HEAD = ("head/", "pre_logits/")
 # The first layer of each family: the only kernels that see the image's channels. A hybrid's is its root convolution.
 FIRST_KERNELS = ("conv_root/kernel", "embedding/kernel", "stem/kernel")
+
+# The last parts of the names of positions, which are resized.
+POSITIONS = ("pos_embedding", "pos_embedding_x", "pos_embedding_y", "rel_embedding", "rel_bias")
 
 HeadPolicy = Literal["zeros", "keep"]
 
@@ -83,6 +87,9 @@ def fit_params(
         if head == "zeros" and name.startswith(new):
             params[name] = np.asarray(start)
             report.append(Fate(name, "fresh", f"{_shape(start)} new head (init.head=zeros)"))
+        elif name not in source.tensors and name.startswith(source.without):
+            params[name] = np.asarray(start)
+            report.append(Fate(name, "fresh", f"{_shape(start)} the checkpoint's model has none"))
         elif name not in source.tensors:
             missing.append(f"missing in the checkpoint: {name} {_shape(start)}")
         else:
@@ -158,7 +165,7 @@ def _resize(
 ) -> tuple[np.ndarray, str] | None:
     """Returns positions resized to the model's grid and a note of both grids; None if nothing needs resizing."""
     leaf = name.rpartition("/")[2]
-    if leaf not in ("pos_embedding", "pos_embedding_x", "pos_embedding_y", "rel_embedding") or value.ndim != start.ndim:
+    if leaf not in POSITIONS or value.ndim != start.ndim:
         return None
     if value.shape[-1] != start.shape[-1]:
         return None  # another width, which is reported as a wrong shape
@@ -175,6 +182,8 @@ def _resize(
         value = resample_positions(value, old, new_grid, has_class_token=has_class_token, method=method)
     elif leaf == "rel_embedding":
         value = resample_relative(value, old, new_grid, method)
+    elif leaf == "rel_bias":
+        value = resample_bias(value, old, new_grid, method)
     else:
         value = resample_axis(value, new_grid[leaf == "pos_embedding_x"], method)
     return value, f"{old[0]}x{old[1]} -> {new_grid[0]}x{new_grid[1]}"
@@ -217,6 +226,15 @@ def fold_pixels(source: Checkpoint) -> tuple[Checkpoint, list[Fate]]:
         "embedding/bias": bias + np.einsum("hwcd,c->d", kernel, np.broadcast_to(constant, channels)),
         "embedding/kernel": kernel * factor[:, None],
     }
+    if source.settings.get("decoder") == "pixels" and {"decoder/kernel", "decoder/bias"} <= set(source.tensors):
+        # Predicted pixels are in the source's range too: y becomes 2 (std y + mean) - 1. A patch's vector is channel by channel.
+        size = np.shape(source.tensors["decoder/bias"])[0] // channels
+        scale, shift = (
+            np.repeat(np.broadcast_to(x, channels), size)
+            for x in (2 * np.asarray(std, np.float64), 2 * np.asarray(mean, np.float64) - 1)
+        )
+        folded["decoder/kernel"] = np.asarray(source.tensors["decoder/kernel"], np.float64) * scale
+        folded["decoder/bias"] = np.asarray(source.tensors["decoder/bias"], np.float64) * scale + shift
     folded = {name: x.astype(np.float32) for name, x in folded.items()}
     meta = {key: x for key, x in source.meta.items() if key not in ("pixel_mean", "pixel_std")}
     note = f"the source's images have mean {mean} and std {std}; ours are in [-1, 1]"

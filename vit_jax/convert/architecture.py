@@ -24,7 +24,8 @@ HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 1
 RANKS = (
     (r"(embedding|stem|conv_root)/kernel", 4),
     (r"(head|pre_logits)/kernel|MixerBlock_\d+/\w+_mixing/Dense_0/kernel", 2),
-    (r"Transformer/registers|(.*/)?pos_embedding(_x|_y)?|.*/rel_embedding", 3),
+    (r"Transformer/registers|(.*/)?pos_embedding(_x|_y)?|.*/rel_embedding|(decoder/)?mask_token", 3),
+    (r"decoder/((embed|pred)/)?kernel|.*/rel_bias", 2),
 )
 
 
@@ -109,7 +110,29 @@ def _vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
             "stem_depths": _stages(tensors),
             "stem_width": tensors["conv_root/kernel"].shape[-1],
         }
-    return settings | _positions(tensors) | _head(tensors, width)
+    return settings | _positions(tensors) | _head(tensors, width) | _decoder(tensors)
+
+
+def _decoder(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Name and decoder of a masked model; empty for a model without a decoder."""
+    query = "decoder/Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"
+    mlp = "decoder/Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel"
+    if "decoder/embed/kernel" in tensors and _rank(tensors, query) == 3 and _rank(tensors, mlp) == 2:
+        return {
+            "name": "mae",
+            "positions": "sincos_mae" if POSITIONS in tensors else "none",
+            "decoder_width": int(tensors["decoder/embed/kernel"].shape[1]),
+            "decoder_depth": _count(tensors, r"decoder/Transformer/encoderblock_(\d+)/"),
+            "decoder_heads": int(tensors[query].shape[1]),
+            "decoder_mlp_dim": int(tensors[mlp].shape[1]),
+        }
+    if "mask_token" not in tensors or "decoder/kernel" not in tensors:
+        return {}
+    colours = {512: "mean_colour", 16 * 512: "patch_4x4"}
+    ph, pw, channels, _ = tensors["embedding/kernel"].shape
+    size = int(tensors["decoder/kernel"].shape[1])
+    decoder = "pixels" if size == ph * pw * channels else colours.get(size, "pixels")
+    return {"name": "masked", "decoder": decoder, "final_norm": "Transformer/encoder_norm/scale" in tensors}
 
 
 def _positions(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -118,6 +141,9 @@ def _positions(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     own = "Transformer/encoderblock_0/posembed_input"
     if "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/relative_positions/rel_embedding" in tensors:
         return {"positions": "relative", "positions_at": "every_layer"}
+    for parent, at in (("Transformer", "shared"), ("Transformer/encoderblock_0", "every_layer")):
+        if f"{parent}/relative_bias/rel_bias" in tensors:
+            return {"positions": "relative_bias", "positions_at": at}
     for kind, leaf in (("learned_1d", "pos_embedding"), ("learned_2d", "pos_embedding_x")):
         if f"{own}/{leaf}" in tensors:
             return {"positions": kind, "positions_at": "every_layer"}

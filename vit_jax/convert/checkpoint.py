@@ -26,6 +26,7 @@ class Checkpoint:
         normalised by values other than 0.5 and 0.5.
       assumed: assumptions about facts that no source gave, a sentence each.
       undecided: keys of the model section that neither tensors nor a config determine; the caller has to set them.
+      without: beginnings of the names of parameters that a model starts anew, because the checkpoint's has none.
       reordered: why the order of the head's outputs differs from the file; empty if it does not.
     """
 
@@ -39,4 +40,5 @@ class Checkpoint:
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
     assumed: list[str] = dataclasses.field(default_factory=list)
     undecided: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     reordered: str = ""

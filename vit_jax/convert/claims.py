@@ -32,11 +32,12 @@ MAX_SIZE = 2**24  # any other size
 SIZES = (
     *("name", "patch_size", "width", "depth", "mlp_dim", "num_heads", "stem", "stem_depths", "stem_width", "depths"),
     *("width_factor", "tokens_mlp_dim", "channels_mlp_dim", "registers", "representation_size", "num_classes"),
+    *("decoder_width", "decoder_depth", "decoder_heads", "decoder_mlp_dim"),
 )
 
 
 def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads `gelu`, `norm_eps` and, if given, `num_heads` from a transformers config.
+    """Reads `gelu`, `norm_eps` and, if given, `num_heads` and an MAE's `mask_ratio` from a transformers config.
 
     Raises:
       UserError: the config belongs to another kind of model, or a value makes no sense.
@@ -45,8 +46,8 @@ def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         config.get(key, default)
         for key, default in (("model_type", "vit"), ("hidden_act", "gelu"), ("pooler_act", "tanh"))
     )
-    if kind != "vit":
-        raise UserError(f"config.json says model_type {shown(kind)}; expected 'vit'")
+    if kind not in ("vit", "vit_mae"):
+        raise UserError(f"config.json says model_type {shown(kind)}; expected 'vit' or 'vit_mae'")
     if pooler != "tanh":
         raise UserError(
             f"config.json says pooler_act {shown(pooler)}; expected 'tanh', as the representation layer has it"
@@ -55,6 +56,10 @@ def hugging_face_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if not fits(eps, float) or not 0 <= eps < 1:
         raise UserError(f"config.json says layer_norm_eps {shown(eps)}; expected a number of at least 0 and below 1")
     settings = {"gelu": _known(act, HUGGING_FACE_GELU, "hidden_act"), "norm_eps": float(eps)}
+    if kind == "vit_mae":
+        settings["mask_ratio"] = ratio = config.get("mask_ratio", 0.75)
+        if not fits(ratio, float) or not 0 < ratio < 1:
+            raise UserError(f"config.json says mask_ratio {shown(ratio)}; expected a number above 0 and below 1")
     return settings | _heads(config, "num_attention_heads")
 
 

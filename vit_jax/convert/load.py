@@ -42,7 +42,8 @@ def load_model(path: str | os.PathLike[str], **overrides: Any) -> tuple[nn.Modul
 
     The outputs (`vit_jax.types.Outputs`) are `logits` (b, classes); `pre_logits` (b, r), the features that the head reads;
     `pooled` (b, d); and `tokens` (b, n, d), class token first. Calling `module.apply` with `capture=("layers", "attention")` adds
-    for each block `layers` (b, n, d) and `attention` (b, heads, n, n).
+    for each block `layers` (b, n, d) and `attention` (b, heads, n, n). A masked model has no logits; with `hidden=mask`, bool
+    (b, n), its `extra["pixels"]` (b, h, w, channels) are predicted, and with `noise=`, float (b, n), an MAE's `extra["patches"]`.
 
     Args:
       path: npz or safetensors file, Hugging Face or timm folder, workdir of vit_jax, or a released model's name

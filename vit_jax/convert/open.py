@@ -85,7 +85,7 @@ def _open(path: str, num_heads: int, weights: Weights, grid: tuple[int, int] | N
     with open_regular(place) as file:
         start = file.read(9)
     if start.startswith(b"PK"):
-        return _open_zip(path, place)
+        return _open_zip(path, place, num_heads, grid)
     if start.startswith(b"\x80") and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         raise UserError(
             f"{path} is a Python pickle (an old PyTorch file), which can run any program and is not read here; in PyTorch "
@@ -119,7 +119,7 @@ def _open_run(path: str, folder: epath.Path, weights: Weights) -> Checkpoint:
     )
 
 
-def _open_zip(path: str, place: epath.Path) -> Checkpoint:
+def _open_zip(path: str, place: epath.Path, num_heads: int, grid: tuple[int, int] | None) -> Checkpoint:
     with open_regular(place) as file:
         try:
             members = zipfile.ZipFile(file).namelist()
@@ -131,6 +131,8 @@ def _open_zip(path: str, place: epath.Path) -> Checkpoint:
             f"it with weights_only=True and save it with safetensors.torch.save_file"
         )
     stored = read_npz(path)
+    if "patch_embed.proj.weight" in stored:  # MAE's own names, and timm's
+        return open_torch(path, stored, None, num_heads, grid)
     native, aside = native_names(stored)
     own = _read_sidecar(place)
     inferred = architecture.infer_settings(native)

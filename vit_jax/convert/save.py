@@ -39,6 +39,10 @@ PLAIN = {
     "axial": (False,),
 }
 HUGGING_FACE_CAN = PLAIN | {
+    "name": ("vit", "masked", "mae"),
+    "positions": ("learned_1d", "sincos_mae"),
+    "decoder": ("pixels",),
+    "final_norm": (True,),
     "pool": ("token",),
     "class_token": ("auto", "yes"),
     "norm_after_pool": (False,),
@@ -46,7 +50,7 @@ HUGGING_FACE_CAN = PLAIN | {
     "layer_scale": (0.0, 0),
     "qk_norm": (False,),
 }
-TIMM_CAN = PLAIN | {"pool": ("token", "gap"), "representation_size": (0,)}
+TIMM_CAN = PLAIN | {"positions": ("learned_1d", "sincos_mae"), "pool": ("token", "gap"), "representation_size": (0,)}
 
 
 def save_model(loaded: Loaded, path: str, form: Format) -> list[str]:
@@ -114,10 +118,7 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
             "transformers has no model with both a representation layer (its pooler) and a head; load it with "
             "num_classes=0 to leave the head, or fine-tune it first, which drops the representation layer"
         )
-    foreign, left = torch_names.to_foreign(tensors, torch_names.HUGGING_FACE, settings["depth"])
-    _check_left("hf", left)
-    if has_head:
-        foreign = {name if name.startswith("classifier") else f"vit.{name}": x for name, x in foreign.items()}
+    foreign = _hugging_face_tensors(loaded, tensors, has_head)
     h, w = loaded.module.pixels(loaded.grid or (14, 14))
     ph, pw = settings["patch_size"]
     channels = int(tensors["embedding/kernel"].shape[2])
@@ -135,6 +136,7 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
         "patch_size": ph if ph == pw else [ph, pw],
         "num_channels": channels,
         "qkv_bias": True,
+        **_hugging_face_task(loaded),
         OWN_SECTION: own_section(loaded),
     }
     if has_head:
@@ -157,6 +159,56 @@ def _save_hugging_face(loaded: Loaded, place: epath.Path, tensors: dict[str, np.
         _write_json(place / "config.json", config),
         _write_json(place / "preprocessor_config.json", processor),
     ]
+
+
+def _hugging_face_tensors(loaded: Loaded, tensors: dict[str, np.ndarray], has_head: bool) -> dict[str, np.ndarray]:
+    """A model's tensors under transformers' names, those of an encoder inside another model after `vit.`."""
+    settings = loaded.settings
+    is_mae = settings["name"] == "mae"
+    decoder = {name: x for name, x in tensors.items() if is_mae and name.startswith("decoder/")}
+    encoder = {name: x for name, x in tensors.items() if name not in decoder}
+    foreign, left = torch_names.to_foreign(encoder, torch_names.HUGGING_FACE, settings["depth"])
+    if has_head or settings["name"] != "vit":
+        own = ("classifier", "decoder.")
+        foreign = {name if name.startswith(own) else f"vit.{name}": x for name, x in foreign.items()}
+    if decoder:
+        plain, also = torch_names.to_foreign(
+            decoder, torch_names.HUGGING_FACE_DECODER, loaded.settings["decoder_depth"]
+        )
+        foreign |= {torch_names.hugging_face_decoder_name(name): x for name, x in plain.items()}
+        left += also
+    _check_left("hf", left)
+    return foreign
+
+
+def _hugging_face_task(loaded: Loaded) -> dict[str, Any]:
+    """The part of transformers' config that says what a masked model predicts; empty for other models.
+
+    Raises:
+      UserError: transformers' masked model cannot be of this shape.
+    """
+    settings = loaded.settings
+    (ph, pw), (gh, gw) = settings["patch_size"], loaded.grid or (14, 14)
+    if settings["name"] == "masked":
+        if ph != pw or gh != gw:
+            raise UserError(
+                f"--format=hf: transformers' masked image model predicts square patches of square images, and these are of "
+                f"{ph}x{pw} and {gh}x{gw} patches; use npz or orbax, or load it for a square resolution"
+            )
+        return {"architectures": ["ViTForMaskedImageModeling"], "encoder_stride": ph}
+    if settings["name"] != "mae":
+        return {}
+    objective = loaded.source.meta.get("config", {}).get("objective", {})
+    return {
+        "architectures": ["ViTMAEForPreTraining"],
+        "model_type": "vit_mae",
+        "mask_ratio": settings.get("mask_ratio", 0.75),
+        "norm_pix_loss": bool(objective.get("norm_pix", False)),
+        "decoder_hidden_size": settings["decoder_width"],
+        "decoder_num_hidden_layers": settings["decoder_depth"],
+        "decoder_num_attention_heads": settings["decoder_heads"],
+        "decoder_intermediate_size": settings["decoder_mlp_dim"],
+    }
 
 
 def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]) -> list[str]:

@@ -21,6 +21,8 @@ ATTENTION = f"{BLOCK}/MultiHeadDotProductAttention_1"
 # layer's weight and bias.
 HUGGING_FACE = (
     ("embeddings.cls_token", "cls", "same"),
+    ("embeddings.mask_token", "mask_token", "same"),
+    ("decoder.0", "decoder", "conv_1x1"),
     ("embeddings.position_embeddings", "Transformer/posembed_input/pos_embedding", "same"),
     ("embeddings.patch_embeddings.projection", "embedding", "conv"),
     ("encoder.layer.{i}.layernorm_before", f"{BLOCK}/LayerNorm_0", "norm"),
@@ -69,6 +71,22 @@ TIMM = (
 )
 
 
+# An MAE's decoder, whose names `decoder_name` makes from those of transformers and of MAE's own files.
+DECODER = (
+    ("mask_token", "decoder/mask_token", "same"),
+    ("pos_embed", "decoder/Transformer/posembed_input/pos_embedding", "same"),
+    ("embed", "decoder/embed", "dense"),
+    ("norm", "decoder/Transformer/encoder_norm", "norm"),
+    ("pred", "decoder/pred", "dense"),
+)
+HUGGING_FACE_DECODER = DECODER + tuple(
+    (theirs, f"decoder/{ours}", kind) for theirs, ours, kind in HUGGING_FACE if theirs.startswith("encoder.layer")
+)
+TIMM_DECODER = DECODER + tuple(
+    (theirs, f"decoder/{ours}", kind) for theirs, ours, kind in TIMM if theirs.startswith("blocks.")
+)
+
+
 class Layout(NamedTuple):
     """Converts a weight from PyTorch's layout (out, in, ...), and back; `heads` splits a width into (heads, k)."""
 
@@ -83,6 +101,7 @@ class Layout(NamedTuple):
 LAYOUTS = {
     "norm": Layout("scale", lambda x, heads: x, lambda x: x, rank=1),
     "dense": Layout("kernel", lambda x, heads: x.T, lambda x: x.T),
+    "conv_1x1": Layout("kernel", lambda x, heads: x.reshape(x.shape[:2]).T, lambda x: x.T[:, :, None, None], rank=4),
     "conv": Layout("kernel", lambda x, heads: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1), rank=4),
     "to_heads": Layout(
         "kernel",
@@ -188,3 +207,30 @@ def hub_name(name: str) -> str:
         if match := re.fullmatch(pattern, plain):
             return f"{old.format(i=match[1])}.{match[2]}"
     return plain
+
+
+def decoder_name(name: str) -> str:
+    """The name in `DECODER`'s tables of a tensor of an MAE's decoder; "" for a tensor of anything else.
+
+    transformers writes `decoder.decoder_layers.0.`, or by a slip of some versions 5 `decoder.decoder_encoder.layer.0.`; in memory
+    its blocks have the names of version 5. MAE's own files say `decoder_blocks.0.`.
+    """
+    inner = name.removeprefix("decoder.")
+    if inner == "mask_token":
+        return inner
+    if not inner.startswith("decoder_"):
+        return ""
+    plain = inner.removeprefix("decoder_")
+    if plain.startswith("layers."):
+        on_disk = hub_name(plain)
+        return on_disk if on_disk != plain else f"encoder.layer.{plain.removeprefix('layers.')}"
+    return plain
+
+
+def hugging_face_decoder_name(name: str) -> str:
+    """The inverse of `decoder_name`: transformers' name, on disk, of a tensor of an MAE's decoder."""
+    if name == "mask_token":
+        return "decoder.mask_token"
+    if name.startswith("encoder.layer."):
+        return f"decoder.decoder_layers.{name.removeprefix('encoder.layer.')}"
+    return f"decoder.decoder_{name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +11,10 @@ from etils import epath
 
 from vit_jax.convert import architecture, claims, torch_names
 from vit_jax.convert.checkpoint import Checkpoint
+from vit_jax.convert.encoder import SHARED
 from vit_jax.convert.names import POSITIONS, rename, with_class_position
 from vit_jax.files import read_json
-from vit_jax.types import UserError
+from vit_jax.types import UserError, shown
 
 
 def open_torch(
@@ -45,21 +47,16 @@ def open_torch(
             f"{path} does not say how many attention heads it has{wrong}; "
             "give num_heads (--config.model.num_heads, --set num_heads=), or the folder with its config.json"
         )
-    rules = torch_names.TIMM if is_timm else torch_names.HUGGING_FACE
-    native, origin = torch_names.to_native(stored if is_timm else hub, rules, heads)
-    if not is_timm:
-        whole = {torch_names.hub_name(name): name for name in stored}
-        origin = {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
-    aside = {}
-    for name in ("embeddings.mask_token", "decoder.0.weight", "decoder.0.bias"):
-        if native.pop(name, None) is not None:
-            aside[origin.pop(name)] = "of the masked image model, not of the encoder"
+    native, origin = _rename(stored, None if is_timm else hub, heads, config)
+    aside = _set_aside(native, origin)
     _add_absent_biases(native, origin)
     own = claims.own_section(config)
     inferred = architecture.infer_settings(native)
-    if inferred["name"] != "vit":
+    if inferred["name"] not in SHARED:
         raise UserError(f"{path} names its tensors as PyTorch does, and also holds those of our {inferred['name']}")
     claims.check_against(inferred, own["model"])
+    if inferred["name"] != "mae":
+        claimed.pop("mask_ratio", None)
     settings = inferred | claimed | own["model"]
     grid = grid or (tuple(own["grid"]) if own.get("grid") else claims.grid_of_config(config, inferred["patch_size"]))
     grid = _place_positions(path, native, settings, grid) if is_timm else grid
@@ -73,6 +70,58 @@ def open_torch(
     return Checkpoint(
         path, "timm" if is_timm else "hf", native, settings, grid, origin, aside, meta, assumed, undecided
     )
+
+
+def _rename(
+    stored: dict[str, np.ndarray], hub: dict[str, np.ndarray] | None, heads: int, config: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """A file's tensors under vit_jax names, and their names in the file; `hub` has them under transformers', None for timm."""
+    # MAE's own files name their encoder as timm does.
+    decoder = {name: x for name, x in stored.items() if torch_names.decoder_name(name)}
+    encoder = {name: x for name, x in (stored if hub is None else hub).items() if name not in decoder}
+    rules = torch_names.TIMM if hub is None else torch_names.HUGGING_FACE
+    native, origin = torch_names.to_native(encoder, rules, heads)
+    if hub is not None:
+        whole = {torch_names.hub_name(name): name for name in stored}
+        origin = {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
+    if decoder:
+        decoded, names = _open_decoder(decoder, config, hub is None)
+        native, origin = native | decoded, origin | names
+    return native, origin
+
+
+def _open_decoder(
+    tensors: dict[str, np.ndarray], config: Mapping[str, Any], is_timm: bool
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of an MAE's decoder and their names in the file, {vit_jax name: name}.
+
+    Raises:
+      UserError: its number of attention heads makes no sense.
+    """
+    rules = torch_names.TIMM_DECODER if is_timm else torch_names.HUGGING_FACE_DECODER
+    heads = config.get("decoder_num_attention_heads", 16)  # as all published decoders have
+    plain = rename(tensors, torch_names.decoder_name)
+    width = plain["mask_token"].shape[-1] if "mask_token" in plain and plain["mask_token"].ndim else 0
+    if type(heads) is not int or heads < 1 or (width and width % heads):
+        raise UserError(
+            f"config.json says decoder_num_attention_heads {shown(heads)}, which does not divide the decoder's width {width}"
+        )
+    native, origin = torch_names.to_native(plain, rules, heads)
+    whole = {torch_names.decoder_name(name): name for name in tensors}
+    return native, {ours: whole.get(theirs, theirs) for ours, theirs in origin.items()}
+
+
+def _set_aside(native: dict[str, np.ndarray], origin: dict[str, str]) -> dict[str, str]:
+    """Removes a mask token or a pixel decoder that is of no use alone: {name in the file: why}.
+
+    transformers allows a decoder whose stride is not the patch; it cannot be trained there either.
+    """
+    kernel, decoder = native.get("embedding/kernel"), native.get("decoder/kernel")
+    known = "mask_token" in native and decoder is not None and kernel is not None and kernel.ndim == 4
+    if known and decoder.shape[1] == math.prod(kernel.shape[:3]):  # type: ignore[union-attr]
+        return {}
+    names = [name for name in ("mask_token", "decoder/kernel", "decoder/bias") if native.pop(name, None) is not None]
+    return {origin.pop(name): "of the masked image model, not of the encoder" for name in names}
 
 
 def _add_absent_biases(native: dict[str, np.ndarray], origin: dict[str, str]) -> None:

@@ -30,10 +30,12 @@ class Scores(NamedTuple):
       values: {metric: value}, fractions in [0, 1] for accuracies; a run records them.
       examples: {name: (n, ...)} with one row per scored example, all in one order; empty if an evaluator keeps none. A run writes
         those of its last step to `predictions/NAME.npz`.
+      picture: uint8 (h, w, 3), or None; a run writes it to `pictures/NAME-STEP.png`.
     """
 
     values: dict[str, float]
     examples: Mapping[str, np.ndarray] = {}
+    picture: np.ndarray | None = None
 
 
 Scorer = Callable[[Any], Scores]  # its argument: the parameters

@@ -8,6 +8,7 @@ from vit_jax.evals.fewshot import FewShot
 from vit_jax.evals.linear import LinearProbe
 from vit_jax.evals.multilabel import MultiLabel
 from vit_jax.evals.neighbours import NearestNeighbours
+from vit_jax.evals.reconstruction import Reconstruction
 from vit_jax.evals.regression import Regression
 from vit_jax.evals.scorecard import Scorecard
 
@@ -19,4 +20,5 @@ EVALUATORS: dict[str, type[Evaluator]] = {
     "multilabel": MultiLabel,
     "regression": Regression,
     "scorecard": Scorecard,
+    "reconstruction": Reconstruction,
 }

@@ -74,7 +74,7 @@ class ScoredSplit:
         """Returns ({name: sum over the batch's real rows}, {name: (b,)} for all rows, with padding); traced once."""
         raise NotImplementedError
 
-    def summarize(self, sums: dict[str, float], rows: dict[str, np.ndarray], seen: np.ndarray) -> Scores:
+    def summarize(self, sums: dict[str, Any], rows: dict[str, np.ndarray], seen: np.ndarray) -> Scores:
         """Computes scores from the sums and rows of a whole pass; `seen`, bool (n,), is False for padding and corrupt images."""
         raise NotImplementedError
 
@@ -98,7 +98,7 @@ class ScoredSplit:
                 exif=self.exif,
             )
             parts = jax.device_get([step(params, batch) for batch, _ in batches])
-            sums = {name: math.fsum(float(part[name]) for part, _ in parts) for name in parts[0][0]}
+            sums = {name: _total([part[name] for part, _ in parts]) for name in parts[0][0]}
             rows = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
             seen = rows.pop("mask") > 0
             count = int(seen.sum())
@@ -107,3 +107,8 @@ class ScoredSplit:
             return self.summarize(sums, rows, seen)
 
         return score
+
+
+def _total(parts: list[np.ndarray]) -> Any:
+    """The sum over batches, rounded once."""
+    return np.sum(parts, axis=0, dtype=np.float64) if np.ndim(parts[0]) else math.fsum(map(float, parts))

@@ -83,7 +83,7 @@ def choose(case: Case) -> tuple[Core, str]:
 
 
 def weigh(
-    q: Float[Array, "b n heads k"], keys: Float[Array, "b m heads k"], bias: Float[Array, "b heads n m"] | None = None
+    q: Float[Array, "b n heads k"], keys: Float[Array, "b m heads k"], bias: Float[Array, "#b heads n m"] | None = None
 ) -> Float[Array, "b heads n m"]:
     """Attention weights of queries that are already scaled by k^-1/2, in their dtype."""
     logits = jnp.einsum("bnhk,bmhk->bhnm", q, keys, preferred_element_type=jnp.float32)

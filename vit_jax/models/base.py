@@ -23,6 +23,7 @@ IDENTITY = {"role": "identity"}  # changes every number but no shape: always tak
 class ImageModel(nn.Module):
     """A model of images."""
 
+    classifies = True  # whether it has a head, of which `num_classes` is the size
     scan = False  # whether the parameters of its layers are stacked; a model that supports this defines a field
 
     def grid(self, resolution: tuple[int, int]) -> tuple[int, int]:

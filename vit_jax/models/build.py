@@ -13,6 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vit_jax.models.base import ImageModel
+from vit_jax.models.masked import MaskedAutoencoder, MaskedViT
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
 from vit_jax.models.vit import VisionTransformer
@@ -20,6 +21,8 @@ from vit_jax.types import Outputs
 
 MODELS: dict[str, type[ImageModel]] = {
     "vit": VisionTransformer,
+    "masked": MaskedViT,
+    "mae": MaskedAutoencoder,
     "mixer": MlpMixer,
     "resnet": ResNet,
 }
@@ -38,7 +41,8 @@ def make_forward(model: ImageModel) -> Forward:
     """Binds a model to `forward(params, images, *, train=False, rng=None, capture=()) -> Outputs` on stored (uint8) images.
 
     `train` says whether the model is training (dropout acts), `rng` is the key of everything that the model draws, in training or
-    not, and `capture` names the inner values that `Outputs` carries; it is passed to the model only if it is not empty.
+    not, and `capture` names the inner values that `Outputs` carries; it is passed to the model only if it is not empty. Further
+    arguments go to the model as they are: the patches that an objective hides.
     """
 
     def forward(
@@ -48,10 +52,11 @@ def make_forward(model: ImageModel) -> Forward:
         train: bool = False,
         rng: jax.Array | None = None,
         capture: tuple[str, ...] = (),
+        **drawn: jax.Array,
     ) -> Outputs:
         rngs = None if rng is None else {"dropout": rng}
         asked: dict[str, Any] = {"capture": capture} if capture else {}
-        return model.apply({"params": params}, normalize(images), train=train, rngs=rngs, **asked)  # type: ignore[return-value]
+        return model.apply({"params": params}, normalize(images), train=train, rngs=rngs, **(asked | drawn))  # type: ignore[return-value]
 
     return forward
 

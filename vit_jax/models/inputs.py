@@ -53,6 +53,21 @@ def check_images(images: Any, variables: Mapping[str, Any], first: str) -> None:
         raise UserError("\n".join(wrong))
 
 
+def check_per_patch(given: Mapping[str, Any], expected: tuple[int, int]) -> None:
+    """Refuses arguments with a value for each patch, such as a mask, of another shape than (b, n); None is left out.
+
+    Raises:
+      UserError: names each of them, its shape and the shape expected.
+    """
+    wrong = [
+        f"{name} has shape {np.shape(x)}; expected {expected}, a value for each patch of each image"
+        for name, x in given.items()
+        if x is not None and np.shape(x) != expected
+    ]
+    if wrong:
+        raise UserError("\n".join(wrong))
+
+
 def check_grid(
     grid: tuple[int, int], variables: Mapping[str, Any], *, has_class_token: bool, patch: tuple[int, int]
 ) -> None:
@@ -94,6 +109,9 @@ def count_patches(tensors: Mapping[str, Any], has_class_token: bool) -> int:
             return x.shape[0]
         if name.endswith("rel_embedding") and len(x.shape) >= 3:
             return (x.shape[-3] + 1 - 3 * has_class_token) // 2
+        if name.endswith("rel_bias") and len(x.shape) >= 2:
+            side = math.isqrt(max(x.shape[-2] - 3 * has_class_token, 0)) + 1  # 2 g, of a square grid
+            return (side // 2) ** 2 if (side - 1) ** 2 == x.shape[-2] - 3 * has_class_token else 0
     return 0
 
 

@@ -1,7 +1,8 @@
 """Position embeddings: every cell of table 8 (arXiv 2010.11929, appendix D.4) and fixed sin-cos embeddings.
 
 Added vectors (`learned_1d`, `learned_2d`, `sincos_2d`) join the tokens once after the stem, or at every layer, with one
-table per layer or one shared; `relative` embeddings act inside the attention. The `resample_*` functions resize them.
+table per layer or one shared; `relative` embeddings and `relative_bias` act inside the attention. The `resample_*` functions
+resize them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -16,7 +18,7 @@ from jaxtyping import Array, Float
 from vit_jax.models import initializers
 from vit_jax.types import UserError
 
-Kind = Literal["learned_1d", "learned_2d", "sincos_2d", "relative", "none"]
+Kind = Literal["learned_1d", "learned_2d", "sincos_2d", "sincos_mae", "relative", "relative_bias", "none"]
 Place = Literal["stem", "every_layer", "shared"]
 Method = Literal["bilinear_corners", "bilinear", "bicubic", "bicubic_antialias"]
 
@@ -25,13 +27,14 @@ CLASS_OFFSETS = 3
 
 
 class PositionEmbedding(nn.Module):
-    """The vectors to add to tokens, one per position; only `learned_1d` has an entry for the class token.
+    """The vectors to add to tokens, one per position; only `learned_1d` and `sincos_mae` have an entry for the class token.
 
     `learned_2d` holds a table of d / 2 for the column (X) and one for the row (Y) of a patch and concatenates them; the
-    class token has neither row nor column and gets no position (it is learned itself).
+    class token has neither row nor column and gets no position (it is learned itself). `sincos_mae` is a table that starts as
+    MAE's and is not trained: it lies in the checkpoint, because released files hold it and it differs from `sincos_2d`.
 
     Args:
-      kind: `learned_1d`, `learned_2d` or `sincos_2d`.
+      kind: `learned_1d`, `learned_2d`, `sincos_2d` or `sincos_mae`.
       grid: (gh, gw) of the patches.
       has_class_token: whether token 0 is the class token.
       dtype: compute dtype.
@@ -51,6 +54,12 @@ class PositionEmbedding(nn.Module):
         normal = initializers.normal(stddev=0.02)
         if self.kind == "learned_1d":
             return jnp.asarray(self.param("pos_embedding", normal, (1, n, d), jnp.float32), self.dtype)
+        if self.kind == "sincos_mae":
+            start = np.pad(sincos_2d(self.grid, d, whole=False), ((int(self.has_class_token), 0), (0, 0)))[None]
+            table = self.param(
+                "pos_embedding", lambda _, shape, dtype: jnp.asarray(start, dtype), start.shape, jnp.float32
+            )
+            return jax.lax.stop_gradient(jnp.asarray(table, self.dtype))
         gh, gw = self.grid
         if self.kind == "learned_2d":
             if d % 2:
@@ -67,20 +76,21 @@ class PositionEmbedding(nn.Module):
         return jnp.pad(table, ((0, 0), (int(self.has_class_token), 0), (0, 0))).astype(self.dtype)
 
 
-def sincos_2d(grid: tuple[int, int], d: int, *, temperature: float = 10_000.0) -> np.ndarray:
+def sincos_2d(grid: tuple[int, int], d: int, *, temperature: float = 10_000.0, whole: bool = True) -> np.ndarray:
     """Fixed embeddings: sines and cosines of a patch's column, then of its row, at d / 4 frequencies each.
 
     Args:
       grid: (gh, gw).
       d: width, divisible by 4.
       temperature: ratio of the slowest wavelength to the fastest.
+      whole: whether the d / 4 wavelengths reach that ratio (MoCo v3, big_vision) or end one step before it (MAE).
 
     Returns:
       float32 (gh * gw, d).
     """
     if d % 4:
         raise UserError(f"sincos_2d positions need a width divisible by 4; model.width is {d}")
-    frequencies = temperature ** -(np.arange(d // 4) / max(d // 4 - 1, 1))
+    frequencies = temperature ** -(np.arange(d // 4) / max(d // 4 - whole, 1))
     y, x = np.meshgrid(*(np.arange(size) for size in grid), indexing="ij")
     angles = [axis.reshape(-1, 1) * frequencies for axis in (x, y)]  # n d/4
     return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vit_jax import partition
 from vit_jax.models import initializers
 from vit_jax.models.attention import MIXED, WEIGHTS
+from vit_jax.models.bias import RelativeBias
 from vit_jax.models.dropout import Dropout
 from vit_jax.models.encoder import TOKENS, AxialBlock, BlockSettings, EncoderBlock
 from vit_jax.models.positions import Kind, Place, PositionEmbedding
@@ -66,11 +67,22 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "b n d"], *, train: bool, capture: tuple[str, ...] = ()
-    ) -> tuple[Float[Array, "b n d"], dict[str, tuple]]:
-        """Returns the encoded tokens without registers, and the captured values, one entry per block."""
+        self,
+        tokens: Float[Array, "b n d"],
+        *,
+        train: bool,
+        capture: tuple[str, ...] = (),
+        visible: Int[Array, "b k"] | None = None,
+    ) -> tuple[Float[Array, "b m d"], dict[str, tuple]]:
+        """Returns the encoded tokens without registers, and the captured values, one entry per block.
+
+        `visible` names the patches that the blocks see; the others are removed after positions are added. None for all.
+        """
         first = int(self.has_class_token)
         x, shared = self.add_positions(tokens)
+        if visible is not None:
+            patches = jnp.take_along_axis(x[:, first:], visible[..., None], axis=1)  # b k d
+            x = jnp.concatenate([x[:, :first], patches], axis=1)
         x = Dropout(self.settings.dropout, not self.settings.as_before)(x, train)
         if self.registers:
             b, _, d = x.shape
@@ -86,10 +98,15 @@ class Encoder(nn.Module):
             x = jnp.concatenate([x[:, :first], x[:, first + self.registers :]], axis=1)
         return self.settings.norm("encoder_norm")(x) if self.final_norm else x, captured
 
-    def add_positions(self, x: Float[Array, "b n d"]) -> tuple[Float[Array, "b n d"], Float[Array, "1 n d"] | None]:
-        """Adds positions at the stem; or returns the positions that every block adds."""
+    def add_positions(
+        self, x: Float[Array, "b n d"]
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "1 n d"] | Float[Array, "1 heads n n"] | None]:
+        """Adds positions at the stem; or returns the positions, or the bias of the attention, that all blocks share."""
         if self.positions in ("none", "relative") or self.positions_at == "every_layer":
             return x, None
+        if self.positions == "relative_bias":
+            heads = self.settings.num_heads
+            return x, RelativeBias(self.grid, self.has_class_token, heads, name="relative_bias")()
         table = PositionEmbedding(
             self.positions, self.grid, self.has_class_token, self.settings.dtype, name="posembed_input"
         )(x)
@@ -107,6 +124,8 @@ class Encoder(nn.Module):
             return kind, fields | {"grid": self.grid}
         if self.positions == "relative":
             fields["relative"] = (*self.grid, self.has_class_token)
+        elif self.positions == "relative_bias":
+            fields["biased"] = (*self.grid, self.has_class_token) if self.positions_at == "every_layer" else None
         elif self.positions != "none" and self.positions_at == "every_layer":
             fields["positions"] = (self.positions, self.grid, self.has_class_token)
         return kind, fields

@@ -141,7 +141,7 @@ def any_variant(variant: str) -> dict:
 
 def describe_sizes(settings: Mapping[str, Any]) -> str:
     """Describes a model section's sizes on one line, by the variant's name if it has one: `Ti/16 (width 192, depth 12, ...)`."""
-    if settings["name"] not in ("vit", "mixer", "resnet"):  # a user's own model
+    if settings["name"] not in ("vit", "masked", "mae", "mixer", "resnet"):  # a user's own model
         return f"{settings['name']} ({', '.join(f'{key} {x}' for key, x in settings.items() if key != 'name')})"
     if settings["name"] == "resnet":
         return f"a ResNet of {'-'.join(map(str, settings['depths']))} units, width x{settings['width_factor']}"

@@ -41,7 +41,8 @@ class VisionTransformer(ImageModel):
         head to every token.
       class_token: whether there is a class token; `auto` means for token and unpooled only.
       norm_after_pool: apply the final LayerNorm to the pooled vector (`fc_norm`), as timm's average-pooled models do.
-      positions: `learned_1d` (the paper's choice), `learned_2d`, `relative`, `sincos_2d` (fixed) or `none` (table 8).
+      positions: `learned_1d` (the paper's choice), `learned_2d`, `relative`, `sincos_2d` (fixed) or `none` (table 8);
+        `sincos_mae`, MAE's fixed table, kept in the checkpoint; `relative_bias`, BEiT's and SimMIM's bias of the attention.
       positions_at: `stem`, `every_layer` with one table per layer, or `shared`: every layer, one table.
       registers: number of extra learned tokens without position, dropped at the end (arXiv 2309.16588).
       representation_size: units of the tanh layer before the head (pre-training); 0 for none (fine-tuning).
@@ -56,7 +57,8 @@ class VisionTransformer(ImageModel):
       norm_eps: epsilon of every LayerNorm; 1e-6 in released weights, 1e-12 in Hugging Face's.
       scan: run the blocks as a loop in the compiled program: deep models compile faster; their parameters are stacked.
       remat: what the backward pass computes anew to save memory: `none`; `dots` everything in a block but its matrix products;
-        `block` whole blocks, for about a third more time; `offload` the same, with the blocks' inputs in the host's memory.
+        `block` whole blocks, for about a third more time; `offload` the same, with the blocks' inputs in the host's memory;
+        None for what the device's memory asks for (outside a run, `none`).
       dtype: compute dtype; parameters, softmax, LayerNorm statistics, head and loss are always float32.
       attention: core of the attention: `xla` leaves it to autodiff, `fused` has a backward pass that keeps less, `cudnn` is for
         GPUs and `splash` for TPUs, see `attention.refusal`; None for the one that suits the device. Relative positions and
@@ -91,7 +93,7 @@ class VisionTransformer(ImageModel):
     gelu: Gelu = dataclasses.field(default="tanh", metadata=IDENTITY)
     norm_eps: float = dataclasses.field(default=1e-6, metadata=IDENTITY)
     scan: bool = dataclasses.field(default=False, metadata=TRAINING)
-    remat: Remat = dataclasses.field(default="none", metadata=DEVICE)
+    remat: Remat | None = dataclasses.field(default=None, metadata=DEVICE)
     dtype: Literal["float32", "bfloat16"] = dataclasses.field(default="float32", metadata=TRAINING)
     attention: Core | None = dataclasses.field(default=None, metadata=DEVICE)
 
@@ -99,6 +101,11 @@ class VisionTransformer(ImageModel):
     def has_class_token(self) -> bool:
         """Whether token 0 is a class token."""
         return self.pool in ("token", "unpooled") if self.class_token == "auto" else self.class_token == "yes"
+
+    @property
+    def ends_in_norm(self) -> bool:
+        """Whether a LayerNorm follows the last block."""
+        return not self.norm_after_pool
 
     @property
     def stem_stride(self) -> int:
@@ -129,7 +136,7 @@ class VisionTransformer(ImageModel):
         """The attention of the blocks; see `ImageModel.attends`."""
         gh, gw = self.grid(resolution)
         tokens = max(gh, gw) if self.axial else gh * gw + self.has_class_token + self.registers
-        relative = self.positions == "relative"
+        relative = self.positions in ("relative", "relative_bias")
         return Case("cpu", tokens, self.width // self.num_heads, self.dtype, relative, self.attention_dropout)
 
     def layers_flops(self, resolution: tuple[int, int]) -> int:
@@ -150,43 +157,53 @@ class VisionTransformer(ImageModel):
     ) -> Outputs:
         """Runs the model on float (b, h, w, channels); `capture` may name `layers` and `attention`, free if empty."""
         self._check(capture)
+        x, grid = self._embed(images)
+        tokens, captured = self._encoder(grid)(self._join_class_token(x), train=train, capture=capture)
+        pooled = self._pool(tokens)
+        pre_logits = pooled
+        if self.representation_size:
+            pre_logits = jnp.tanh(heads.representation_layer(self.representation_size, x.dtype)(pooled))
+        logits = None
+        if self.num_classes:
+            logits = heads.classifier(self.num_classes, self.head_bias)(pre_logits.astype(jnp.float32))
+        return Outputs(tokens, pooled, pre_logits, logits, captured.get("layers"), captured.get("attention"))
+
+    def _embed(self, images: Shaped[ArrayLike, ...]) -> tuple[Float[Array, "b n d"], tuple[int, int]]:
+        """Patch embeddings of images that the model accepts, and their grid (gh, gw)."""
         check_images(images, self.variables, self.first_layer)
-        settings, x = self._settings(), jnp.asarray(images)
-        dtype = settings.dtype
+        x, dtype = jnp.asarray(images), self._settings().dtype
         if self.stem == "resnet":
             x = resnet_stem(x, self.stem_depths, self.stem_width, dtype)
         x = PatchEmbedding(self.width, self.patch_size, dtype, self.stem_stride, name="embedding")(x)
         b, gh, gw, d = x.shape
-        pixels = self.patch_size[0] * self.stem_stride, self.patch_size[1] * self.stem_stride
-        check_grid((gh, gw), self.variables, has_class_token=self.has_class_token, patch=pixels)
-        x = x.reshape(b, gh * gw, d)  # b n d
-        if self.has_class_token:
-            token = self.param("cls", nn.initializers.zeros_init(), (1, 1, d), jnp.float32)
-            x = jnp.concatenate([jnp.broadcast_to(token.astype(dtype), (b, 1, d)), x], axis=1)  # b 1+n d
-        encoder = Encoder(
-            settings=settings,
+        check_grid((gh, gw), self.variables, has_class_token=self.has_class_token, patch=self.pixels((1, 1)))
+        return x.reshape(b, gh * gw, d), (gh, gw)  # b n d
+
+    def _join_class_token(self, x: Float[Array, "b n d"]) -> Float[Array, "b m d"]:
+        """Puts the class token before the patches, if there is one."""
+        if not self.has_class_token:
+            return x
+        b, _, d = x.shape
+        token = self.param("cls", nn.initializers.zeros_init(), (1, 1, d), jnp.float32)
+        return jnp.concatenate([jnp.broadcast_to(token.astype(x.dtype), (b, 1, d)), x], axis=1)  # b 1+n d
+
+    def _encoder(self, grid: tuple[int, int]) -> Encoder:
+        """The encoder for a grid of patches."""
+        return Encoder(
+            settings=self._settings(),
             depth=self.depth,
-            grid=(gh, gw),
+            grid=grid,
             has_class_token=self.has_class_token,
             positions=self.positions,
             positions_at=self.positions_at,
             registers=self.registers,
             stochastic_depth=self.stochastic_depth,
             axial=self.axial,
-            final_norm=not self.norm_after_pool,
+            final_norm=self.ends_in_norm,
             scan=self.scan,
-            remat=self.remat,
+            remat=self.remat or "none",
             name="Transformer",
         )
-        tokens, captured = encoder(x, train=train, capture=capture)
-        pooled = self._pool(tokens)
-        pre_logits = pooled
-        if self.representation_size:
-            pre_logits = jnp.tanh(heads.representation_layer(self.representation_size, dtype)(pooled))
-        logits = None
-        if self.num_classes:
-            logits = heads.classifier(self.num_classes, self.head_bias)(pre_logits.astype(jnp.float32))
-        return Outputs(tokens, pooled, pre_logits, logits, captured.get("layers"), captured.get("attention"))
 
     def _pool(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"] | Float[Array, "b n d"]:
         settings = self._settings()
@@ -225,7 +242,7 @@ class VisionTransformer(ImageModel):
         counts = {key: getattr(self, key) for key in ("num_classes", "registers", "representation_size", "layer_scale")}
         errors += [f"model.{key} is {value}; expected 0 or more" for key, value in counts.items() if value < 0]
         choices = {"stem": ("none", "resnet"), "pool": ("token", "gap", "map", "unpooled"), "gelu": get_args(Gelu)}
-        choices |= {"remat": get_args(Remat), "attention": (None, *get_args(Core))}
+        choices |= {"remat": (None, *get_args(Remat)), "attention": (None, *get_args(Core))}
         choices |= {"class_token": ("auto", "yes", "no"), "positions": get_args(Kind), "positions_at": get_args(Place)}
         for key, known in choices.items():
             if getattr(self, key) not in known:
@@ -238,8 +255,12 @@ class VisionTransformer(ImageModel):
             errors.append("model.positions=relative acts in every layer; set model.positions_at=every_layer")
         if self.axial and (self.has_class_token or self.registers):
             errors.append("model.axial mixes rows and columns of patches only; use pool=gap or map, and no registers")
-        if self.positions == "relative" and (self.axial or self.registers):
-            errors.append("model.positions=relative goes with neither axial nor registers")
+        if self.positions == "relative_bias" and self.positions_at == "stem":
+            errors.append(
+                "model.positions=relative_bias acts in the layers; set model.positions_at=shared or every_layer"
+            )
+        if self.positions in ("relative", "relative_bias") and (self.axial or self.registers):
+            errors.append(f"model.positions={self.positions} goes with neither axial nor registers")
         elif self.positions != "none" and self.positions_at != "stem" and (self.axial or self.registers):
             errors.append("model.axial and model.registers want positions at the stem; set model.positions_at=stem")
         if set(capture) - set(CAPTURE):

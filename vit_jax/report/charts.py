@@ -9,17 +9,14 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.metrics.curves import MARKERS, evaluators, running_mean, series
-from vit_jax.metrics.jsonl import read_jsonl
+from vit_jax.metrics.curves import MARKERS
 from vit_jax.report.collect import Entry, TaskRuns, describe
-from vit_jax.types import Metric, UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +50,6 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
 }
-FEW_POINTS, MANY_POINTS = 24, 240  # up to few, each point is marked; beyond many, points are thinned out
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -117,7 +113,7 @@ def candidates_chart(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> C
         for number, (place, label, task, line) in enumerate(lines):
             x, y = np.array([p.x for p in line.points]), np.array([100 * p.mean for p in line.points])
             error = np.array([0.0 if math.isnan(p.std) else 100 * p.std for p in line.points])
-            text = _short(f"{label}, {line.rest}" if line.rest else label)
+            text = short(f"{label}, {line.rest}" if line.rest else label)
             style: dict[str, Any] = {"color": color_of(place), "marker": MARKERS[number % len(MARKERS)], "label": text}
             ax.errorbar(x, y, error if error.any() else None, capsize=2, **style)
             for point in line.points:
@@ -130,7 +126,7 @@ def candidates_chart(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> C
             ax.minorticks_off()
         ax.set(title="Score on the development split", xlabel=axis, ylabel="%")
         ax.margins(0.1, 0.15)
-        _legend(ax, len(lines))
+        legend(ax, len(lines))
 
     text = "; ".join(
         f"{label}: " + ", ".join(f"{p.x:g} {100 * p.mean:.2f}%" for p in line.points) for _, label, _, line in lines
@@ -169,82 +165,6 @@ def _candidate_lines(task: TaskRuns) -> list[_CandidateLine]:
     return list(lines.values())
 
 
-def training_charts(name: str, tasks: Sequence[tuple[int, str, TaskRuns]]) -> list[Chart]:
-    """Training loss, and top-1 of evaluations during training, of each sweep's first final run (else its first dev run)."""
-    records = []
-    for place, label, task in tasks:
-        runs = task.final or task.dev
-        run = _records(runs[0].folder) if runs else []
-        if run:
-            what = f"seed {runs[0].result.seed}" if task.final else "development"
-            records.append((place, f"{label}, {what}", run))
-    charts = []
-    if any(len(series(run, "train/loss")[0]) for *_, run in records):
-        caption = "Training loss of one run per sweep."
-        svg = draw(f"{name}-loss", caption, (4.2, 2.9), lambda ax: _paint_loss(ax, records))
-        charts.append(Chart(svg, caption))
-    if any(evaluators(run) for *_, run in records):
-        caption = "Top-1 while training; dashed: averaged weights."
-        svg = draw(f"{name}-top1", caption, (4.2, 2.9), lambda ax: _paint_top1(ax, records))
-        charts.append(Chart(svg, caption))
-    return charts
-
-
-def _records(folder: Path) -> list[dict[str, Any]]:
-    try:
-        return read_jsonl(folder / "metrics.jsonl")
-    except (OSError, UserError):
-        return []  # the run's links on the page show which files exist
-
-
-Records = Sequence[tuple[int, str, Sequence[Mapping[str, Any]]]]
-
-
-def _paint_loss(ax: Axes, records: Records) -> None:
-    lowest, highest = math.inf, -math.inf
-    for place, label, run in records:
-        steps, loss = series(run, "train/loss")
-        if not len(steps):
-            continue
-        if len(steps) > FEW_POINTS:
-            loss = running_mean(loss, max(5, len(steps) // 40) | 1)
-        every = len(steps) // MANY_POINTS + 1
-        marker = "o" if len(steps) == 1 else ""  # a single record draws no line
-        ax.plot(steps[::every], loss[::every], color=color_of(place), marker=marker, label=_short(label))
-        lowest, highest = min(lowest, loss.min()), max(highest, loss.max())
-    if lowest > 0 and highest / lowest > 20:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:g}")
-    ax.set(title="Training loss", ylabel="nats")
-    _count_steps(ax)
-    _legend(ax, len(records))
-
-
-def _paint_top1(ax: Axes, records: Records) -> None:
-    num = 0
-    for place, label, run in records:
-        for evaluator in evaluators(run):
-            for prefix, line in (("eval", "-"), ("eval_average", "--")):
-                steps, top1 = series(run, str(Metric(prefix, evaluator, "top1")))
-                if len(steps):
-                    named = _short(f"{label}, {evaluator}") if prefix == "eval" else None
-                    marker = MARKERS[num % len(MARKERS)] if len(steps) <= FEW_POINTS else ""
-                    ax.plot(steps, 100 * top1, line, color=color_of(place), marker=marker, label=named)
-            num += 1
-    ax.set(title="Top-1 while training", ylabel="%")
-    _count_steps(ax)
-    _legend(ax, num)
-
-
-def _count_steps(ax: Axes) -> None:
-    """Puts ticks at whole steps only: in a short run, others would round to the same number."""
-    from matplotlib.ticker import MaxNLocator
-
-    ax.set(xlabel="optimizer step")
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    ax.xaxis.set_major_formatter("{x:,.0f}")
-
-
 def compute_chart(name: str, entries: Sequence[tuple[int, Entry]]) -> Chart | None:
     """Score of every finished task against its training FLOPs, and each sweep's mean over these tasks."""
     points: dict[tuple[int, str], list[tuple[float, float]]] = {}
@@ -262,7 +182,7 @@ def compute_chart(name: str, entries: Sequence[tuple[int, Entry]]) -> Chart | No
             x, y = np.array(found).T
             marker, color = MARKERS[number % len(MARKERS)], color_of(place)
             ax.plot(x, y, linestyle="", marker=marker, color=color, alpha=0.45)
-            said = f"{_short(label)}: mean of {len(found)} task{'' if len(found) == 1 else 's'}"
+            said = f"{short(label)}: mean of {len(found)} task{'' if len(found) == 1 else 's'}"
             ax.plot(x.mean(), y.mean(), linestyle="", marker=marker, color=color, markersize=10, label=said)
         flops = [x for found in points.values() for x, _ in found]
         ax.set_xscale("log")
@@ -271,7 +191,7 @@ def compute_chart(name: str, entries: Sequence[tuple[int, Entry]]) -> Chart | No
         ax.xaxis.set_major_formatter(lambda x, _: _power(x))
         ax.xaxis.set_minor_formatter(lambda x, _: "")
         ax.set(xlabel="training FLOPs of a run", ylabel="%")
-        _legend(ax, len(points) + 1)
+        legend(ax, len(points) + 1)
 
     caption = "Each finished task against the FLOPs of one training run; large: the sweep's mean over those tasks."
     return Chart(draw(name, caption, (5.2, 3.2), paint), caption)
@@ -284,14 +204,14 @@ def _power(x: float) -> str:
     return power if abs(factor - 1) < 1e-6 else f"{factor:.2g}·{power}"
 
 
-def _short(label: str, most: int = 44) -> str:
+def short(label: str, most: int = 44) -> str:
     """Shortens a legend's line at its end, and moves a leading underscore, which would make matplotlib hide the label."""
     text = " ".join(label.split())
     text = text if len(text) <= most else text[: most - 1] + "…"
     return f" {text}" if text.startswith("_") else text
 
 
-def _legend(ax: Axes, num: int) -> None:
+def legend(ax: Axes, num: int) -> None:
     """Puts the legend below the panel, where it covers no data; a single line gets none."""
     if num > 1:
         ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=1)

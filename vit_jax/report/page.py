@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +12,11 @@ from vit_jax.report.collect import Entry, collect
 from vit_jax.report.formats import FORMATS
 from vit_jax.report.layouts import make_tables
 from vit_jax.report.provenance import Fact, facts, warnings
+from vit_jax.report.render import PAGE, Progress, fill, write_files
+from vit_jax.report.runs import is_run, write_runs
 from vit_jax.report.table import Table
 from vit_jax.report.tasks import TaskView, href, task_views
 from vit_jax.types import UserError
-
-TEMPLATES = Path(__file__).parent / "templates"
-PAGE = "index.html"
 
 
 class Section(NamedTuple):
@@ -34,47 +32,32 @@ class Section(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class Progress(NamedTuple):
-    """Number of finished and of requested runs, and messages about files that were left out."""
-
-    done: int
-    expected: int
-    damaged: tuple[str, ...] = ()
-
-    @property
-    def finished(self) -> bool:
-        return self.done >= self.expected
-
-
 def write_report(folders: Sequence[Path], to: Path, *, refresh_s: int = 0) -> Progress:
     """Writes the page and its tables; each file is replaced as a whole, and only if it changes.
 
     Args:
-      folders: the sweeps' folders, in the order of their rows.
+      folders: the folders of sweeps, in the order of their rows; or the workdirs of runs.
       to: the page's folder; created if missing.
       refresh_s: an unfinished page reloads itself this often; 0 for never.
 
     Returns:
-      How far the sweeps are.
+      How far the sweeps or runs are.
 
     Raises:
       UserError: `collect` found a mistake, or `to` cannot be written to. Nothing has been changed then.
     """
+    if any(map(is_run, folders)):
+        if strangers := [str(folder) for folder in folders if not is_run(folder)]:
+            raise UserError(f"{', '.join(strangers)}: no run, but others are; give runs or sweeps, not both")
+        return write_runs(folders, to, refresh_s=refresh_s)
     entries = collect(folders)
     files, progress = render(entries, to, refresh_s=refresh_s)
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            replace(to / name, text)
-    except OSError as error:
-        raise UserError(f"the report cannot be written to {to}: {error}; give another folder with --to") from error
+    write_files(to, files)
     return progress
 
 
 def render(entries: Sequence[Entry], to: Path, *, refresh_s: int = 0) -> tuple[dict[str, str], Progress]:
     """{file name: text} of a page in the folder `to`, the page itself last; and how far the sweeps are."""
-    import jinja2
-
     sections = _sections(entries, to)
     files = {
         f"{table.name}.{ending}": write(table)
@@ -84,15 +67,6 @@ def render(entries: Sequence[Entry], to: Path, *, refresh_s: int = 0) -> tuple[d
     }
     damaged = tuple(text for entry in entries for text in entry.damaged)
     progress = Progress(sum(e.done for e in entries), sum(e.expected for e in entries), damaged)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.globals.update(tint=tint, formats=tuple(FORMATS))
     view: dict[str, Any] = {
         "title": _title(entries),
         "entries": entries,
@@ -100,25 +74,10 @@ def render(entries: Sequence[Entry], to: Path, *, refresh_s: int = 0) -> tuple[d
         "progress": progress,
         "refresh_s": 0 if progress.finished else refresh_s,
         "sweep_links": [href(entry.folder / "sweep.json", to) for entry in entries],
-        "css": _style_sheet(),
+        "tint": tint,
+        "formats": tuple(FORMATS),
     }
-    return files | {PAGE: environment.get_template("page.html").render(view)}, progress
-
-
-def replace(file: Path, text: str) -> None:
-    """Replaces a file atomically: a reader finds the old one or the new one. An unchanged file is left alone."""
-    data = text.encode()
-    if file.is_file() and file.read_bytes() == data:
-        return
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, file)
-
-
-def _style_sheet() -> Any:
-    import markupsafe
-
-    return markupsafe.Markup((TEMPLATES / "page.css").read_text())
+    return files | {PAGE: fill("page.html", view)}, progress
 
 
 def _title(entries: Sequence[Entry]) -> str:

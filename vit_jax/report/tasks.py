@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from vit_jax.report.charts import Chart, candidates_chart, training_charts
+from vit_jax.report.charts import Chart, candidates_chart
 from vit_jax.report.collect import Entry, Run, TaskRuns, describe, same
 from vit_jax.report.lines import task_cell
 from vit_jax.report.outcomes import Outcomes, outcomes
 from vit_jax.report.table import Cell, percent
+from vit_jax.report.training import training_charts
 
 RUN_FILES = ("result.json", "config.json", "metrics.jsonl", "log.txt")
 DECIMALS = 2

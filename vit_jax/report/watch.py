@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vit_jax.report.page import Progress, write_report
+from vit_jax.report.page import write_report
+from vit_jax.report.render import Progress
 from vit_jax.sweeps.results import MISTAKES_DIR, PREDICTIONS_FILE, RESULT_FILE, SWEEP_FILE
 from vit_jax.types import UserError
 
@@ -15,6 +16,8 @@ WATCHED = (
     f"runs/*/*/{RESULT_FILE}",
     f"runs/*/*/{PREDICTIONS_FILE}",
     f"runs/*/*/{MISTAKES_DIR}/mistakes.json",
+    "metrics.jsonl",
+    "run.json",
 )
 State = tuple[tuple[str, int, int], ...]
 

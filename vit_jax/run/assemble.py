@@ -18,6 +18,7 @@ from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.config import Config
 from vit_jax.flops import count_flops
+from vit_jax.memory import return_freed_memory
 from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
 from vit_jax.models.layers import find_layers
@@ -25,6 +26,7 @@ from vit_jax.targets import ClassId, Target
 from vit_jax.train import step as steps
 from vit_jax.train.groups import Groups, make_groups
 from vit_jax.train.loop import TrainSettings
+from vit_jax.train.masking import PatchGrid
 from vit_jax.train.mixing import make_mix
 from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.train.optim import make_optimizer
@@ -32,6 +34,8 @@ from vit_jax.types import Batch, TrainState, UserError
 
 if TYPE_CHECKING:  # only code that reads data imports the data room
     from vit_jax.evals.base import Evaluator, Scorer
+
+UNUSUAL = 61  # a batch size that divides no axis of a parameter
 
 
 def build_model(config: Config) -> ImageModel:
@@ -83,7 +87,9 @@ class Parts:
     def compile(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Compiled, int]:
         """Compiles the step; returns the executable and the FLOPs of one example."""
         traced, flops = self.trace(batch_size, resolution)
-        return traced.lower().compile(), flops
+        compiled = traced.lower().compile()
+        return_freed_memory()
+        return compiled, flops
 
     def draw_state(self, params: Any) -> TrainState:
         """Builds the state of step 0 from a tree of host parameters."""
@@ -97,10 +103,11 @@ def build_parts(
     """Builds model, objective, optimizer, mesh and step of a settled config, for all devices or those given."""
     settings = configs.build(TrainSettings, config.train, to_steps)
     mesh = partition.make_mesh(settings.fsdp or 1, devices)
-    partition.check_batch_size(config.data.batch_size, mesh, accumulation=settings.accumulation)
+    accumulation = settings.accumulation or 1
+    partition.check_batch_size(config.data.batch_size, mesh, accumulation=accumulation)
     model = build_model(config)
     forward = partition.on_mesh(models.make_forward(model), mesh)
-    objective = configs.build(OBJECTIVES[config.objective.name], config.objective)
+    objective = build_objective(config, model)
     mix = make_mix(settings.mixup, settings.cutmix)
     if mix and not objective.linear:
         raise UserError(
@@ -117,7 +124,7 @@ def build_parts(
         optimizer=optimizer,
         schedule=schedule,
         mesh=mesh,
-        accumulation=settings.accumulation,
+        accumulation=accumulation,
         average_decay=settings.average_decay,
         mix=mix,
         frozen=groups.frozen if groups else frozenset(),
@@ -126,6 +133,38 @@ def build_parts(
     objective.check_reads(outputs, objective=config.objective.name, model=config.model.name)
     abstract = steps.abstract_state(shapes, optimizer, rng, mesh, average=bool(settings.average_decay))
     return Parts(model, forward, objective, optimizer, mesh, train_step, abstract, settings, rng, groups)
+
+
+def kept_bytes(config: Config, *, scan: bool, remat: str) -> int:
+    """Bytes that the forward pass of a settled config keeps of an image for the backward pass, from shapes alone.
+
+    Args:
+      config: the config.
+      scan, remat: values of the model's keys of these names, where it has them.
+    """
+    draft = config.to_dict()
+    draft["model"] |= {key: x for key, x in {"scan": scan, "remat": remat}.items() if key in draft["model"]}
+    model = build_model(Config(draft))
+    _, params = models.abstract_model(model, config.data.resolution)
+    images = jax.ShapeDtypeStruct((UNUSUAL, *config.data.resolution, 3), np.uint8)
+
+    def backward(params: Any, images: jax.Array) -> Any:
+        forward = models.make_forward(model)
+        return jax.vjp(lambda params: forward(params, images, train=True, rng=jax.random.key(0)), params)[1]
+
+    leaves = jax.tree.leaves(jax.eval_shape(backward, params, images))
+    # Those of a batch: its axis is the first, or the second under a scan.
+    return sum(x.size * x.dtype.itemsize for x in leaves if any(n % UNUSUAL == 0 for n in x.shape[:2])) // UNUSUAL
+
+
+def build_objective(config: Config, model: ImageModel) -> Objective:
+    """Builds the objective of a settled config; one that hides patches is given those of the model's images."""
+    make, resolution = OBJECTIVES[config.objective.name], config.data.resolution
+    given: dict[str, Any] = {}
+    if "grid" in configs.hints(make):
+        gh, gw = model.grid(resolution)
+        given["grid"] = PatchGrid((gh, gw), (resolution[0] // max(gh, 1), resolution[1] // max(gw, 1)))
+    return configs.build(make, config.objective, **given)
 
 
 def bind_evaluators(config: Config, parts: Parts, evaluators: dict[str, Evaluator]) -> dict[str, Scorer]:

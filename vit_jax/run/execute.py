@@ -118,9 +118,10 @@ def _check(
     """The job, and how it makes the run in its workdir longer, if it does."""
     old = saved_config(folder)
     decided = record.saved_decisions(folder)
-    job = build_job(config, overrides, old, begun_with(old["model"], decided, jax.default_backend()) if old else None)
+    begun = begun_with(old, decided, jax.default_backend()) if old else None
+    job = build_job(config, overrides, old, begun)
     by_device = {f"model.{key}" for key in OF_DEVICES} & {decision.key for decision in job.settled}
-    free = by_device & decided.keys()
+    free = by_device & decided.keys() | {"model.remat"}  # which changes no number
     extension = find_extension(job, folder, old, free, asked=extend)
     if extension is None:
         record.check_workdir(folder, configs.to_dict(job.config), old, free)

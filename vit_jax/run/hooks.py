@@ -52,8 +52,10 @@ class RunHooks:
             examples: Mapping[str, np.ndarray] = {}
             for kind, params in zip(KINDS, (state.params, state.average), strict=True):
                 if params is not None:
-                    values, examples = self.job.scorers[name](params)
+                    values, examples, picture = self.job.scorers[name](params)
                     scores |= {str(Metric(kind, name, metric)): value for metric, value in values.items()}
+                    if picture is not None and jax.process_index() == 0:
+                        record.write_picture(self.folder / "pictures" / f"{name}-{step}.png", picture)
             if examples and last and jax.process_index() == 0:
                 record.write_predictions(self.folder / "predictions" / f"{name}.npz", examples)
         return scores

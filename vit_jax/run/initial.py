@@ -14,6 +14,7 @@ from vit_jax.config import Config
 from vit_jax.convert.adapt import Fate, HeadPolicy, fit_params, fold_pixels
 from vit_jax.convert.checkpoint import Checkpoint, Weights
 from vit_jax.convert.classes import match_classes, reorder_head
+from vit_jax.convert.encoder import suit
 from vit_jax.convert.open import open_checkpoint
 from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
@@ -62,7 +63,7 @@ def open_init(config: Config, by_hand: frozenset[str]) -> Checkpoint | None:
     # The config's head count describes its own model, unless the user set it for the checkpoint's model.
     own_model = init.architecture == "config" or "model.num_heads" in by_hand
     heads = int(config.model.get("num_heads", 0)) if own_model else 0
-    return open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid)
+    return suit(open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid), config.model)
 
 
 def keep_head(config: Config, source: Checkpoint | None, spec: DatasetSpec) -> None:
@@ -113,7 +114,8 @@ def initial_params(config: Config, model: ImageModel, source: Checkpoint | None 
         return drawn, []
     if source is None:
         heads = int(config.model.get("num_heads", 0))
-        source = open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid)
+        opened = open_checkpoint(init.path, weights=init.weights, num_heads=heads, grid=init.grid)
+        source = suit(opened, config.model)
     fresh = {name: np.asarray(x) for name, x in traverse_util.flatten_dict(drawn, sep="/").items()}
     new_grid = model.grid(config.data.resolution)
     source, folded = fold_pixels(source)

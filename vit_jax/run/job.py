@@ -22,16 +22,18 @@ from vit_jax.data.image.recipes import describe_transform, make_transform
 from vit_jax.data.source import Source
 from vit_jax.evals.base import Evaluator, Scorer
 from vit_jax.evals.build import EVALUATORS
-from vit_jax.models.build import relayout
+from vit_jax.models.build import MODELS, count_params, relayout
 from vit_jax.resolve import resolve
 from vit_jax.run import record
-from vit_jax.run.assemble import Parts, bind_evaluators, build_parts
+from vit_jax.run.assemble import Parts, bind_evaluators, build_parts, kept_bytes
+from vit_jax.run.checks import check_best, check_target
 from vit_jax.run.initial import keep_head, open_init
+from vit_jax.run.memory import Demand, settle_memory
 from vit_jax.run.schema import SCHEMA
-from vit_jax.run.settle import BEFORE, Facts, Settled, check_attention, settle, settle_fsdp
+from vit_jax.run.settle import BEFORE, Facts, Settled, check_attention, settle
 from vit_jax.train.checkpoint import Checkpointer
 from vit_jax.train.folders import FOLDER, stored_model
-from vit_jax.types import KINDS, DatasetSpec, Metric, TrainState, UserError
+from vit_jax.types import DatasetSpec, TrainState, UserError
 
 T = TypeVar("T")
 
@@ -142,12 +144,12 @@ def build_job(
     if total_steps < 1:
         raise UserError(f"train.duration is {config.train.duration!r}: {total_steps} steps; make it at least one")
     to_steps = functools.partial(configs.steps, steps_per_epoch=steps_per_epoch, total=total_steps)
-    config, parts, split = _build(config, total_steps, to_steps, jax.devices())
-    decisions += split
+    config, parts, by_memory = _build(config, total_steps, to_steps, jax.devices(), facts)
+    decisions += by_memory
     parts.target = specs[0].target
-    _check_target(config, parts, specs[0])
+    check_target(config, parts.objective, specs[0])
     scorers = bind_evaluators(config, parts, evaluators)
-    _check_best(config)
+    check_best(config)
     if config.init.path and config.init.head == "keep":
         keep_head(config, checkpoint, specs[0])
     data = configs.build(TrainData, config.data)
@@ -155,7 +157,12 @@ def build_job(
     return Job(config, decisions, data, train, evaluators, scorers, specs, parts, *lengths, checkpoint)
 
 
-def stand_in(
+def stand_in(draft: Draft, overrides: list[tuple[str, str]], **facts: Any) -> tuple[Config, Parts]:
+    """The config and parts of `stand_in_settled`."""
+    return stand_in_settled(draft, overrides, **facts)[:2]
+
+
+def stand_in_settled(
     draft: Draft,
     overrides: list[tuple[str, str]],
     *,
@@ -163,7 +170,7 @@ def stand_in(
     total_steps: int = 10_000,
     devices: Sequence[jax.Device] | None = None,
     memory: int | None = None,
-) -> tuple[Config, Parts]:
+) -> tuple[Config, Parts, list[Settled]]:
     """Builds the parts of a run as `build_job` does, but without any data: for a plan or a benchmark of the run.
 
     Args:
@@ -172,17 +179,21 @@ def stand_in(
       total_steps: steps of the run, 100 per epoch; only the learning rate depends on it.
       devices: the devices that it is for; this machine's by default.
       memory: bytes of one of them, if it cannot be asked.
+
+    Returns:
+      The settled config, the parts, and the decisions with their reasons.
     """
     config = resolve(draft, SCHEMA, overrides)
     by_hand = frozenset(path for path, _ in overrides)
     devices = jax.devices() if devices is None else devices
-    facts = device_facts(devices[0])._replace(
+    facts = device_facts(devices, memory)._replace(
         num_classes=num_classes, checkpoint=open_init(config, by_hand), steps=total_steps
     )
-    config, _ = settle(config, facts, by_hand)
+    config, decisions = settle(config, facts, by_hand)
     check_attention(config, facts)
     to_steps = functools.partial(configs.steps, steps_per_epoch=total_steps / 100, total=total_steps)
-    return _build(config, total_steps, to_steps, devices, memory)[:2]
+    config, parts, by_memory = _build(config, total_steps, to_steps, devices, facts)
+    return config, parts, decisions + by_memory
 
 
 def _count_steps(config: Config, spec: DatasetSpec) -> int:
@@ -196,24 +207,46 @@ def _build(
     total_steps: int,
     to_steps: Callable[[int | str], int],
     devices: Sequence[jax.Device],
-    memory: int | None = None,
+    facts: Facts,
 ) -> tuple[Config, Parts, list[Settled]]:
-    """Builds the parts, and decides `train.fsdp` from their size and the devices' memory."""
-    parts = build_parts(config, total_steps, to_steps, devices)
-    if config.train.fsdp is not None:
-        return config, parts, []
-    memory = partition.device_memory(devices) if memory is None else memory
-    config, decisions = settle_fsdp(config, partition.splits(devices), memory, parts.state_bytes)
-    if config.train.fsdp > 1:
-        parts = build_parts(config, total_steps, to_steps, devices)
-    return config, parts, decisions
+    """Builds the parts, and decides from their size what depends on the devices' memory."""
+    draft = config.to_dict()
+    if draft["model"].get("scan", "") is None:
+        draft["model"]["scan"] = False  # stacked or not, parameters have the same size
+    parts = build_parts(Config(draft), total_steps, to_steps, devices)
+    params = 4 * count_params(parts.abstract.params)
+    demand = Demand(
+        state=parts.state_bytes - params,
+        params=params,
+        kept=functools.cache(lambda scan, remat: kept_bytes(config, scan=scan, remat=remat)),
+        layers=config.model.get("depth") or 12,
+        classes=config.model.num_classes or 0,
+        half=config.model.get("dtype") == "bfloat16",
+        backend=facts.backend,
+    )
+    settled, decisions = settle_memory(config, facts, demand)
+    if decisions:
+        parts = build_parts(settled, total_steps, to_steps, devices)
+    return settled, parts, decisions
 
 
-def device_facts(device: jax.Device | None = None) -> Facts:
-    """The facts about a device; by default, about this process's."""
-    backend, device = (jax.default_backend(), jax.devices()[0]) if device is None else (device.platform, device)
-    capability = str(getattr(device, "compute_capability", ""))  # "9.0"; of other vendors' GPUs a name
-    return Facts(backend, capability=float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0.0)
+def device_facts(devices: Sequence[jax.Device] | None = None, memory: int | None = None) -> Facts:
+    """The facts about devices; by default, about those of this run.
+
+    Args:
+      devices: the devices.
+      memory: bytes of one of them, if they are not here.
+    """
+    backend, devices = (jax.default_backend(), jax.devices()) if devices is None else (devices[0].platform, devices)
+    # "9.0"; of other vendors' GPUs a name. cuDNN cannot be compiled for without a GPU.
+    capability = "" if memory is not None else str(getattr(devices[0], "compute_capability", ""))
+    return Facts(
+        backend,
+        capability=float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0.0,
+        devices=len(devices),
+        splits=partition.splits(devices),
+        memory=partition.device_memory(devices) if memory is None else memory,
+    )
 
 
 def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
@@ -227,41 +260,11 @@ def _try_to_open(open_data: Callable[[], T], missing: list[str]) -> T | None:
 
 def _check_classes(config: Config, spec: DatasetSpec) -> None:
     """Refuses a model whose head has fewer outputs than the data has classes."""
-    if config.model.num_classes < spec.num_classes:
+    if MODELS[config.model.name].classifies and config.model.num_classes < spec.num_classes:
         raise UserError(
             f"config.model.num_classes is {config.model.num_classes}, but {spec.name} has {spec.num_classes} "
             f"classes; leave it out to take the data's"
         )
-
-
-def _check_target(config: Config, parts: Parts, spec: DatasetSpec) -> None:
-    """Refuses data whose labels are of another kind than the loss reads."""
-    kind = type(spec.target).__name__
-    if parts.objective.target and kind not in parts.objective.target:
-        words = {
-            "ClassId": "a class for each image",
-            "ClassSet": "a set of classes for each image",
-            "Values": "numbers",
-        }
-        wanted = " or ".join(words[name] for name in parts.objective.target)
-        raise UserError(
-            f"config.objective.name={config.objective.name} reads {wanted}, and {spec.name} has {words.get(kind, kind)}; choose "
-            "other data, or the objective that suits it: softmax, sigmoid (sets of classes) or regression (numbers)"
-        )
-
-
-def _check_best(config: Config) -> None:
-    """Refuses a `best_metric` that no evaluator measures, and an early stop without one."""
-    best = config.checkpoint.best_metric
-    if config.train.patience and not (best and config.checkpoint.keep_best):
-        raise UserError(
-            f"train.patience={config.train.patience} waits for a better checkpoint.best_metric and keeps that checkpoint: set "
-            "checkpoint.best_metric, for example eval/dev/top1, and checkpoint.keep_best=1"
-        )
-    metric = Metric.parse(best)
-    if best and not (metric and metric.evaluator in config.evals):
-        known = ", ".join(str(Metric(kind, name, "METRIC")) for name in config.evals for kind in KINDS)
-        raise UserError(f"checkpoint.best_metric is {best!r}; expected one of {known}")
 
 
 def saved_config(folder: epath.Path) -> dict[str, Any] | None:

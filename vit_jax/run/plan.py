@@ -15,7 +15,7 @@ MOST = 4  # decisions shown per reason
 def describe_plan(job: Job, flops: int, start_step: int) -> str:
     """Describes a run for a person to check before it starts; `flops` counts those of one training example."""
     config, parts, specs = job.config, job.parts, job.specs
-    accumulation, mesh = parts.settings.accumulation, parts.mesh
+    accumulation, mesh = parts.settings.accumulation or 1, parts.mesh
     h, w = config.data.resolution
     batch_size = config.data.batch_size
     micro = batch_size // (mesh.size * accumulation)

@@ -202,6 +202,16 @@ def write_predictions(file: epath.Path, predictions: Mapping[str, np.ndarray]) -
     file.write_bytes(held.getvalue())
 
 
+def write_picture(file: epath.Path, picture: np.ndarray) -> None:
+    """Writes an image, uint8 (h, w, 3), as PNG."""
+    import PIL.Image
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    held = io.BytesIO()
+    PIL.Image.fromarray(picture).save(held, format="PNG")
+    file.write_bytes(held.getvalue())
+
+
 def last_scores(workdir: epath.Path) -> dict[str, float]:
     """The last value of every evaluation metric in a run's record."""
     scores: dict[str, float] = {}

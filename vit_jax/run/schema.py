@@ -13,15 +13,15 @@ from vit_jax.train.objectives import OBJECTIVES
 from vit_jax.train.optim import make_optimizer
 
 # Keys that are None in a config until `settle` decides them, with the older spellings of None.
-MODEL_OPEN = {"dtype": ("auto",), "scan": ("auto",), "attention": ("auto",), "num_classes": (0,)}
+MODEL_OPEN = {"dtype": ("auto",), "scan": ("auto",), "remat": ("auto",), "attention": ("auto",), "num_classes": (0,)}
 EVALS_OPEN = {"dataset": ("",), "data_dir": ("",), "exif": ("",), "resolution": ((0, 0),), "likelihood": ("",)}
 
 SCHEMA: Schema = {
     "model": Section(MODELS, left_open=MODEL_OPEN, older={"remat": {"false": "none", "true": "block"}}),
     "data": Section(TrainData),
-    "objective": Section(OBJECTIVES),
+    "objective": Section(OBJECTIVES, injected=("grid",)),
     "optim": Section(make_optimizer, injected=("total_steps", "layers")),
-    "train": Section(TrainSettings, left_open={"fsdp": ()}),
+    "train": Section(TrainSettings, left_open={"fsdp": (), "accumulation": ()}),
     "evals": Section(EVALUATORS, many=True, left_open=EVALS_OPEN),
     "checkpoint": Section(Checkpointer, injected=("directory",)),
     "init": Section(Init, left_open={"grid": ((0, 0),)}),

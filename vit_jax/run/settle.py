@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,9 +22,6 @@ from vit_jax.types import UserError
 INHERITED = ("dataset", "data_dir", "exif", "resolution")
 # Model keys that the device decides. If the device decided one, a run that moves to another device decides it again.
 OF_DEVICES = ("dtype", "scan", "attention")
-# The part of a device's memory that state and gradients may take: the rest is left for activations, which are the same for any
-# train.fsdp, because the batch is split over all devices.
-STATE_SHARE = 0.25
 # What runs did before a config had these keys.
 BEFORE = {"attention": "xla"}
 # Of S/16 at batch 8 on 2 CPU cores (docs/benchmark.md): a scanned step is about a twentieth slower, an unrolled layer takes
@@ -57,6 +53,9 @@ class Facts(NamedTuple):
       begun: values of OF_DEVICES with which the run being resumed began on this kind of device, see `begun_with`.
       capability: compute capability of a CUDA GPU, 8.0 for Ampere; 0 if there is none.
       steps: optimizer steps of the run; 0 if the data cannot be opened.
+      devices: number of devices.
+      splits: the values of `train.fsdp` that they can be arranged for, from `partition.splits`.
+      memory: bytes that a program may use on a device; None if unknown, as on a CPU.
     """
 
     backend: str
@@ -67,6 +66,14 @@ class Facts(NamedTuple):
     begun: Mapping[str, Any] = {}
     capability: float = 0.0
     steps: int = 0
+    devices: int = 1
+    splits: Sequence[int] = (1,)
+    memory: int | None = None
+
+    @property
+    def by_memory(self) -> bool:
+        """Whether `memory.settle_memory` decides `model.scan`, `model.remat` and `train.accumulation`."""
+        return self.memory is not None and self.backend != "cpu"
 
 
 def suits(backend: str) -> str:
@@ -74,17 +81,20 @@ def suits(backend: str) -> str:
     return f"suits the device, a {backend.upper()}"
 
 
-def begun_with(model: Mapping[str, Any], reasons: Mapping[str, str], backend: str) -> dict[str, Any]:
-    """The values of OF_DEVICES that a resumed run keeps: those that this kind of device decided, and those of older versions.
+def begun_with(saved: Mapping[str, Any], reasons: Mapping[str, str], backend: str) -> dict[str, Any]:
+    """The values that a resumed run keeps: those of OF_DEVICES that this kind of device decided, those of older versions, and
+    `train.accumulation`, which dropout masks follow.
 
     Args:
-      model: the model section with which the run began.
+      saved: the config with which the run began.
       reasons: {key: reason} of the decisions that the run saved; empty for a run of an older version.
       backend: today's device.
     """
     here, older = suits(backend), ("attention",) if reasons else ("attention", "scan")
-    saved = {key: reasons.get(f"model.{key}", here if key in older else "") for key in OF_DEVICES}
-    return {key: model[key] for key, why in saved.items() if key in model and why.startswith(here)}
+    model = saved["model"]
+    decided = {key: reasons.get(f"model.{key}", here if key in older else "") for key in OF_DEVICES}
+    kept = {key: model[key] for key, why in decided.items() if key in model and why.startswith(here)}
+    return kept | {"accumulation": saved["train"]["accumulation"]}
 
 
 def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) -> tuple[Config, list[Settled]]:
@@ -96,7 +106,8 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
       by_hand: keys that the user set on the command line, `model.num_heads`; they stay.
 
     Returns:
-      The config, with None left only where `facts` decide nothing; and the decisions about the model and data, in order.
+      The config, with None left only where `facts` decide nothing, and for `memory.settle_memory`; and the decisions about the
+      model and data, in order.
 
     Raises:
       UserError: the checkpoint's model contradicts the config.
@@ -120,12 +131,19 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
     if config.init.path:
         _follow_checkpoint(draft, facts, by_hand, decide)
     module = _build(draft["model"])
-    decide_by_device("scan", *_scan(module, draft, facts))
+    if not facts.by_memory:
+        decide_by_device("scan", *_scan(module, draft, facts))
+        if draft["model"].get("remat", "") is None:
+            draft["model"]["remat"] = "none"
+        if draft["train"]["accumulation"] is None:
+            draft["train"]["accumulation"] = facts.begun.get("accumulation", 1)
     if (case := _attends(module, draft, facts)) is not None and draft["model"].get("attention", "") is None:
         begun = facts.begun.get("attention")
         core, why = choose(case) if begun is None or refusal(begun, case) else (begun, BEGAN)
         decide("model", "attention", core, why if why == BEGAN else f"{suits(facts.backend)}: {why}")
-    if draft["model"]["num_classes"] is None and facts.num_classes:
+    if draft["model"]["num_classes"] is None and not module.classifies:
+        draft["model"]["num_classes"] = 0
+    elif draft["model"]["num_classes"] is None and facts.num_classes:
         decide("model", "num_classes", facts.num_classes, f"{facts.data} has as many")
     for section in draft["evals"].values():
         for key in INHERITED:
@@ -134,26 +152,6 @@ def settle(config: Config, facts: Facts, by_hand: frozenset[str] = frozenset()) 
         if "likelihood" in section and section["likelihood"] is None:
             section["likelihood"] = "sigmoid" if config.objective.name == "sigmoid" else "softmax"
     return Config(draft), decisions
-
-
-def settle_fsdp(config: Config, splits: Sequence[int], memory: int | None, state: int) -> tuple[Config, list[Settled]]:
-    """Decides `train.fsdp`, if it is open: the smallest split whose share of the state leaves memory for activations.
-
-    A smaller split needs less communication, and its shards stay long enough for a TPU's tiles of 8 x 128.
-
-    Args:
-      config: settled but for `train.fsdp`.
-      splits: the splits that the devices can be arranged in, from `partition.splits`.
-      memory: bytes of a device's memory; None if unknown.
-      state: bytes of the whole state (parameters, optimizer state, average) and of the gradients.
-    """
-    if config.train.fsdp is not None:
-        return config, []
-    draft = config.to_dict()
-    budget = STATE_SHARE * memory if memory else math.inf
-    fsdp = draft["train"]["fsdp"] = next((n for n in splits if state / n <= budget), splits[-1])
-    why = f"state and gradients take {state / 1e9:.1f} GB, and a device has {(memory or 0) / 1e9:.1f} GB"
-    return Config(draft), [Settled("train.fsdp", fsdp, why)] if memory else []
 
 
 def _build(model: Mapping[str, Any]) -> ImageModel:

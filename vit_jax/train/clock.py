@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -111,13 +112,22 @@ class Clock:
     def shares(self) -> dict[str, float]:
         """{kind: share of the whole}, in [0, 1]; those that come to nothing are left out."""
         totals = self.totals()
-        whole = math.fsum(totals.values())
+        whole = math.fsum(totals.values()) or 1.0
         return {kind: seconds / whole for kind, seconds in totals.items() if seconds > 0}
 
     def __str__(self) -> str:
         """The shares on one line, the largest first; those below half a percent are left out."""
         ordered = sorted(self.shares().items(), key=lambda item: -item[1])
         return ", ".join(f"{share:.0%} {kind}" for kind, share in ordered if share >= 0.005)
+
+
+def read_shares(workdir: epath.Path | Path) -> dict[str, float]:
+    """`Clock.shares` of a run that may be running still: time since its last checkpoint is not lost yet; empty if unknown."""
+    *earlier, last = _read(epath.Path(workdir) / FILE) or [{}]
+    clock = Clock()
+    clock._earlier = earlier
+    clock._spent |= last.get("spent", {})
+    return clock.shares()
 
 
 def starvation(rates: Mapping[str, float]) -> str:

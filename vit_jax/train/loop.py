@@ -32,7 +32,8 @@ class TrainSettings:
     Args:
       duration: length of the run.
       log_every: how often training metrics are written; they are means over the steps since the last record.
-      accumulation: micro-batches per step (the global batch is unchanged: 4096 = 8 devices x 128 x 4).
+      accumulation: micro-batches per step (the global batch is unchanged: 4096 = 8 devices x 128 x 4); None for as few as the
+        devices' memory asks for.
       average_decay: factor of the Polyak average per step, 0.9999 in table 2; 0 keeps none.
       mixup: alpha of mixup's Beta distribution, 0.2 to 0.8 in AugReg; 0 for none.
       cutmix: alpha of CutMix's Beta distribution; with mixup too, each step uses one of the two.
@@ -43,7 +44,7 @@ class TrainSettings:
 
     duration: Duration
     log_every: Duration = 50
-    accumulation: int = 1
+    accumulation: int | None = None
     average_decay: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -51,7 +52,7 @@ class TrainSettings:
     fsdp: int | None = None
 
     def __post_init__(self) -> None:
-        if self.accumulation < 1:
+        if self.accumulation is not None and self.accumulation < 1:
             raise UserError(f"train.accumulation is {self.accumulation}; expected 1 or more")
         if self.patience < 0:
             raise UserError(f"train.patience is {self.patience}; expected evaluations, or 0 for no early stop")

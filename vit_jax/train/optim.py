@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -15,13 +16,21 @@ Decay = Literal["cosine", "linear", "constant", "staircase"]
 STAIRS = (0.3, 0.6, 0.9)  # shares of the run: those of VTAB's own light protocol
 
 
-def make_schedule(*, lr: float, total_steps: int, decay: Decay, warmup: int, end_lr: float = 1e-5) -> optax.Schedule:
+def make_schedule(
+    *,
+    lr: float,
+    total_steps: int,
+    decay: Decay,
+    warmup: int,
+    end_lr: float = 1e-5,
+    stairs: tuple[float, ...] = STAIRS,
+) -> optax.Schedule:
     """Learning rate at optimizer step t: linear warm-up times a decay that starts where the warm-up ends.
 
     With p = clip((t - warmup) / (total_steps - warmup), 0, 1), the decay is lr (1 + cos(pi p)) / 2 for cosine and
-    end_lr + (lr - end_lr)(1 - p) for linear; a staircase divides lr by ten after each of STAIRS, so in a run of 1,000 steps
-    t = 300 is the last at the full rate. The warm-up factor is min(1, t / warmup). Steps count from 0, so the first update
-    of a run with warm-up has rate 0, as in the release.
+    end_lr + (lr - end_lr)(1 - p) for linear; a staircase divides lr by ten after each of `stairs`, so by default in a run of
+    1,000 steps t = 300 is the last at the full rate. The warm-up factor is min(1, t / warmup). Steps count from 0, so the
+    first update of a run with warm-up has rate 0, as in the release.
 
     Args:
       lr: peak rate.
@@ -29,6 +38,7 @@ def make_schedule(*, lr: float, total_steps: int, decay: Decay, warmup: int, end
       decay: shape of the decay.
       warmup: steps of warm-up; 0 for none.
       end_lr: rate at the end of a linear decay.
+      stairs: shares of the run after which a staircase divides the rate.
 
     Raises:
       UserError: the warm-up is longer than the run.
@@ -45,7 +55,7 @@ def make_schedule(*, lr: float, total_steps: int, decay: Decay, warmup: int, end
         elif decay == "linear":
             rate = end_lr + (lr - end_lr) * (1 - progress)
         elif decay == "staircase":
-            rate = lr * 0.1 ** sum(jnp.float32(step > round(share * total_steps, 6)) for share in STAIRS)
+            rate = lr * 0.1 ** sum(jnp.float32(step > math.floor(round(share * total_steps, 6))) for share in stairs)
         else:
             rate = jnp.asarray(lr, jnp.float32)
         return jnp.asarray(rate * jnp.minimum(1.0, step / warmup) if warmup else rate, jnp.float32)
@@ -67,6 +77,7 @@ def make_optimizer(
     decay: Decay,
     warmup: Duration = 0,
     end_lr: float = 1e-5,
+    stairs: tuple[float, ...] = STAIRS,
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
     b1: float = 0.9,
@@ -95,6 +106,7 @@ def make_optimizer(
       decay: shape of the schedule after warm-up.
       warmup: length of the linear warm-up.
       end_lr: rate at the end of a linear decay.
+      stairs: shares of the run after which a staircase divides the rate by ten.
       weight_decay: factor of the decoupled decay, multiplied by the learning rate; 0 for none.
       clip_norm: largest global norm of the gradient, over the mean gradient of the whole global batch; 0 for no clipping.
       b1, b2: Adam's decay rates.
@@ -112,7 +124,9 @@ def make_optimizer(
     Returns:
       The transformation and its schedule.
     """
-    schedule = make_schedule(lr=lr, total_steps=total_steps, decay=decay, warmup=int(warmup), end_lr=end_lr)
+    schedule = make_schedule(
+        lr=lr, total_steps=total_steps, decay=decay, warmup=int(warmup), end_lr=end_lr, stairs=stairs
+    )
     groups = make_groups(layers or {}, layer_decay, freeze, multipliers) if layers else None
     dtype = jnp.dtype(state_dtype)
     steps = []

@@ -12,9 +12,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vit_jax import partition
 from vit_jax.train.groups import together, without
+from vit_jax.train.masking import Drawn
 from vit_jax.train.mixing import Mixed, mixed_values
 from vit_jax.train.objectives import Objective
 from vit_jax.types import Batch, TrainState
+
+DRAWN = 2**31 - 1  # folded into a step's key for what an objective draws; micro-batches fold in 0, 1, ...
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -44,10 +47,13 @@ def make_train_step(
       frozen: names of parameters that stay as they are, `Groups.frozen`.
     """
 
-    def loss(params: Any, batch: Batch, rng: jax.Array, total: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        params: Any, micro: tuple[Batch, Drawn], rng: jax.Array, total: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """This micro-batch's part of the global mean; summed over micro-batches it is the mean over the whole batch."""
+        batch, drawn = micro
         if mix is None:
-            values = objective.values(forward(params, batch.image, train=True, rng=rng), batch)
+            values = objective.values(objective.run(forward, params, batch.image, drawn, train=True, rng=rng), batch)
         else:
             mixed = mix(batch, jax.random.fold_in(rng, 1))
             outputs = forward(params, mixed.image, train=True, rng=rng)
@@ -65,7 +71,10 @@ def make_train_step(
             return loss(together(state.params, trained, frozen), *inputs)
 
         gradient = jax.grad(loss_of, has_aux=True)
-        gradients, metrics = _accumulate(gradient, trained, batch, rng, total, accumulation, mesh)
+        drawn = Drawn()
+        if objective.draw:  # for the whole batch, so that accumulation changes no mask
+            drawn = objective.draw(jax.random.split(jax.random.fold_in(rng, DRAWN), batch.mask.shape[0]))
+        gradients, metrics = _accumulate(gradient, trained, (batch, drawn), rng, total, accumulation, mesh)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = together(state.params, optax.apply_updates(trained, updates), frozen)
         average = state.average
@@ -80,7 +89,7 @@ def make_train_step(
 def _accumulate(
     gradient: Callable[..., Any],
     params: Any,
-    batch: Batch,
+    batch: tuple[Batch, Drawn],
     rng: jax.Array,
     total: jax.Array,
     accumulation: int,
