@@ -35,16 +35,12 @@ def softmax_cross_entropy(*, label_smoothing: float = 0.0, class_weights: tuple[
 
     def values(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
         targets = optax.smooth_labels(_one_hot(outputs, batch), label_smoothing)
-        if class_weights and len(class_weights) != outputs.logits.shape[-1]:
-            raise UserError(
-                f"objective.class_weights has {len(class_weights)} weights, and the model {outputs.logits.shape[-1]} classes; "
-                "give one for each, in the order of the classes"
-            )
+        if class_weights and len(class_weights) != (c := outputs.logits.shape[-1]):
+            raise UserError(f"objective.class_weights has {len(class_weights)} weights, and the model {c} classes")
         return {"loss": optax.softmax_cross_entropy(outputs.logits, targets), "accuracy": _hits(outputs, batch)}
 
-    if class_weights:  # of a mixed example, two classes' weights would compete
-        return Objective(values, weight, target=("ClassId",))
-    return Objective(values, linear=True, target=("ClassId",))
+    # Of a mixed example, two classes' weights would compete.
+    return Objective(values, weight if class_weights else _count_examples, not class_weights, target=("ClassId",))
 
 
 def sigmoid_cross_entropy(*, label_smoothing: float = 0.0, target_margin: float = 0.0) -> Objective:
@@ -71,8 +67,7 @@ def sigmoid_cross_entropy(*, label_smoothing: float = 0.0, target_margin: float 
 
 
 def regression(*, loss: Literal["mse", "mae"] = "mse") -> Objective:
-    """Error of numbers, a mean over an example's columns; `mse` and `mae` are both logged. Bring the columns to a mean near 0 and
-    a deviation near 1: the outputs start at 0.
+    """Error of numbers, a mean over an example's columns. Bring the columns to a mean near 0 and a deviation near 1.
 
     Args:
       loss: `mse` the squared error, or `mae` the absolute one, in which outliers weigh less.

@@ -60,3 +60,9 @@ def test_policies_are_read_as_timm_writes_them():
         with pytest.raises(UserError, match=f"data.auto_augment is '{wrong}'; expected rand-m9-mstd0.5-inc1"):
             Augment(auto_augment=wrong)
     assert [str(step) for step in Augment(auto_augment="rand-m9-mstd0.5-inc1").steps()] == ["timm_augment"]
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_operations_accept_the_whole_range_of_levels(name):
+    for level in (0.0, 1.0):
+        assert OPS[name](PIL.Image.fromarray(IMAGE), level, 1.0).size == (32, 24)

@@ -33,7 +33,7 @@ def _enhanced(kind: Any) -> Callable[[Picture, float, float], Picture]:
     return lambda picture, level, sign: kind(picture).enhance(max(0.1, 1 + sign * 0.9 * level))
 
 
-# (picture, level in [0, 1], sign) -> picture; 4 bits or fewer are kept, so that level 1 leaves none.
+# (picture, level in [0, 1], sign) -> picture. At level 1 timm keeps 0 bits, which Pillow refuses today: ours keeps 1.
 OPS: dict[str, Callable[[Picture, float, float], Picture]] = {
     "AutoContrast": lambda picture, level, sign: ImageOps.autocontrast(picture),
     "Equalize": lambda picture, level, sign: ImageOps.equalize(picture),
@@ -41,7 +41,7 @@ OPS: dict[str, Callable[[Picture, float, float], Picture]] = {
     "Rotate": lambda picture, level, sign: picture.rotate(
         sign * 30 * level, resample=PIL.Image.Resampling.BICUBIC, fillcolor=FILL
     ),
-    "Posterize": lambda picture, level, sign: ImageOps.posterize(picture, 4 - int(4 * level)),
+    "Posterize": lambda picture, level, sign: ImageOps.posterize(picture, max(1, 4 - int(4 * level))),
     "Solarize": lambda picture, level, sign: ImageOps.solarize(picture, 256 - min(256, int(256 * level))),
     "SolarizeAdd": lambda picture, level, sign: _solarize_add(picture, min(128, int(110 * level))),
     "Color": _enhanced(ImageEnhance.Color),
