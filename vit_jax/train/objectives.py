@@ -39,8 +39,9 @@ def softmax_cross_entropy(*, label_smoothing: float = 0.0, class_weights: tuple[
             raise UserError(f"objective.class_weights has {len(class_weights)} weights, and the model {c} classes")
         return {"loss": optax.softmax_cross_entropy(outputs.logits, targets), "accuracy": _hits(outputs, batch)}
 
-    # Of a mixed example, two classes' weights would compete.
-    return Objective(values, weight if class_weights else _count_examples, not class_weights, target=("ClassId",))
+    if class_weights:  # of a mixed example, two classes' weights would compete
+        return Objective(values, weight, target=("ClassId",))
+    return Objective(values, linear=True, target=("ClassId",))
 
 
 def sigmoid_cross_entropy(*, label_smoothing: float = 0.0, target_margin: float = 0.0) -> Objective:
