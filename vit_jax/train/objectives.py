@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from vit_jax.train import masked as tasks
 from vit_jax.train import masking
 from vit_jax.train.masking import Drawn, PatchGrid
 from vit_jax.types import Batch, Outputs, UserError
@@ -129,30 +130,8 @@ def simmim(*, grid: PatchGrid, mask_patch: tuple[int, int] = (32, 32), ratio: fl
       mask_patch: (h, w) of the squares that are hidden, pixels: several of the model's patches each.
       ratio: share of the squares that is hidden, rounded up.
     """
-    masking.check_cells(grid, mask_patch, ratio)
-
-    def values(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
-        target, hidden = masking.to_patches(masking.to_range(batch.image), grid), outputs.extra["hidden"]
-        guesses = {
-            "loss": masking.to_patches(outputs.extra["pixels"], grid),
-            "baseline": masking.mean_colour(target, ~hidden),
-        }
-        # transformers adds 1e-5 to the number of hidden pixels.
-        epsilon = 1e-5 / (grid.patch[0] * grid.patch[1])
-        return {
-            name: masking.mean_over(jnp.abs(target - guess).mean(axis=(2, 3)), hidden, epsilon)
-            for name, guess in guesses.items()
-        }
-
-    def draw(keys: jax.Array) -> Drawn:
-        hidden = {"hidden": masking.hide_cells(keys, grid, mask_patch, ratio)}
-        return Drawn(hidden, hidden)
-
-    def picture(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
-        target = masking.to_patches(masking.to_range(batch.image), grid)
-        return masking.show(target, masking.to_patches(outputs.extra["pixels"], grid), outputs.extra["hidden"], grid)
-
-    return Objective(values, reads=frozenset({"pixels"}), draw=draw, picture=picture)
+    task = tasks.simmim(grid, mask_patch, ratio)
+    return Objective(**task._asdict(), reads=frozenset({"pixels"}))
 
 
 def masked_autoencoding(*, grid: PatchGrid, norm_pix: bool = True) -> Objective:
@@ -165,32 +144,8 @@ def masked_autoencoding(*, grid: PatchGrid, norm_pix: bool = True) -> Objective:
       grid: the model's patches; supplied by the program.
       norm_pix: predict each patch with its own mean and deviation taken off.
     """
-
-    def targets(batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        patches = masking.to_patches(masking.to_range(batch.image), grid)
-        normal, mean, deviation = masking.normalise_patches(patches)
-        return (patches, normal, mean, deviation) if norm_pix else (patches, patches, mean, deviation)
-
-    def values(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
-        _, target, *_ = targets(batch)
-        hidden, predicted = outputs.extra["hidden"], outputs.extra["patches"].reshape(target.shape)
-        guesses = {"loss": predicted, "baseline": 0.0 if norm_pix else masking.mean_colour(target, ~hidden)}
-        return {
-            name: masking.mean_over(jnp.square(target - guess).mean(axis=(2, 3)), hidden)
-            for name, guess in guesses.items()
-        }
-
-    def picture(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
-        patches, _, mean, deviation = targets(batch)
-        predicted = outputs.extra["patches"].reshape(patches.shape)
-        predicted = predicted * deviation + mean if norm_pix else predicted
-        note = ", given each patch's own mean and deviation" if norm_pix else ""
-        return masking.show(patches, predicted, outputs.extra["hidden"], grid, note)
-
-    reads = frozenset({"patches", "hidden"})
-    return Objective(
-        values, reads=reads, draw=lambda keys: Drawn({"noise": masking.noise(keys, grid.size)}), picture=picture
-    )
+    task = tasks.masked_autoencoding(grid, norm_pix)
+    return Objective(**task._asdict(), reads=frozenset({"patches", "hidden"}))
 
 
 def masked_patch_prediction(
@@ -215,44 +170,8 @@ def masked_patch_prediction(
       exact: whether that share is exact in each image; else each patch is drawn for itself.
       masked, replaced: shares of the corrupted patches that become the mask token, and another patch; the rest is kept.
     """
-    masking.check_corruption(grid, target, corrupt, masked, replaced)
-    parts = {"mean_colour": 1, "patch_4x4": 4, "pixels": 0}[target]
-
-    def values(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
-        corrupted, predicted = outputs.extra["corrupted"], outputs.extra[target]
-        if not parts:
-            patches = masking.to_patches(masking.to_range(batch.image), grid)
-            guesses = {
-                "loss": masking.to_patches(predicted, grid),
-                "baseline": masking.mean_colour(patches, ~corrupted),
-            }
-            errors = {name: jnp.square(patches - guess).mean(axis=(2, 3)) for name, guess in guesses.items()}
-        else:
-            classes = masking.colours_of(batch.image, grid, parts)  # b n parts2
-            logits = predicted.reshape(*classes.shape, -1)
-            loss = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
-            hits = (jnp.argmax(logits, axis=-1) == classes).astype(jnp.float32)
-            errors = {"loss": loss.mean(axis=2), "accuracy": hits.mean(axis=2)}
-        return {name: masking.mean_over(error, corrupted) for name, error in errors.items()}
-
-    def counts(batch: Batch) -> jax.Array:
-        classes = masking.colours_of(batch.image, grid, parts).reshape(batch.image.shape[0], -1)
-        return jax.vmap(lambda row: jnp.bincount(row, length=masking.LEVELS**3))(classes).astype(jnp.float32)
-
-    def picture(outputs: Outputs, batch: Batch) -> dict[str, jax.Array]:
-        predicted, extra = outputs.extra[target], outputs.extra
-        if parts:
-            logits = predicted.reshape(*predicted.shape[:2], parts * parts, -1)
-            predicted = masking.paint_colours(jnp.argmax(logits, axis=-1), grid)
-        return masking.show_corrupted(masking.to_range(batch.image), predicted, extra, grid)
-
-    return Objective(
-        values,
-        reads=frozenset({target}),
-        draw=lambda keys: masking.corrupt(keys, grid.size, corrupt, exact=exact, masked=masked, replaced=replaced),
-        counts=counts if parts else None,
-        picture=picture,
-    )
+    task = tasks.masked_patch_prediction(grid, target, corrupt, exact, masked, replaced)
+    return Objective(**task._asdict(), reads=frozenset({target}))
 
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
