@@ -47,8 +47,7 @@ RULES = (
 )
 
 # The axis of heads in attention's kernels: split there, their gradients are reduce-scattered by libtpu, which all-reduces them in
-# full if they are split along the width (H/14's layers on TPU v3, fsdp 4: 42.8 MB of all-reduce a step in place of 95.2, and 3%
-# fewer cycles).
+# full if they are split along the width (H/14 on v3:8x8, fsdp 4: 319 MB of all-reduce a step in place of 738, 1.7% fewer cycles).
 HEADS = ((re.compile(r"(^|/)(query|key|value)/kernel$"), 1), (re.compile(r"(^|/)out/kernel$"), 0))
 
 
