@@ -106,6 +106,25 @@ def test_a_scanned_stack_of_layers_is_split_as_each_layer_is(scan):
     assert {str(x.spec) for x in jax.tree.leaves(moments)} == {str(x.spec) for x in jax.tree.leaves(found)}
 
 
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize(
+    ("heads", "inputs", "out"),
+    [
+        (16, (None, "fsdp", None), ("fsdp", None, None)),
+        (6, ("fsdp", None, None), (None, None, "fsdp")),  # 4 does not divide 6: the width is split
+    ],
+)
+def test_attentions_kernels_are_split_between_heads_if_those_divide(heads, inputs, out, scan):
+    model = VisionTransformer(10, width=128 * heads, depth=1, mlp_dim=64, num_heads=heads, scan=scan)
+    params = build.abstract_params(model, (32, 32))["Transformer"]["encoderblock" if scan else "encoderblock_0"]
+    tree = {"Transformer": {"encoderblock" if scan else "encoderblock_0": params}}
+    ((found,),) = (part.values() for part in partition.param_sharding(tree, partition.make_mesh(4)).values())
+    attention, stacked = found["MultiHeadDotProductAttention_1"], (None,) * scan
+    for name in ("query", "key", "value"):
+        assert attention[name]["kernel"].spec == PartitionSpec(*stacked, *inputs)
+    assert attention["out"]["kernel"].spec == PartitionSpec(*stacked, *out)
+
+
 @pytest.mark.parametrize(("variant", "fsdp"), [("B/16", 8), ("B/16", 16), ("H/14", 8), ("H/14", 64)])
 def test_the_state_of_a_device_falls_as_one_by_fsdp(variant, fsdp):
     model = VisionTransformer(1000, scan=True, **vit_variant(variant))

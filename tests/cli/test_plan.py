@@ -32,3 +32,9 @@ def test_lines_have_thousands_and_overrides_count(capsys):
     assert lines["params"] == f"{by_hand:,}"
     assert main([*words, "--config.model.dpeth=1"]) == 2
     assert "config.model.dpeth does not exist; did you mean 'depth'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--cycles", "--largest-batch", "--plot=plan.png"])
+def test_what_only_a_compiler_knows_needs_a_topology(capsys, flag):
+    assert main(["--config=configs/pretrain.py:variant=Ti/16,dataset=imagenet2012", flag]) == 2
+    assert "go with --topology, the devices to compile for" in capsys.readouterr().err

@@ -30,7 +30,7 @@ KINDS = [
 
 
 def vit(**options):
-    sizes = {"patch_size": (4, 4), "width": 32, "depth": 2, "mlp_dim": 64, "num_heads": 2, "representation_size": 32}
+    sizes = {"patch_size": (4, 4), "width": 32, "depth": 2, "mlp_dim": 64, "num_heads": 8, "representation_size": 32}
     return VisionTransformer(CLASSES, **{**sizes, "dropout": 0.1, **options})
 
 
