@@ -272,7 +272,7 @@ def test_augreg_trains_each_size_as_its_checkpoint_is_named(variant):
 
 def test_augreg_on_imagenet_is_softmax_with_a_representation_layer():
     config = load("augreg", "variant=B/16,dataset=imagenet2012,epochs=30")
-    assert configs.to_dict(config.objective) == {"name": "softmax", "label_smoothing": 0.0}
+    assert configs.to_dict(config.objective) == {"name": "softmax", "label_smoothing": 0.0, "class_weights": []}
     assert some(config.model, "representation_size", "head_bias", "dropout") == (768, 0.0, 0.0)
     assert (config.data.randaugment, config.train.mixup, config.optim.weight_decay) == ((2, 15), 0.5, 0.1)
     assert config.train.duration == "30 epochs"

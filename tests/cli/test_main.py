@@ -59,7 +59,15 @@ print(sorted(m for m in sys.modules if m.split('.')[0] == 'vit_jax'))"""
     assert lines[0] == f"  {cli.EXAMPLE}"
     assert [line.split()[0] for line in lines if line.startswith("  ")][1:] == list(cli.VERBS)
     assert loaded == str(
-        ["vit_jax", "vit_jax.cli", "vit_jax.cli.main", "vit_jax.process", "vit_jax.targets", "vit_jax.types"]
+        [
+            "vit_jax",
+            "vit_jax.cli",
+            "vit_jax.cli.main",
+            "vit_jax.memory",
+            "vit_jax.process",
+            "vit_jax.targets",
+            "vit_jax.types",
+        ]
     )
 
 

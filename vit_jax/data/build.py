@@ -9,7 +9,7 @@ from typing import Literal
 from vit_jax.data.dedup.exclusion import exclude
 from vit_jax.data.image.augment import Augment
 from vit_jax.data.image.recipes import Transform, check_recipe, make_transform
-from vit_jax.data.open import open_source
+from vit_jax.data.open import check_trainable, open_source
 from vit_jax.data.source import Source
 from vit_jax.data.stream.loader import TrainLoader, train_batches
 from vit_jax.types import UserError
@@ -70,6 +70,7 @@ class TrainData(Augment):
 
     def open(self) -> Source:
         """Opens the split without the examples that `exclude` names; raises UserError if one is missing or they do not match."""
+        check_trainable(self.dataset)
         source = open_source(self.dataset, self.split, self.data_dir, multi_label=True, values=True, boxes=True)
         self.transform(source)
         return exclude(source, self.exclude, self.data_dir) if self.exclude else source

@@ -80,6 +80,14 @@ def open_source(
     return source
 
 
+def check_trainable(dataset: str) -> None:
+    """Refuses data whose licence keeps it for evaluation."""
+    if not is_list(dataset) and is_objectnet(dataset):
+        raise UserError(
+            f"{dataset}: its licence forbids training on it; expected it in an evaluator named scorecard, or vit_jax evaluate"
+        )
+
+
 def _open(dataset: str, split: str, data_dir: str) -> Source:
     prefix, _, rest = dataset.partition(":")
     if prefix in FORMATS:

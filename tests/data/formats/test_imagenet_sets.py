@@ -188,10 +188,14 @@ def test_imagenet21ks_splits_are_disjoint_and_whole():
     assert parts[1][0].start == parts[2][0].stop == 25_600
 
 
-def test_imagenet21k_with_several_labels_an_image_is_refused_for_training(tmp_path, no_registration):
+def test_imagenet21k_with_several_labels_an_image_is_refused_where_one_is_needed_and_trains_with_sets(
+    tmp_path, no_registration
+):
     labels = tfds.features.Sequence(tfds.features.ClassLabel(num_classes=50))
     prepare_own(tmp_path, {"image": tfds.features.Image(), "label": labels}, lambda i: [i, 2 * i], {"full": 5})
-    with pytest.raises(UserError, match="train on a data set of single labels"):
+    with pytest.raises(
+        UserError, match=r"expected one label an image here. Train on it with config.objective.name=sigmoid"
+    ):
         open_source("imagenet21k", "full", str(tmp_path))
     source = open_source("imagenet21k", "full", str(tmp_path), multi_label=True)
     assert sorted(source.read(i)[1] for i in range(5)) == [(i, 2 * i) for i in range(5)]

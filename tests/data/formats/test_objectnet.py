@@ -7,6 +7,7 @@ import numpy as np
 import objectnet_folder
 import pytest
 
+from vit_jax.data.build import TrainData
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.image.recipes import make_transform
@@ -77,7 +78,16 @@ def test_a_part_of_the_split_is_the_first_of_the_whole(archive):
 
 
 def test_training_on_it_is_refused(archive):
-    with pytest.raises(UserError, match=r"objectnet: its examples have sets of labels.*evaluator named scorecard"):
+    with pytest.raises(UserError, match=r"objectnet: its licence forbids training on it.*evaluator named scorecard"):
+        TrainData(
+            dataset="objectnet",
+            split="test",
+            data_dir=str(archive[0]),
+            batch_size=2,
+            recipe="pretrain",
+            resolution=(8, 8),
+        ).open()
+    with pytest.raises(UserError, match=r"objectnet: its examples have sets of labels.*multilabel or scorecard"):
         open_source("objectnet", "test", str(archive[0]))
 
 
