@@ -1,1 +1,10 @@
-"""Insight into trained models: their representations of images, and the nearest neighbours among them."""
+"""Insight into trained models: where they attend, how their positions and layers resemble one another, and which images they take
+for alike.
+
+`rollout`, `attention_distance`, `position_similarity` and `cka` map arrays to arrays, of any library's model.
+"""
+
+from vit_jax.insight.attention import attention_distance as attention_distance
+from vit_jax.insight.attention import rollout as rollout
+from vit_jax.insight.layers import cka as cka
+from vit_jax.insight.layers import position_similarity as position_similarity

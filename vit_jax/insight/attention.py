@@ -1,0 +1,94 @@
+"""Where a model attends, from its attention weights: rollout to the input's patches, and mean distances in pixels.
+
+Attention weights are those of `capture=("attention",)`: a sequence over layers of (b, heads, n, n), rows summing to 1, tokens in
+the order class token, registers, patches. One layer is held in float64 at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vit_jax.types import UserError
+
+
+def rollout(attention: Sequence[np.ndarray], class_token: bool = True, registers: int = 0) -> np.ndarray:
+    """Attention of the last layer's output to the patches of the input, through all layers.
+
+    Heads are averaged, the identity is added for the residual connection, rows are divided by their sum, and layers multiplied.
+
+    Args:
+      attention: sequence over layers of (b, heads, n, n).
+      class_token: whether token 0 is the class token, whose row is returned; without one it is the mean over queries.
+      registers: number of registers, which follow the class token.
+
+    Returns:
+      float64 (b, patches); shares of what went to the class token and the registers are missing from its sum of 1.
+
+    Raises:
+      UserError: the layers are none or of different shapes.
+
+    Source: arXiv 2005.00928, section 3; arXiv 2010.11929, appendix D.7.
+    """
+    joint = None
+    for weights in _checked(attention):
+        mean = np.asarray(weights, np.float64).mean(axis=1)  # b n n
+        mean += np.eye(mean.shape[-1])
+        mean /= mean.sum(axis=-1, keepdims=True)
+        joint = mean if joint is None else mean @ joint
+    assert joint is not None
+    first = int(class_token) + registers
+    return joint[:, 0, first:] if class_token else joint[:, registers:, first:].mean(axis=1)
+
+
+def attention_distance(
+    attention: Sequence[np.ndarray],
+    grid: tuple[int, int],
+    patch_size: int | tuple[int, int],
+    class_token: bool = True,
+    registers: int = 0,
+) -> np.ndarray:
+    """Mean distance between a patch and those that it attends to: the size of a head's receptive field.
+
+    Weights on the class token and the registers are left out, and those on patches divided by their sum.
+
+    Args:
+      attention: sequence over layers of (b, heads, n, n).
+      grid: (gh, gw) of the patches.
+      patch_size: side of a patch, or (h, w), pixels.
+      class_token, registers: see `rollout`.
+
+    Returns:
+      float64 (layers, heads): pixels between centres of patches, a mean over queries and images.
+
+    Raises:
+      UserError: the layers are none, of different shapes, or of another grid.
+
+    Source: arXiv 2010.11929, figure 7 (right) and appendix D.7.
+    """
+    sides = np.broadcast_to(patch_size, 2)
+    y, x = np.meshgrid(*(np.arange(n) * side for n, side in zip(grid, sides, strict=True)), indexing="ij")
+    places = np.stack([y.ravel(), x.ravel()], axis=1).astype(np.float64)  # n 2
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)  # n n
+    first, means = int(class_token) + registers, []
+    for weights in _checked(attention):
+        if weights.shape[-1] - first != len(places):
+            raise UserError(
+                f"attention is over {weights.shape[-1]} tokens; a grid of {grid[0]}x{grid[1]} patches has "
+                f"{len(places) + first} with {first} before them: correct grid, class_token or registers"
+            )
+        over = np.asarray(weights[..., first:, first:], np.float64)
+        means.append(((over * apart).sum(axis=-1) / over.sum(axis=-1)).mean(axis=(0, 2)))
+    return np.stack(means)
+
+
+def _checked(attention: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    shapes = {tuple(weights.shape) for weights in attention}
+    if len(shapes) != 1 or len(shape := shapes.pop()) != 4 or shape[2] != shape[3]:
+        found = ", ".join(str(tuple(weights.shape)) for weights in attention) or "no layer"
+        raise UserError(
+            f"expected attention of one shape (b, heads, n, n) in every layer, found {found}; axial models and models "
+            "without attention have none"
+        )
+    return attention

@@ -1,0 +1,60 @@
+"""How a model's position embeddings resemble one another, and two models' layers: numbers from arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vit_jax.types import UserError
+
+
+def position_similarity(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Cosine similarity of the position embeddings of every two patches.
+
+    Args:
+      table: (n, d) or (1, n, d); entries before those of the patches, as of a class token, are left out.
+      grid: (gh, gw) of the patches, row by row.
+
+    Returns:
+      float64 (gh, gw, gh, gw); 0 where an embedding is zero.
+
+    Raises:
+      UserError: the table has fewer entries than the grid.
+
+    Source: arXiv 2010.11929, figure 7 (centre).
+    """
+    rows = np.asarray(table, np.float64).reshape(-1, table.shape[-1])
+    num = grid[0] * grid[1]
+    if len(rows) < num:
+        raise UserError(
+            f"the table has {len(rows)} positions; a grid of {grid[0]}x{grid[1]} needs {num}: correct the grid"
+        )
+    rows = rows[len(rows) - num :]
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return (unit @ unit.T).reshape(*grid, *grid)
+
+
+def cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear centred kernel alignment of two sets of features of the same examples: 1 if they are equal up to rotation, shift and
+    scale, 0 if no direction of one is correlated with the other.
+
+    Args:
+      x, y: (examples, features); numbers of features may differ.
+
+    Raises:
+      UserError: the numbers of examples differ, or features do not vary.
+
+    Source: arXiv 1905.00414, section 3.
+    """
+    if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
+        raise UserError(
+            f"expected features (examples, features) of the same examples, found {x.shape} and {y.shape}; compute both on "
+            "the same images"
+        )
+    x, y = (np.asarray(z, np.float64) - np.asarray(z, np.float64).mean(axis=0) for z in (x, y))
+    scale = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    if not scale:
+        raise UserError(
+            "features of all examples are equal, so that their similarity is not defined; give more examples"
+        )
+    return float(np.linalg.norm(y.T @ x) ** 2 / scale)
