@@ -977,7 +977,7 @@ def test_every_documented_command_resolves_and_builds_its_model(name, arguments,
     gh, gw = grid_of(config)
     assert min(gh, gw) > 0
     assert gh == gw or name == "detection"
-    if config.model.get("positions") == "learned_1d" and config.model.positions_at == "stem":
+    if config.model.get("positions") == "learned_1d" and config.model.get("positions_at") == "stem":
         tokens = gh * gw + ("cls" in params)
         positions = params["Transformer"]["posembed_input"]["pos_embedding"]
         assert positions.shape == (1, tokens, config.model.width)
