@@ -95,7 +95,8 @@ def test_a_toy_from_outside_trains_is_scored_saved_loaded_and_predicts(folder, c
 
     del MODELS["toy"]
     with pytest.raises(
-        UserError, match="there is no model 'toy'; expected one of vit, masked, mae, mixer, resnet, yolos, or import the module"
+        UserError,
+        match="there is no model 'toy'; expected one of vit, masked, mae, mixer, resnet, yolos, or import the module",
     ):
         load_model(workdir)
 
