@@ -894,6 +894,7 @@ def test_masked_patch_prediction_is_appendix_b_1_2():
     assert (config.model.decoder, config.model.dropout, config.data.resolution) == ("mean_colour", 0.0, (224, 224))
 
 
+@pytest.mark.slow
 def test_an_mae_of_l16_trains_on_a_quarter_of_the_patches():
     flops = {}
     for name in ("mae", "simmim"):

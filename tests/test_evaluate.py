@@ -130,6 +130,7 @@ def test_a_head_is_fitted_by_name_and_the_rest_is_left(folder, tmp_path):
         fit_head(loaded, [*CLASSES[:6], "x"], "DATA")
 
 
+@pytest.mark.slow
 def test_images_are_cropped_and_left_unturned_where_that_is_asked_for(folder, tmp_path, capsys):
     model, place = named(tmp_path, CLASSES), tmp_path / "photos"
     rng, exif = np.random.default_rng(0), PIL.Image.Exif()

@@ -1,5 +1,6 @@
 """The timing of one step: batches of the config's shape, the sizes that are reported, and a state that moves on."""
 
+import time
 import types
 from pathlib import Path
 
@@ -70,7 +71,11 @@ def test_a_forward_pass_costs_two_operations_for_each_product(built):
 
 
 def test_what_is_measured_is_described(monkeypatch):
-    monkeypatch.setattr(bench, "build_step", lambda *_: (lambda i: jnp.zeros(()), 1000))
+    def step(i):
+        time.sleep(0.002)  # seconds are rounded to microseconds
+        return jnp.zeros(())
+
+    monkeypatch.setattr(bench, "build_step", lambda *_: (step, 1000))
     found = measure_step("infer", SPEC, [*TINY.items()], batch_size=8, steps=4)
     assert (found["num_params"], found["remat"]) == (PARAMS, "none")
     assert (found["batch_size"], found["resolution"], found["timed_steps"]) == (8, [8, 8], 4)

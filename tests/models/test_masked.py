@@ -114,6 +114,7 @@ def test_the_published_sizes_have_the_published_numbers_of_parameters():
     assert count == {MaskedViT: 86_390_016, MaskedAutoencoder: 85_798_656 + 26_109_184}
 
 
+@pytest.mark.slow
 def test_maes_positions_are_fixed_and_of_its_own_frequencies():
     model = MaskedAutoencoder(**SIZES, **DECODER)
     params = build.init_params(model, jax.random.key(0), (8, 18))

@@ -64,6 +64,7 @@ def test_parts_without_data_are_those_of_the_run(made):
     assert count_params(parts.abstract.params) == count_params(job.parts.abstract.params)
 
 
+@pytest.mark.slow
 def test_on_an_accelerator_the_parts_are_those_that_memory_asks_for(monkeypatch):
     def stand_in_with(memory):
         facts = Facts("tpu", devices=8, splits=[1, 2, 4, 8], memory=memory)
