@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vit_jax.files import read_json, read_json_value
-from vit_jax.report.charts import Chart, draw
+from vit_jax.report.charts import SOFT, Chart, color_of, draw
 from vit_jax.report.render import PAGE, Progress, fill, write_files
 from vit_jax.report.tasks import href
 from vit_jax.report.training import read_records, record_charts
@@ -199,7 +199,7 @@ def _time_chart(runs: Sequence[Run]) -> Chart | None:
         left = [0.0] * len(timed)
         for place, (kind, text) in enumerate(SPENT.items()):
             widths = [100 * run.shares.get(kind, 0) for run in timed]
-            color = "#020202" if kind == "lost" else f"#0404{place:02x}"
+            color = SOFT if kind == "lost" else color_of(place)
             ax.barh(range(len(timed)), widths, left=left, height=0.6, color=color, label=text)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         ax.set_yticks(range(len(timed)), [run.label[:44] for run in timed])
