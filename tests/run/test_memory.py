@@ -49,6 +49,18 @@ def test_the_fastest_choice_that_leaves_room_is_taken(memory, options, chosen):
     assert decide(memory, **options)[0] == chosen
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "configs/detection.py:variant=B/16,dataset=coco",
+        "configs/masked.py:objective=mae,variant=B/16,dataset=imagenet2012",
+    ],
+)
+def test_memory_decides_for_detectors_and_masked_models_too(spec):
+    assert decide(20, spec=spec)[0] == (1, False, "none", 1)
+    assert decide(14, spec=spec)[0] == (1, True, "block", 1)
+
+
 def test_reasons_name_the_memory_and_what_the_fastest_choice_would_take():
     _, why = decide(20)
     assert why["model.scan"] == "suits the device, a TPU: a step takes about 9.3 of 20.0 GB"

@@ -71,7 +71,7 @@ class Yolos(ImageModel):
     gelu: Gelu = dataclasses.field(default="tanh", metadata=IDENTITY)
     norm_eps: float = dataclasses.field(default=1e-6, metadata=IDENTITY)
     scan: bool = dataclasses.field(default=False, metadata=TRAINING)
-    remat: Remat = dataclasses.field(default="none", metadata=DEVICE)
+    remat: Remat | None = dataclasses.field(default=None, metadata=DEVICE)
     dtype: Literal["float32", "bfloat16"] = dataclasses.field(default="float32", metadata=TRAINING)
     attention: Core | None = dataclasses.field(default=None, metadata=DEVICE)
 
@@ -152,7 +152,7 @@ class Yolos(ImageModel):
             axial=False,
             final_norm=True,
             scan=self.scan,
-            remat=self.remat,
+            remat=self.remat or "none",
             stored=self.table_grid(self.pixels((gh, gw))),
             queries=self.queries,
             mid_positions=self.mid_positions,
@@ -183,7 +183,7 @@ class Yolos(ImageModel):
         choices = {
             "positions": ("learned_1d", "sincos_2d"),
             "gelu": get_args(Gelu),
-            "remat": get_args(Remat),
+            "remat": (None, *get_args(Remat)),
             "attention": (None, *get_args(Core)),
         }
         for key, known in choices.items():
