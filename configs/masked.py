@@ -50,11 +50,8 @@ ROWS: dict[str, tuple[str, int, float, dict, float, float]] = {
     "patches": ("1000000 steps", 4096, 2e-4, {"decay": "cosine", "warmup": "10000 steps"}, 0.1, 0.05),
 }
 
-# Ours: (epochs, decoder of an MAE), for the data sets whose other settings configs/pretrain.py has.
-SMALL = {
-    "fashion_mnist": 20,
-    "digits": 200,
-}
+# Ours: epochs, for the data sets whose other settings configs/pretrain.py has; and an MAE's decoder there.
+SMALL = {"fashion_mnist": 20, "digits": 200}
 SMALL_DECODER = {"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 2, "decoder_mlp_dim": 256}
 
 

@@ -86,6 +86,7 @@ def test_a_box_that_overlaps_by_half_counts_at_the_lowest_threshold_alone(monkey
     )  # overlap 0.54
     assert scores.values["ap50"] == pytest.approx(1.0)
     assert scores.values["ap"] == pytest.approx(0.1)
+    assert (scores.values["ap_of_a"], scores.values["ap50_of_a"]) == pytest.approx((0.1, 1.0))
 
 
 def test_a_model_with_fewer_classes_is_refused(monkeypatch):

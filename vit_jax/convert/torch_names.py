@@ -237,6 +237,11 @@ def hugging_face_decoder_name(name: str) -> str:
 
 
 def check_left(form: str, left: list[str]) -> None:
+    """Refuses to write a model of which tensors are left that a format has no name for.
+
+    Raises:
+      UserError: names them.
+    """
     if left:
         raise UserError(
             f"--format={form} has no place for {counted(len(left), 'tensor')}; use npz or orbax:\n{itemize(left)}"

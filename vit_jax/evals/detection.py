@@ -24,8 +24,8 @@ NAMED_CLASSES = 20  # of more, the record would hold little else
 @dataclasses.dataclass(kw_only=True)
 class Detection(ScoredSplit):
     """Scores a detector: COCO's twelve numbers (ap, ap50, ap75, ap_small, ap_medium, ap_large, ar1, ar10, ar100, ar_small,
-    ar_medium, ar_large; -1 where no object has such an area), for up to 20 classes `ap50_of_CLASS`, and num_examples; for each
-    image its detections.
+    ar_medium, ar_large; -1 where no object has such an area), for up to 20 classes `ap_of_CLASS` and `ap50_of_CLASS`, and
+    num_examples; for each image its detections.
 
     As published, each query gives its likeliest class and its box: no threshold, and no suppression of duplicates.
 
@@ -81,9 +81,9 @@ class Detection(ScoredSplit):
         table = coco.tabulate(objects, guesses, self.spec.num_classes)
         values = coco.summarize(table)
         if self.spec.num_classes <= NAMED_CLASSES:
-            each = coco.score_classes(table)["ap50"]
-            names = self.spec.class_names
-            values |= {f"ap50_of_{name}": float(x) for name, x in zip(names, each, strict=True) if x == x}
+            for key, each in coco.score_classes(table).items():
+                pairs = zip(self.spec.class_names, each, strict=True)
+                values |= {f"{key}_of_{name}": float(x) for name, x in pairs if x == x}
         values["num_examples"] = n
         (index,) = np.nonzero(seen)
         held = {"index": index.astype(np.int32), "image_id": rows["true_image_id"], "box": boxes.astype(np.float32)}

@@ -23,10 +23,8 @@ GREY = 127  # of an empty canvas: the zero of the model's range, so that an empt
 MOST = 6  # objects of a canvas
 EMPTY = 0.05  # share of canvases without an object
 SIZES = (16, 56)  # pixels of the longer side of an object
-TRIES, MAX_OVERLAP = (
-    20,
-    0.1,
-)  # a place is drawn again if the object overlaps an earlier one by more; then it is left out
+# A place is drawn again, up to 20 times, if the object overlaps an earlier one by more than a tenth; then it is left out.
+TRIES, MAX_OVERLAP = 20, 0.1
 NUMBER = {"train": 12_000, "test": 1_000}
 FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot")
 DIGITS = tuple(map(str, range(10)))
