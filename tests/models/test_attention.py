@@ -88,6 +88,24 @@ def test_fused_keeps_neither_float32_weights_nor_the_mask():
     assert "float32" in kept(plain)  # the test sees it where it is
 
 
+@pytest.mark.parametrize("n", [6, 7])
+def test_cudnn_is_given_an_even_length_and_masks_the_token_that_makes_it_even(n, monkeypatch):
+    # JAX refuses cuDNN's gradient of odd lengths; the same call is computed by XLA here, with the lengths that cuDNN gets.
+    real, lengths = jax.nn.dot_product_attention, []
+
+    def by_xla(q, keys, values, *, implementation, **options):
+        assert implementation == "cudnn"
+        lengths.append(q.shape[1])
+        return real(q, keys, values, implementation="xla", **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", by_xla)
+    arrays = drawn((2, n, 3, 4))
+    found = computed(attention.cudnn, "float32", *arrays)
+    for name, value, right in zip(NAMES, found, by_numpy(*arrays), strict=True):
+        np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert set(lengths) == {n + n % 2}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_a_model_of_fused_attention_trains_as_the_plain_one_does(scan):

@@ -18,26 +18,48 @@ from vit_jax.flops import count_flops
 from vit_jax.models.build import count_params, init_params
 from vit_jax.run.assemble import Parts
 from vit_jax.run.job import stand_in
+from vit_jax.targets import Boxes, BoxLabel, ClassId, Target
 from vit_jax.types import Batch
 
 
-def random_batches(config: Config) -> list[Batch]:
-    """Two batches of noise of the config's shape, in host memory; each step moves one to the device, as training does."""
+OBJECTS = 7  # of an image: COCO's mean
+
+
+def random_batches(config: Config, target: Target | None = None) -> list[Batch]:
+    """Two batches of noise of the config's shape, in host memory; each step moves one to the device, as training does.
+
+    Args:
+      config: the settled config.
+      target: the targets of the data; a class per image by default.
+    """
     rng = np.random.default_rng(0)
     size = config.data.batch_size
     return [
         Batch(
             image=rng.integers(0, 256, (size, *config.data.resolution, 3), np.uint8),
-            target=rng.integers(0, config.model.num_classes, size).astype(np.int32),
+            target=random_target(target or ClassId(config.model.num_classes), size, rng),
             mask=np.ones(size, np.float32),
         )
         for _ in range(2)
     ]
 
 
+def random_target(target: Target, size: int, rng: np.random.Generator) -> Any:
+    """A batch's target: a class, or `OBJECTS` objects, for each image; all empty for other kinds, whose losses cost the same."""
+    arrays = target.empty(size)
+    if isinstance(target, ClassId):
+        return rng.integers(0, target.num_classes, size).astype(np.int32)
+    if isinstance(target, Boxes):
+        for row in range(size):
+            corners = np.sort(rng.random((OBJECTS, 2, 2), np.float32), axis=1).reshape(OBJECTS, 4)
+            kinds, counts = rng.integers(0, target.num_classes, OBJECTS), np.ones(OBJECTS, np.float32)
+            target.put(arrays, row, BoxLabel(corners, kinds, counts, row))
+    return arrays
+
+
 def build_step(mode: str, config: Config, parts: Parts) -> tuple[Callable[[int], Any], int]:
     """Compiles while the parameters are drawn; returns `step(i)`, which dispatches one step, and the FLOPs per image."""
-    size, resolution, batches = config.data.batch_size, config.data.resolution, random_batches(config)
+    size, resolution, batches = config.data.batch_size, config.data.resolution, random_batches(config, parts.target)
 
     def compile_infer() -> tuple[Any, int]:
         sharding = partition.batch_sharding(parts.mesh)

@@ -156,8 +156,17 @@ fused.defvjp(_fused_forward, _fused_backward)
 def cudnn(
     q: Float[Array, "b n heads k"], keys: Float[Array, "b n heads k"], values: Float[Array, "b n heads k"]
 ) -> Float[Array, "b n heads k"]:
-    """cuDNN's fused attention. Never run so far: no machine with a CUDA GPU was at hand. `refusal` has its conditions."""
-    return jax.nn.dot_product_attention(q, keys, values, scale=1.0, implementation="cudnn")
+    """cuDNN's fused attention; `refusal` has its conditions.
+
+    JAX refuses its gradient for odd lengths, which a class token makes of most, so an odd sequence gets a token that is masked.
+    """
+    b, n, *_ = q.shape
+    if n % 2 == 0:
+        return jax.nn.dot_product_attention(q, keys, values, scale=1.0, implementation="cudnn")
+    lengths = jnp.full((b,), n, jnp.int32)
+    q, keys, values = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, keys, values))
+    options = {"query_seq_lengths": lengths, "key_value_seq_lengths": lengths, "implementation": "cudnn"}
+    return jax.nn.dot_product_attention(q, keys, values, scale=1.0, **options)[:, :n]
 
 
 def splash(
