@@ -16,6 +16,7 @@ from vit_jax.models.build import count_params
 from vit_jax.run import job
 from vit_jax.run.job import stand_in
 from vit_jax.run.settle import Facts
+from vit_jax.targets import Boxes, ClassSet
 
 SPEC = f"{Path(__file__).resolve().parents[2]}/configs/quickstart.py:pretrain,smoke"
 # Four patches of 4x4 pixels, width 8, one block: every tensor by hand.
@@ -41,6 +42,16 @@ def test_batches_are_noise_of_the_configs_shape_with_labels_of_its_head(built):
     assert np.array_equal(first.image, again.image)
 
 
+def test_batches_of_a_detector_have_objects_whose_boxes_lie_in_the_image(built):
+    batch, _ = random_batches(built[0], Boxes(num_classes=3, most=9))
+    assert batch.target.valid.sum(axis=1).tolist() == [7.0] * 16
+    left, top, right, bottom = np.moveaxis(batch.target.box[:, :7], -1, 0)
+    assert ((left >= 0) & (left < right) & (right <= 1) & (top >= 0) & (top < bottom) & (bottom <= 1)).all()
+    assert set(batch.target.kind[:, :7].flat) == {0, 1, 2}
+    several, _ = random_batches(built[0], ClassSet(4))
+    assert several.target.shape == (16, 4)
+
+
 def test_a_step_of_training_goes_on_from_the_state_of_the_last_with_the_other_batch(built):
     config, parts = built
     seen = []
@@ -54,6 +65,7 @@ def test_a_step_of_training_goes_on_from_the_state_of_the_last_with_the_other_ba
         mesh=parts.mesh,
         compile=lambda batch_size, resolution: (program, (batch_size, *resolution)),
         draw_state=lambda params: count_params(params),
+        target=None,
     )
     step, flops = build_step("train", config, stub)
     assert [step(i) for i in range(3)] == [PARAMS, PARAMS + 1, PARAMS + 2]

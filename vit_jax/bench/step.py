@@ -21,7 +21,6 @@ from vit_jax.run.job import stand_in
 from vit_jax.targets import Boxes, BoxLabel, ClassId, Target
 from vit_jax.types import Batch
 
-
 OBJECTS = 7  # of an image: COCO's mean
 
 
