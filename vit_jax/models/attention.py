@@ -163,10 +163,11 @@ def cudnn(
     b, n, *_ = q.shape
     if n % 2 == 0:
         return jax.nn.dot_product_attention(q, keys, values, scale=1.0, implementation="cudnn")
-    lengths = jnp.full((b,), n, jnp.int32)
+    n_each = jnp.full((b,), n, jnp.int32)
     q, keys, values = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, keys, values))
-    options = {"query_seq_lengths": lengths, "key_value_seq_lengths": lengths, "implementation": "cudnn"}
-    return jax.nn.dot_product_attention(q, keys, values, scale=1.0, **options)[:, :n]
+    return jax.nn.dot_product_attention(
+        q, keys, values, scale=1.0, query_seq_lengths=n_each, key_value_seq_lengths=n_each, implementation="cudnn"
+    )[:, :n]
 
 
 def splash(
