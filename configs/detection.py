@@ -80,7 +80,7 @@ def paper_config(arg) -> ConfigDict:
         "clip_norm": 0.1,
     }
     config.train = {"duration": f"{epochs} epochs", "log_every": "50 steps"}
-    scored = {"split": held_out, "recipe": "detect_eval", "every": "5%", "batch_size": batch}
+    scored = {"split": held_out, "recipe": "detect_eval", "every": "5%", "batch_size": batch, "pictures": 8}
     config.evals = {"val": {"name": "detection", **scored}}
     config.checkpoint = {"every": "1 epochs"}
     config.init = {"path": arg.init, "resize": "bicubic"}

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     # Many runs, each a process of its own.
     "sweeps": {*FLOOR, "flops", "resolve", "run", *ROOMS},
     # Their page, drawn from files alone.
-    "report": {"types", "files", "metrics", "train.clock", "run.record", "sweeps.results"},
+    "report": {"types", "files", "metrics", "evals.coco", "train.clock", "run.record", "sweeps.results"},
     # The command line may import anything; nothing imports it but the programs' entries.
     "main": {"process", "cli"},
     "__main__": {"cli"},

@@ -49,6 +49,17 @@ def test_the_page_of_a_run_has_its_figures_and_where_its_time_went(tmp_path):
     assert text.count("<svg viewBox") == 3  # loss, top-1, time
 
 
+def test_the_last_picture_of_each_evaluator_is_shown(tmp_path):
+    pictures = write_run(tmp_path / "mine") / "pictures"
+    pictures.mkdir()
+    for name in ("val-9.png", "val-10.png", "re-con-2.png", "val-x.png", "notes.txt"):
+        (pictures / name).write_bytes(b"")
+    text, _ = page_of(tmp_path / "mine", to=tmp_path / "page")
+    assert text.count("<img") == 2
+    for link in ("../mine/pictures/val-10.png", "../mine/pictures/re-con-2.png"):
+        assert f'src="{link}"' in text
+
+
 def test_an_unfinished_run_says_how_far_it_is(tmp_path):
     text, progress = page_of(write_run(tmp_path / "mine", finished=False), to=tmp_path / "page")
     assert progress == Progress(0, 1)

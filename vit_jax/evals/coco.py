@@ -7,7 +7,7 @@ neither way, nor do the detections that take them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +58,33 @@ class Table(NamedTuple):
     recall: np.ndarray
 
 
+def as_pairs(rows: Mapping[str, np.ndarray]) -> tuple[Objects, Detections]:
+    """The objects and detections of n images, from arrays with a row for each image; boxes are corners in pixels.
+
+    Args:
+      rows: `score`, `kind` (n, q), `box` (n, q, 4), `true_kind`, `true_valid`, `true_crowd` (n, m), `true_box` (n, m, 4), and
+        `true_area` (n, m), 0 for that of the box.
+    """
+    n, q = rows["score"].shape
+    found = Detections(
+        np.repeat(np.arange(n), q),
+        rows["kind"].reshape(-1),
+        as_sides(rows["box"].reshape(-1, 4)),
+        rows["score"].reshape(-1),
+    )
+    image, at = np.nonzero(rows["true_valid"])
+    box = as_sides(rows["true_box"][image, at])
+    area = rows["true_area"][image, at].astype(np.float64)
+    area = np.where(area > 0, area, box[:, 2:].prod(axis=-1))
+    return Objects(image, rows["true_kind"][image, at], box, area, rows["true_crowd"][image, at] > 0), found
+
+
+def as_sides(corners: np.ndarray) -> np.ndarray:
+    """Left, top, right, bottom to left, top, width, height, in float64."""
+    corners = corners.astype(np.float64)
+    return np.concatenate([corners[..., :2], corners[..., 2:] - corners[..., :2]], axis=-1)
+
+
 def overlaps(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """Intersection over union of each box with each other one; over the box's own area where the other is a crowd.
 
@@ -75,9 +102,16 @@ def overlaps(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.nda
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def tabulate(objects: Objects, detections: Detections, num_classes: int) -> Table:
-    """Precision and recall of every class, overlap, range of areas and number of detections."""
-    shape = len(OVERLAPS), len(RECALLS), num_classes, len(AREAS), len(MOST)
+def tabulate(
+    objects: Objects,
+    detections: Detections,
+    num_classes: int,
+    *,
+    areas: Mapping[str, tuple[float, float]] = AREAS,
+    most: Sequence[int] = MOST,
+) -> Table:
+    """Precision and recall of every class, overlap, range of areas and number of detections; COCO's own ones by default."""
+    shape = len(OVERLAPS), len(RECALLS), num_classes, len(areas), len(most)
     precision, recall = -np.ones(shape), -np.ones((shape[0], *shape[2:]))
     mine, theirs = (_by_class(x.image, x.kind, num_classes) for x in (objects, detections))
     for kind in range(num_classes):
@@ -85,15 +119,15 @@ def tabulate(objects: Objects, detections: Detections, num_classes: int) -> Tabl
         there, found = _by_image(objects.image, mine[kind], images), _by_image(detections.image, theirs[kind], images)
         pairs = []
         for truth, guess in zip(there, found, strict=True):
-            guess = guess[np.argsort(-detections.score[guess], kind="stable")[: MOST[-1]]]
+            guess = guess[np.argsort(-detections.score[guess], kind="stable")[: most[-1]]]
             ious = overlaps(detections.box[guess], objects.box[truth], objects.crowd[truth])
             pairs.append((truth, guess, ious))
-        for area, limits in enumerate(AREAS.values()):
+        for place, limits in enumerate(areas.values()):
             matched = [_match(objects, detections, *pair, limits) for pair in pairs]
-            for most, limit in enumerate(MOST):
+            for number, limit in enumerate(most):
                 found_figures = _curve(matched, limit)
                 if found_figures is not None:
-                    precision[:, :, kind, area, most], recall[:, kind, area, most] = found_figures
+                    precision[:, :, kind, place, number], recall[:, kind, place, number] = found_figures
     return Table(precision, recall)
 
 

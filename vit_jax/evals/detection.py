@@ -14,6 +14,7 @@ from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
 from vit_jax.evals import coco
 from vit_jax.evals.base import Bound, Scores
+from vit_jax.evals.misses import draw_worst
 from vit_jax.evals.split import ScoredSplit
 from vit_jax.targets import Boxes
 from vit_jax.types import Batch, Outputs, UserError
@@ -31,11 +32,13 @@ class Detection(ScoredSplit):
 
     Args:
       recipe: `eval` squashes images to the resolution; `detect_eval` keeps their aspect and fills the rest with grey.
+      pictures: number of images, those with the most errors, that are drawn in one PNG at each evaluation; 0 for none.
       Others: see `ScoredSplit`.
     """
 
     recipe: Literal["eval", "detect_eval"] = "eval"  # type: ignore[assignment]
     batch_size: int = 64
+    pictures: int = 0
 
     def open_split(self) -> Source:
         """The split's source, whose labels are boxes."""
@@ -65,29 +68,28 @@ class Detection(ScoredSplit):
     def summarize(self, sums: dict[str, float], rows: dict[str, np.ndarray], seen: np.ndarray) -> Scores:
         """COCO's numbers over all images."""
         rows = {name: x[seen] for name, x in rows.items()}
-        n, q = rows["score"].shape
-        size = rows["true_size"]
-        boxes = to_stored_pixels(rows["box"], size, self.resolution, padded=self.recipe == "detect_eval")  # n q 4
-        image = np.repeat(np.arange(n), q)
-        guesses = coco.Detections(
-            image, rows["kind"].reshape(-1), _as_coco(boxes).reshape(-1, 4), rows["score"].reshape(-1)
-        )
-        truth = to_stored_pixels(rows["true_box"], size, self.resolution, padded=self.recipe == "detect_eval")
-        image, at = np.nonzero(rows["true_valid"])
-        box = _as_coco(truth)[image, at]
-        area = rows["true_area"][image, at].astype(np.float64)
-        area = np.where(area > 0, area, box[:, 2:].prod(axis=-1))
-        objects = coco.Objects(image, rows["true_kind"][image, at], box, area, rows["true_crowd"][image, at] > 0)
-        table = coco.tabulate(objects, guesses, self.spec.num_classes)
+        size, padded = rows["true_size"], self.recipe == "detect_eval"
+        for name in ("box", "true_box"):
+            rows[name] = to_stored_pixels(rows[name], size, self.resolution, padded=padded)
+        table = coco.tabulate(*coco.as_pairs(rows), self.spec.num_classes)
         values = coco.summarize(table)
         if self.spec.num_classes <= NAMED_CLASSES:
             for key, each in coco.score_classes(table).items():
                 pairs = zip(self.spec.class_names, each, strict=True)
                 values |= {f"{key}_of_{name}": float(x) for name, x in pairs if x == x}
-        values["num_examples"] = n
+        values["num_examples"] = len(size)
         (index,) = np.nonzero(seen)
-        held = {"index": index.astype(np.int32), "image_id": rows["true_image_id"], "box": boxes.astype(np.float32)}
-        return Scores(values, held | {"kind": rows["kind"], "score": rows["score"]})
+        held = {"index": index.astype(np.int32), "image_id": rows["true_image_id"]}
+        held |= {name: rows[name].astype(np.float32) for name in ("box", "true_box")}
+        held |= {name: rows[name] for name in ("kind", "score", "true_kind", "true_valid", "true_crowd", "true_area")}
+        picture = None
+        if self.pictures:
+            picture = draw_worst(held, self.spec.class_names, self._read_image, self.pictures)
+        return Scores(values, held, picture)
+
+    def _read_image(self, index: int) -> np.ndarray:
+        """The pixels of an image as stored."""
+        return self.source.decode(self.source.read(index)[0])
 
 
 def detections(outputs: Outputs) -> dict[str, jax.Array]:
@@ -96,9 +98,3 @@ def detections(outputs: Outputs) -> dict[str, jax.Array]:
     share = jax.nn.softmax(logits, axis=-1)[..., :-1]
     corners = jnp.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=-1)
     return {"kind": share.argmax(axis=-1).astype(jnp.int32), "score": share.max(axis=-1), "box": corners}
-
-
-def _as_coco(corners: np.ndarray) -> np.ndarray:
-    """Corners to left, top, width, height, in float64."""
-    corners = corners.astype(np.float64)
-    return np.concatenate([corners[..., :2], corners[..., 2:] - corners[..., :2]], axis=-1)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from vit_jax.files import read_json, read_json_value
 from vit_jax.report.charts import SOFT, Chart, color_of, draw
+from vit_jax.report.detections import precision_charts
 from vit_jax.report.render import PAGE, Progress, fill, write_files
 from vit_jax.report.tasks import href
 from vit_jax.report.training import read_records, record_charts
@@ -107,6 +108,8 @@ def write_runs(folders: Sequence[Path], to: Path, *, refresh_s: int = 0) -> Prog
         "facts": _facts(runs),
         "scores": _scores(runs),
         "charts": record_charts("training", records, which),
+        "precision": precision_charts([(place, run.label, run.folder) for place, run in enumerate(runs)]),
+        "pictures": [_pictures(run.folder, to) for run in runs],
         "time": _time_chart(runs),
         "times": _times(runs),
         "differences": _differences(runs),
@@ -214,6 +217,16 @@ def _time_chart(runs: Sequence[Run]) -> Chart | None:
     )
     caption = "The share of training steps is the run's goodput; everything else is what it costs to train."
     return Chart(draw("time", text, (7.2, 1.1 + 0.32 * len(timed)), paint), caption)
+
+
+def _pictures(folder: Path, to: Path) -> list[tuple[str, str]]:
+    """(evaluator and step, link) of the last picture of each evaluator that draws some."""
+    last: dict[str, tuple[int, Path]] = {}
+    for file in (folder / "pictures").glob("*.png"):
+        name, _, step = file.stem.rpartition("-")
+        if name and step.isascii() and step.isdigit() and int(step) >= last.get(name, (0, file))[0]:
+            last[name] = int(step), file
+    return [(f"{name}, step {step:,}", href(file, to)) for name, (step, file) in sorted(last.items())]
 
 
 def _differences(runs: Sequence[Run]) -> list[Line]:
