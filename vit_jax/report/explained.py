@@ -14,6 +14,7 @@ from vit_jax.files import read_json, read_regular
 from vit_jax.metrics.curves import MARKERS
 from vit_jax.report.charts import SOFT, Chart, color_of, draw, legend
 from vit_jax.report.maps import (
+    SMALL,
     colored,
     contact_sheet,
     encode_png,
@@ -209,7 +210,8 @@ def _pictures(arrays: Arrays, facts: Mapping[str, Any]) -> tuple[dict[str, bytes
         made = {"image": (image, "image")}
         if "rollout" in arrays:
             made["rollout"] = (overlay(image, arrays["rollout"][i]), "attention rollout")
-            pairs.append((image, made["rollout"][0]))
+            small = enlarged(arrays["images"][i], SMALL)
+            pairs.append((small, overlay(small, arrays["rollout"][i])))
         if "gradient_rollout" in arrays:
             words = f"what speaks for {facts['classes'][i]}"
             made["class"] = (overlay(image, arrays["gradient_rollout"][i]), words)

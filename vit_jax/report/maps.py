@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIDE = 224  # pixels that the shorter side of a picture has at least
+SIDE, SMALL = 224, 128  # pixels that the shorter side of a picture has at least; on a sheet of many
 OVER = 0.55  # share of a map's colours over an image
 MOST_PLACES = 14  # places of an axis whose similarities are drawn
 
@@ -86,9 +86,9 @@ def colored(values: np.ndarray) -> np.ndarray:
     return (255 * colormaps["viridis"](shares)[..., :3]).round().astype(np.uint8)
 
 
-def enlarged(image: np.ndarray) -> np.ndarray:
+def enlarged(image: np.ndarray, side: int = SIDE) -> np.ndarray:
     """A small image by a whole factor, so that its pixels stay squares; uint8 (h, w, 3)."""
-    factor = -(-SIDE // min(image.shape[:2])) if min(image.shape[:2]) < SIDE else 1
+    factor = max(1, -(-side // min(image.shape[:2])))
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
@@ -124,4 +124,4 @@ def contact_sheet(rows: Sequence[Sequence[np.ndarray]], gap: int = 6) -> np.ndar
 
 def encode_png(image: np.ndarray) -> bytes:
     """A PNG of uint8 (h, w, 3)."""
-    return bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+    return bytes(cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
