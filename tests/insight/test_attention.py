@@ -83,6 +83,14 @@ def test_distances_by_hand():
     assert attention_distance([layer], (1, 2), 16).tolist() == [[4.0]]  # (8 + 0) / 2
 
 
+def test_a_query_that_attends_to_no_patch_has_no_distance():
+    # Of the first head, the second query attends to the class token alone; of the second head, both do.
+    first, second = [[1, 0, 0], [0.5, 0.25, 0.25], [1, 0, 0]], [[1, 0, 0]] * 3
+    result = attention_distance([np.array([[first, second]])], (1, 2), 16)
+    assert result[0, 0] == 8
+    assert np.isnan(result[0, 1])
+
+
 def test_distances_are_sums_over_pairs_of_patches_on_a_grid_that_is_not_square():
     attention, grid, size = weights(n=7), (2, 3), (4, 6)
     result = attention_distance([jnp.asarray(layer) for layer in attention], grid, size)

@@ -43,3 +43,15 @@ def test_distance_leaves_detection_tokens_out_and_entropy_counts_all():
     means.add(subject(tokens, ("layers", "attention")), [row, row])
     assert means.arrays()["distance"].tolist() == [[2.0]]  # (8 / 2 + 0) / 2 pixels
     assert means.arrays()["entropy"][0, 0] == pytest.approx(1.5 * np.log(2) / 3)
+
+
+def test_an_image_in_which_a_head_attends_to_no_patch_does_not_count_for_its_distance():
+    tokens = Tokens(class_token=True, registers=0, grid=(1, 2), after=0)
+    rows = []
+    for weights in ([[1, 0, 0]] * 3, [[1, 0, 0], [0, 0, 1], [0, 0, 1]]):
+        weights = np.array([weights, [[1, 0, 0]] * 3], float)  # the second head never attends to patches
+        outputs = Outputs(None, None, None, None, layers=(np.ones((3, 1)),), attention=(weights,))
+        rows.append(Row(0, None, outputs))
+    means = Means()
+    means.add(subject(tokens, ("layers", "attention")), rows)
+    np.testing.assert_array_equal(means.arrays()["distance"], [[4, np.nan]])  # (8 + 0) / 2 pixels

@@ -92,7 +92,8 @@ def attention_distance(
 ) -> np.ndarray:
     """Mean distance between a patch and those that it attends to: the size of a head's receptive field.
 
-    Weights on the class token and the registers are left out, and those on patches divided by their sum.
+    Weights on the class token and the registers are left out, and those on patches divided by their sum. A query whose weights on
+    patches are all 0 has no distance and does not count.
 
     Args:
       attention: sequence over layers of (b, heads, n, n).
@@ -101,7 +102,8 @@ def attention_distance(
       class_token, registers: see `rollout`.
 
     Returns:
-      float64 (layers, heads): pixels between centres of patches, a mean over queries and images.
+      float64 (layers, heads): pixels between centres of patches, a mean over queries and images; nan for a head that attends to
+      no patch.
 
     Raises:
       UserError: the layers are none, of different shapes, or of another grid.
@@ -120,7 +122,13 @@ def attention_distance(
                 f"{len(places) + first} with {first} before them: correct grid, class_token or registers"
             )
         over = np.asarray(weights[..., first:, first:], np.float64)
-        means.append(((over * apart).sum(axis=-1) / over.sum(axis=-1)).mean(axis=(0, 2)))
+        total = over.sum(axis=-1)  # b heads n
+        counts = total > 0
+        distance = np.divide((over * apart).sum(axis=-1), total, out=np.zeros_like(total), where=counts).sum(
+            axis=(0, 2)
+        )
+        number = counts.sum(axis=(0, 2))
+        means.append(np.divide(distance, number, out=np.full(len(number), np.nan), where=number > 0))
     return np.stack(means)
 
 

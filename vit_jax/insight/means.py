@@ -27,6 +27,7 @@ class Means:
     def __init__(self) -> None:
         self.count = 0
         self._sums: Arrays = {}
+        self._counts: Arrays = {}
 
     def add(self, subject: Subject, batch: list[Row]) -> None:
         """Adds the images of a batch, one after the other: a whole batch in float64 would take twice its memory."""
@@ -45,11 +46,14 @@ class Means:
             if tokens:
                 values["norms"] = np.stack([_norms(x, tokens) for x in row.outputs.layers or ()])
             for name, value in values.items():
-                self._sums[name] = self._sums.get(name, 0) + value
+                known = ~np.isnan(value)  # a head that attends to no patch of an image has no distance there
+                self._sums[name] = self._sums.get(name, 0) + np.where(known, value, 0)
+                self._counts[name] = self._counts.get(name, 0) + known
 
     def arrays(self) -> Arrays:
         """The means."""
-        return {name: total / self.count for name, total in self._sums.items()}
+        counts = {name: np.where(x > 0, x, np.nan) for name, x in self._counts.items()}
+        return {name: total / counts[name] for name, total in self._sums.items()}
 
 
 def norm_names(tokens: Tokens) -> list[str]:

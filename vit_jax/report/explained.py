@@ -166,7 +166,7 @@ def _heads(name: str, values: np.ndarray, even: float, title: str, unit: str, ca
         layers = np.repeat(np.arange(1, len(values) + 1), values.shape[1])
         ax.axhline(even, color=SOFT, linestyle="--", linewidth=1)
         ax.plot(layers, values.ravel(), "o", color=color_of(0), alpha=0.75)
-        ax.set(title=title, xlabel="layer", ylabel=unit, ylim=(0, 1.08 * max(even, values.max())))
+        ax.set(title=title, xlabel="layer", ylabel=unit, ylim=(0, 1.08 * max(even, np.nanmax(values, initial=0))))
         _whole_layers(ax.xaxis)
 
     return Chart(draw(name, caption, (4.2, 2.9), paint), caption)
