@@ -67,6 +67,7 @@ def test_a_model_without_attention_has_a_page_with_its_notes(tmp_path):
     text = (tmp_path / "index.html").read_text()
     assert text.count("<svg viewBox") == 1
     assert "It has no attention." in text
+    assert "Where it looks" not in text
     assert not (tmp_path / "rollout.png").exists()
 
 

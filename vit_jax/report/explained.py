@@ -220,6 +220,8 @@ def _pictures(arrays: Arrays, facts: Mapping[str, Any]) -> tuple[dict[str, bytes
                 made[f"head-{head}"] = (colored(values), f"layer {facts['layer']}, head {head}")
         if "norm_maps" in arrays:
             made["norms"] = (colored(arrays["norm_maps"][i]), "norms of the last layer's tokens")
+        if len(made) == 1:
+            continue  # nothing to see beside the image
         pictures = []
         for kind, (pixels, caption) in made.items():
             files[f"{FOLDER}/{i + 1}-{kind}.png"] = encode_png(pixels)
