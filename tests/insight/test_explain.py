@@ -44,6 +44,7 @@ def test_all_numbers_are_those_of_a_float64_model(photos, monkeypatch):
     np.testing.assert_allclose(arrays["entropy"], entropy(attention), rtol=1e-5)
     np.testing.assert_allclose(arrays["rollout"].reshape(3, 4), rollout(attention)[places], atol=1e-5)
     np.testing.assert_allclose(arrays["heads"].reshape(3, 4), attention[0][places, 1, 0, 1:], atol=1e-5)
+    np.testing.assert_allclose(arrays["attention"], attention[0][places, 1], atol=1e-5)
     assert arrays["gradient_rollout"].shape == (3, 2, 2)
     expected = position_similarity(params[numpy_vit.POSITIONS], (2, 2))
     np.testing.assert_allclose(arrays["positions"], expected[None], atol=1e-6)

@@ -79,6 +79,8 @@ class Pictures:
             maps["rollout"] = from_output(joint_attention(attention), tokens)[0]
             layer = attention[(self._choice.layer or len(attention)) - 1][0]
             self.heads = [self._choice.head] if self._choice.head else list(range(1, len(layer) + 1))
+            if self._choice.head:
+                maps["attention"] = np.asarray(layer[self._choice.head - 1], np.float64)
             maps["heads"] = from_output(layer[[head - 1 for head in self.heads]], tokens)
             if classifies:
                 found = self._gradients(self._subject.params, row.image[None], jnp.array([chosen]))
