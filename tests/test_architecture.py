@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "detect": {"types", "files", "models", "data", "convert"},  # from image files to objects
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "flops", "resolve", "run", *ROOMS},  # what a step, a pipeline or a model costs
-    "insight": {"types", "models", "data", "convert"},  # what a model has learned
+    "insight": {"types", "targets", "models", "data", "convert"},  # what a model has learned
     # Many runs, each a process of its own.
     "sweeps": {*FLOOR, "flops", "resolve", "run", *ROOMS},
     # Their page, drawn from files alone.

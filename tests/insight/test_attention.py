@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vit_jax.insight import attention_distance, rollout
+from vit_jax.insight.attention import entropy, joint_attention
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -55,10 +56,39 @@ def test_attention_to_itself_leaves_rollout_at_the_token():
     assert rollout([eye] * 4).tolist() == [[0.0] * 4]
 
 
+def test_with_gradients_heads_are_weighed_by_the_positive_part_and_rows_are_not_divided():
+    attention, gradients = weights(), [w - 0.2 for w in weights(seed=1)]
+    result = joint_attention(attention, gradients)
+    for image in range(2):
+        joint = np.eye(7)
+        for a, g in zip(attention, gradients, strict=True):
+            step = np.zeros((7, 7))
+            for i, j in np.ndindex(7, 7):
+                step[i, j] = np.mean([max(float(a[image, h, i, j]) * float(g[image, h, i, j]), 0) for h in range(2)])
+            joint = joint + step @ joint  # arXiv 2103.15679, eq. 6
+        np.testing.assert_allclose(result[image], joint, atol=1e-6)
+
+
+def test_entropy_is_zero_for_one_token_and_the_logarithm_for_all():
+    one, all_alike = np.broadcast_to(np.eye(4), (1, 1, 4, 4)), np.full((1, 1, 4, 4), 0.25)
+    layer = np.concatenate([one, all_alike], axis=1)
+    np.testing.assert_allclose(entropy([layer, layer]), [[0, np.log(4)]] * 2)
+    by_hand = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    np.testing.assert_allclose(entropy([np.array([[[[0.25, 0.75], [1, 0]]]])]), [[by_hand / 2]])
+
+
 def test_distances_by_hand():
     # Patches at (0, 0) and (0, 16): the first attends to both alike, the second to itself; half of it to the class token.
     layer = np.array([[[[1, 0, 0], [0.5, 0.25, 0.25], [0.5, 0, 0.5]]]])
     assert attention_distance([layer], (1, 2), 16).tolist() == [[4.0]]  # (8 + 0) / 2
+
+
+def test_a_query_that_attends_to_no_patch_has_no_distance():
+    # Of the first head, the second query attends to the class token alone; of the second head, both do.
+    first, second = [[1, 0, 0], [0.5, 0.25, 0.25], [1, 0, 0]], [[1, 0, 0]] * 3
+    result = attention_distance([np.array([[first, second]])], (1, 2), 16)
+    assert result[0, 0] == 8
+    assert np.isnan(result[0, 1])
 
 
 def test_distances_are_sums_over_pairs_of_patches_on_a_grid_that_is_not_square():

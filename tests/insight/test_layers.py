@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vit_jax.insight import cka, position_similarity
+from vit_jax.insight.layers import layer_similarity, offset_similarity
 from vit_jax.models.positions import sincos_2d
 from vit_jax.types import UserError
 
@@ -58,3 +59,20 @@ def test_features_of_other_examples_or_without_variation_are_refused():
         cka(np.ones((3, 2)), np.ones((4, 2)))
     with pytest.raises(UserError, match="all examples are equal"):
         cka(np.ones((3, 2)), np.ones((3, 2)))
+
+
+def test_similarities_of_all_layers_are_those_of_every_two():
+    rng = np.random.default_rng(2)
+    xs, ys = [rng.standard_normal((12, d)).astype(np.float32) for d in (5, 30)], [rng.standard_normal((12, 7))]
+    result = layer_similarity(xs, ys)
+    assert result.shape == (2, 1)
+    np.testing.assert_allclose(result, [[cka(x, y) for y in ys] for x in xs], rtol=1e-6)
+    assert np.isnan(layer_similarity([np.ones((3, 2))], [np.ones((3, 2))])).all()
+    with pytest.raises(UserError, match=r"found \(3, 2\), \(4, 2\)"):
+        layer_similarity([np.ones((3, 2))], [np.ones((4, 2))])
+
+
+def test_offsets_are_compared_with_that_of_a_patch_to_itself():
+    table = np.array([[1.0, 0], [3, 4], [0, 0]])  # offsets -1, 0, 1
+    index = np.array([[1, 0], [2, 1]])
+    assert offset_similarity(table, index, (1, 2)).reshape(2, 2).tolist() == [[1, 0.6], [0, 1]]

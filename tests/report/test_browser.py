@@ -12,9 +12,11 @@ from pathlib import Path
 import chromium
 import pytest
 from folders import result, vtab_score, vtab_sweep, write_mistakes, write_predictions, write_run, write_sweep
+from test_explained import write as write_explanation
 from test_page import HOSTILE, write_transfer
 
 from vit_jax.data.vtab.tasks import TASKS
+from vit_jax.report.explained import write_explained
 from vit_jax.report.page import write_report
 
 pytestmark = pytest.mark.browser
@@ -39,7 +41,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """{name: page}: two sweeps of table 9, a transfer sweep with hostile names, both together, and an empty one."""
+    """{name: page}: two sweeps of table 9, a transfer sweep with hostile names, both, an empty one, and an explanation."""
     place = tmp_path_factory.mktemp("sweeps")
     tasks = vtab_sweep().tasks
     missing = (*tasks[:7], dataclasses.replace(tasks[7], missing="patch_camelyon is not prepared"), *tasks[8:])
@@ -71,7 +73,11 @@ def pages(tmp_path_factory):
     }
     for name, chosen in folders.items():
         write_report([place / folder for folder in chosen], place / "pages" / name)
-    return {name: place / "pages" / name / "index.html" for name in folders} | {"sweep": place / "pretrained"}
+    (place / "pages" / "explained").mkdir()
+    write_explanation(place / "pages" / "explained", {"checkpoint": "runs/" + "a-very-long-name-" * 20})
+    write_explained(place / "pages" / "explained")
+    named = [*folders, "explained"]
+    return {name: place / "pages" / name / "index.html" for name in named} | {"sweep": place / "pretrained"}
 
 
 def shoot(browser, name):
@@ -116,7 +122,7 @@ def test_cells_of_table_9_are_the_numbers_of_the_result_files(browser, pages, sc
     assert len(rows) == 8
 
 
-@pytest.mark.parametrize("name", ["vtab", "transfer", "mixed", "empty"])
+@pytest.mark.parametrize("name", ["vtab", "transfer", "mixed", "empty", "explained"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
 def test_nothing_sticks_out_and_nothing_complains(browser, pages, name, dark, width):

@@ -1,4 +1,4 @@
-"""Where a model attends, from its attention weights: rollout to the input's patches, and mean distances in pixels.
+"""Where a model attends, from its attention weights: rollout to the input's patches, mean distances in pixels, and entropies.
 
 Attention weights are those of `capture=("attention",)`: a sequence over layers of (b, heads, n, n), rows summing to 1, tokens in
 the order class token, registers, patches. One layer is held in float64 at a time.
@@ -31,15 +31,56 @@ def rollout(attention: Sequence[np.ndarray], class_token: bool = True, registers
 
     Source: arXiv 2005.00928, section 3; arXiv 2010.11929, appendix D.7.
     """
-    joint = None
-    for weights in _checked(attention):
-        mean = np.asarray(weights, np.float64).mean(axis=1)  # b n n
-        mean += np.eye(mean.shape[-1])
-        mean /= mean.sum(axis=-1, keepdims=True)
-        joint = mean if joint is None else mean @ joint
-    assert joint is not None
-    first = int(class_token) + registers
+    joint, first = joint_attention(attention), int(class_token) + registers
     return joint[:, 0, first:] if class_token else joint[:, registers:, first:].mean(axis=1)
+
+
+def joint_attention(attention: Sequence[np.ndarray], gradients: Sequence[np.ndarray] | None = None) -> np.ndarray:
+    """Attention through all layers, from each token of the last layer's output to each token of the input.
+
+    Args:
+      attention: sequence over layers of (b, heads, n, n).
+      gradients: of a class's score with respect to `attention`, which then weigh the heads: a layer's mean over heads is that of
+        the positive part of gradient times attention, and rows are not divided by their sum. None for plain rollout.
+
+    Returns:
+      float64 (b, n, n).
+
+    Raises:
+      UserError: the layers are none or of different shapes.
+
+    Source: arXiv 2005.00928, section 3; with gradients arXiv 2103.15679, eqs. 5 and 6.
+    """
+    joint = None
+    for layer, weights in enumerate(_checked(attention)):
+        step = np.asarray(weights, np.float64)
+        if gradients is not None:
+            step = np.maximum(step * np.asarray(gradients[layer], np.float64), 0)
+        step = step.mean(axis=1) + np.eye(step.shape[-1])  # b n n
+        if gradients is None:
+            step /= step.sum(axis=-1, keepdims=True)
+        joint = step if joint is None else step @ joint
+    assert joint is not None
+    return joint
+
+
+def entropy(attention: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean entropy of the attention of a query: 0 if it attends to a single token, log n if to all alike.
+
+    Args:
+      attention: sequence over layers of (b, heads, n, n).
+
+    Returns:
+      float64 (layers, heads): nats, a mean over queries (all tokens) and images.
+
+    Raises:
+      UserError: the layers are none or of different shapes.
+    """
+    means = []
+    for weights in _checked(attention):
+        x = np.asarray(weights, np.float64)
+        means.append(-np.sum(x * np.log(x, out=np.zeros_like(x), where=x > 0), axis=-1).mean(axis=(0, 2)))
+    return np.stack(means)
 
 
 def attention_distance(
@@ -51,7 +92,8 @@ def attention_distance(
 ) -> np.ndarray:
     """Mean distance between a patch and those that it attends to: the size of a head's receptive field.
 
-    Weights on the class token and the registers are left out, and those on patches divided by their sum.
+    Weights on the class token and the registers are left out, and those on patches divided by their sum. A query whose weights on
+    patches are all 0 has no distance and does not count.
 
     Args:
       attention: sequence over layers of (b, heads, n, n).
@@ -60,7 +102,8 @@ def attention_distance(
       class_token, registers: see `rollout`.
 
     Returns:
-      float64 (layers, heads): pixels between centres of patches, a mean over queries and images.
+      float64 (layers, heads): pixels between centres of patches, a mean over queries and images; nan for a head that attends to
+      no patch.
 
     Raises:
       UserError: the layers are none, of different shapes, or of another grid.
@@ -79,7 +122,13 @@ def attention_distance(
                 f"{len(places) + first} with {first} before them: correct grid, class_token or registers"
             )
         over = np.asarray(weights[..., first:, first:], np.float64)
-        means.append(((over * apart).sum(axis=-1) / over.sum(axis=-1)).mean(axis=(0, 2)))
+        total = over.sum(axis=-1)  # b heads n
+        counts = total > 0
+        distance = np.divide((over * apart).sum(axis=-1), total, out=np.zeros_like(total), where=counts).sum(
+            axis=(0, 2)
+        )
+        number = counts.sum(axis=(0, 2))
+        means.append(np.divide(distance, number, out=np.full(len(number), np.nan), where=number > 0))
     return np.stack(means)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vit_jax.types import UserError
@@ -34,6 +36,24 @@ def position_similarity(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return (unit @ unit.T).reshape(*grid, *grid)
 
 
+def offset_similarity(table: np.ndarray, index: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Cosine similarity of the embedding of every offset between two patches with that of a patch to itself.
+
+    Args:
+      table: (offsets, d).
+      index: int (n, n), the offset of each (query, key).
+      grid: (gh, gw) of the patches, row by row.
+
+    Returns:
+      float64 (gh, gw, gh, gw), query before key.
+    """
+    rows = np.asarray(table, np.float64)
+    own = rows[index[0, 0]]
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(own)
+    cosines = np.divide(rows @ own, lengths, out=np.zeros(len(rows)), where=lengths > 0)
+    return cosines[index].reshape(*grid, *grid)
+
+
 def cka(x: np.ndarray, y: np.ndarray) -> float:
     """Linear centred kernel alignment of two sets of features of the same examples: 1 if they are equal up to rotation, shift and
     scale, 0 if no direction of one is correlated with the other.
@@ -58,3 +78,31 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
             "features of all examples are equal, so that their similarity is not defined; give more examples"
         )
     return float(np.linalg.norm(y.T @ x) ** 2 / scale)
+
+
+def layer_similarity(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> np.ndarray:
+    """`cka` of every two of two sequences of features of the same examples.
+
+    The kernels of examples stand in for the features: with few examples, comparing all layers of two models costs little.
+
+    Args:
+      xs, ys: features (examples, d) of each layer; d may differ.
+
+    Returns:
+      float64 (layers of xs, layers of ys); nan where the features of a layer are equal for all examples.
+    """
+
+    def kernels(layers: Sequence[np.ndarray]) -> np.ndarray:
+        rows = []
+        for layer in layers:
+            z = np.asarray(layer, np.float64)
+            z = z - z.mean(axis=0)
+            kernel = (z @ z.T).ravel()  # examples^2
+            length = np.linalg.norm(kernel)
+            rows.append(kernel / length if length else np.full_like(kernel, np.nan))
+        return np.stack(rows)
+
+    if len({len(layer) for layer in (*xs, *ys)}) != 1:
+        found = ", ".join(str(np.shape(layer)) for layer in (*xs, *ys))
+        raise UserError(f"expected features (examples, d) of the same examples, found {found or 'no layer'}")
+    return kernels(xs) @ kernels(ys).T

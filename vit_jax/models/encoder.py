@@ -185,6 +185,8 @@ class MultiHeadDotProductAttention(nn.Module):
                 gh, gw, has_class_token = self.relative
                 bias = RelativePositions((gh, gw), has_class_token, dtype, name="relative_positions")(q)
             found = weigh(q, keys, bias)
+            if weights:  # a variable to take gradients of, for those who pass one
+                found = self.perturb("weights", found)
             mixed = mix(dropout(found, train), values)
         else:
             mixed = attend(self.settings.attention, q, keys, values, dropout.rate, dropout.key(train))

@@ -42,23 +42,23 @@ def fill(template: str, view: Mapping[str, Any]) -> str:
     return environment.get_template(template).render({**view, "css": css})
 
 
-def write_files(to: Path, files: Mapping[str, str]) -> None:
-    """Writes {file name: text} into a folder, each file as a whole.
+def write_files(to: Path, files: Mapping[str, str | bytes]) -> None:
+    """Writes {file name: content} into a folder, each file as a whole.
 
     Raises:
       UserError: the folder cannot be written to.
     """
     try:
         to.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            replace(to / name, text)
+        for name, content in files.items():
+            replace(to / name, content)
     except OSError as error:
         raise UserError(f"the report cannot be written to {to}: {error}; give another folder with --to") from error
 
 
-def replace(file: Path, text: str) -> None:
+def replace(file: Path, content: str | bytes) -> None:
     """Replaces a file atomically: a reader finds the old one or the new one. An unchanged file is left alone."""
-    data = text.encode()
+    data = content.encode() if isinstance(content, str) else content
     if file.is_file() and file.read_bytes() == data:
         return
     partial = file.with_name(f".{file.name}.partial")

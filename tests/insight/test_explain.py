@@ -1,0 +1,100 @@
+"""Everything measured of a model, against a float64 model and the definitions."""
+
+import numpy as np
+import numpy_vit
+import PIL.Image
+import pytest
+from subjects import NAMES, attending, images, loaded, of_numpy
+
+from vit_jax.insight.attention import attention_distance, entropy, rollout
+from vit_jax.insight.explain import check, explain
+from vit_jax.insight.images import open_images
+from vit_jax.insight.layers import cka, position_similarity
+from vit_jax.insight.pictures import Choice
+from vit_jax.insight.subject import prepare
+from vit_jax.types import UserError
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Seven images of 8x12 pixels, between them two files that are none."""
+    pixels = np.random.default_rng(3).integers(0, 256, (7, 8, 12, 3), np.uint8)
+    for i, image in enumerate(pixels):
+        PIL.Image.fromarray(image).save(tmp_path / f"{i}.png")
+    (tmp_path / "1b.png").write_bytes(b"no image")
+    (tmp_path / "5b.png").write_bytes((tmp_path / "5.png").read_bytes()[:60])
+    return pixels, open_images([str(tmp_path)], "", 0)
+
+
+@pytest.mark.slow
+def test_all_numbers_are_those_of_a_float64_model(photos, monkeypatch):
+    pixels, source = photos
+    params = numpy_vit.draw_params()
+    attention = []
+    monkeypatch.setattr(numpy_vit, "attention", attending(attention))
+    logits = numpy_vit.forward(params, pixels)["logits"]
+    arrays, facts = explain(of_numpy(params), source, Choice(pictures=3, layer=1, head=2))
+    assert facts["measured"] == 7
+    assert [name[-6:] for name in facts["corrupt"]] == ["1b.png", "5b.png"]
+    places = [0, 3, 6]  # 0 of 9 files, 4 of 9, 8 of 9
+    assert [name[-5:] for name in facts["pictures"]] == ["0.png", "3.png", "6.png"]
+    assert facts["classes"] == ["abcde"[i] for i in logits[places].argmax(axis=1)]
+    np.testing.assert_array_equal(arrays["images"], pixels[places])
+    np.testing.assert_allclose(arrays["distance"], attention_distance(attention, (2, 2), (4, 6)), rtol=1e-5)
+    np.testing.assert_allclose(arrays["entropy"], entropy(attention), rtol=1e-5)
+    np.testing.assert_allclose(arrays["rollout"].reshape(3, 4), rollout(attention)[places], atol=1e-5)
+    np.testing.assert_allclose(arrays["heads"].reshape(3, 4), attention[0][places, 1, 0, 1:], atol=1e-5)
+    np.testing.assert_allclose(arrays["attention"], attention[0][places, 1], atol=1e-5)
+    assert arrays["gradient_rollout"].shape == (3, 2, 2)
+    expected = position_similarity(params[numpy_vit.POSITIONS], (2, 2))
+    np.testing.assert_allclose(arrays["positions"], expected[None], atol=1e-6)
+    np.testing.assert_allclose(arrays["cka"].diagonal(), 1)
+    assert arrays["norms"].shape == (2, 3)
+
+
+@pytest.mark.slow
+def test_layers_of_two_models_are_compared_on_the_same_images(tmp_path):
+    first, second = loaded(), loaded("mixer", resolution=(8, 8))
+    source = images(tmp_path, 5)
+    arrays, facts = explain(first, source, Choice(pictures=0), second)
+    assert arrays["cka"].shape == (2, 2)
+    assert facts["other"] == "runs/mixer"
+    assert "rollout" not in arrays
+    subject = prepare(first)
+    batch = np.stack([subject_image(subject, source, i) for i in range(5)])
+    layers = subject.compiled(("layers",))(batch).layers
+    other = prepare(second)
+    theirs = other.compiled(("layers",))(np.stack([subject_image(other, source, i) for i in range(5)])).layers
+    left, right = np.asarray(layers[0])[:, 1:].mean(axis=1), np.asarray(theirs[1]).mean(axis=1)
+    assert arrays["cka"][0, 1] == pytest.approx(cka(left, right), abs=1e-5)
+
+
+def subject_image(subject, source, index):
+    from vit_jax.data.image.decode import decode
+    from vit_jax.data.image.recipes import make_transform
+
+    pixels = decode(source.read(index)[0])
+    return make_transform("eval", subject.resolution).map_image(pixels, np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_images_of_which_none_can_be_read_are_a_mistake_and_one_image_has_no_similarity(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"none of the 1 images of .* can be read as an image: .*a\.png; give JPEG"):
+        explain(loaded("mixer"), open_images([str(tmp_path)], "", 0))
+    arrays, facts = explain(loaded("mixer"), images(tmp_path / "one", 1))
+    assert "cka" not in arrays
+    assert "single image" in facts["notes"][-1]
+
+
+def test_a_layer_a_head_and_a_class_that_do_not_exist_are_refused_together():
+    model = loaded()
+    subject = prepare(model)
+    with pytest.raises(UserError) as caught:
+        check(Choice(layer=3, head=4, label="cow"), subject, model)
+    text = str(caught.value)
+    for words in ("layer 3: the model has 2 layers", "head 4: a layer has 3 heads", "class 'cow'", "cat, dog, emu"):
+        assert words in text
+    assert check(Choice(label="emu"), subject, model) == NAMES.index("emu")
+    assert check(Choice(label="1"), subject, model) == 1
+    assert check(Choice(), subject, model) is None

@@ -1,0 +1,30 @@
+"""Maps of single images: whose attention they show, and which images are taken."""
+
+import types
+
+import numpy as np
+
+from vit_jax.insight.means import Row
+from vit_jax.insight.pictures import Choice, Pictures, from_output
+from vit_jax.insight.subject import Tokens
+from vit_jax.types import Outputs
+
+JOINT = np.arange(36.0).reshape(1, 6, 6)
+
+
+def test_maps_are_those_of_the_tokens_that_the_model_answers_with():
+    assert from_output(JOINT, Tokens(True, 1, (2, 2), 0)).tolist() == [[[2, 3], [4, 5]]]
+    assert from_output(JOINT, Tokens(False, 2, (2, 2), 0)).tolist() == [[[23, 24], [25, 26]]]  # mean of rows 2 to 5
+    assert from_output(JOINT, Tokens(True, 0, (1, 3), 2)).tolist() == [[[28, 29, 30]]]  # mean of rows 4 and 5
+
+
+def test_images_are_evenly_spaced_and_an_unreadable_one_is_replaced_by_the_next():
+    subject = types.SimpleNamespace(module=None, params=None, tokens=None, capture=())
+    pictures = Pictures(subject, Choice(pictures=3), None, 11)
+    image = np.zeros((2, 2, 3), np.uint8)
+    outputs = Outputs(None, None, None, np.array([0.0, np.log(3)], np.float32))
+    for batch in ((0, 1, 2, 3), (4, 6, 7), (8, 9, 10)):
+        pictures.add([Row(i, image, outputs) for i in batch])
+    assert pictures.places == [0, 6, 10]
+    assert pictures.classes == [1, 1, 1]
+    np.testing.assert_allclose(pictures.arrays()["probabilities"], [0.75] * 3)
