@@ -41,6 +41,8 @@ MAY_IMPORT = {
     "run": {*FLOOR, "console", "flops", "resolve", "values", *ROOMS},
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
     "detect": {"types", "files", "models", "data", "convert"},  # from image files to objects
+    # A checkpoint as a file that runs without us.
+    "export": {"types", "models", "data", "convert", "predict", "detect"},
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "flops", "resolve", "run", *ROOMS},  # what a step, a pipeline or a model costs
     "insight": {"types", "models", "data", "convert"},  # what a model has learned
@@ -53,7 +55,19 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {
         *FLOOR,
-        *("vit_jax", "resolve", "run", "predict", "detect", "evaluate", "bench", "insight", "sweeps", "report"),
+        *(
+            "vit_jax",
+            "resolve",
+            "run",
+            "predict",
+            "detect",
+            "evaluate",
+            "export",
+            "bench",
+            "insight",
+            "sweeps",
+            "report",
+        ),
         *ROOMS,
     },
 }

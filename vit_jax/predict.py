@@ -6,7 +6,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -125,17 +125,13 @@ class Predictor:
         """Makes a predictor of a model that was loaded with `stored_pixels=True`; errors as in `load`."""
         import jax
 
-        from vit_jax.convert.load import check_head, resolution_of
+        from vit_jax.convert.load import check_head
         from vit_jax.models.build import make_forward
 
         check_head(loaded)
-        transform = make_transform(_recipe_of(loaded.source.meta), resolution_of(loaded))
-        names = loaded.source.meta.get("class_names") or []
-        count = loaded.settings["num_classes"]
-        classes = tuple(names[i] if i < len(names) else f"class {i}" for i in range(count))
-        forward = jax.jit(make_forward(loaded.module))
+        forward = functools.partial(jax.jit(make_forward(loaded.module)), loaded.params)
         target = str(loaded.source.meta.get("target", "ClassId"))
-        return cls(classes, transform, batch_size, functools.partial(forward, loaded.params), target)
+        return cls(classes_of(loaded), transform_of(loaded), batch_size, forward, target)
 
     def __call__(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> np.ndarray:
         """Returns probabilities or predicted numbers, float32 (b, c), of images given as files or as uint8 (h, w, 3) of any size.
@@ -204,10 +200,20 @@ def classify(
     yield from Predictor.load(model, batch_size=batch_size, **overrides).files(files, top)
 
 
-def _recipe_of(meta: Mapping[str, Any]) -> str:
-    """The checkpoint's evaluation recipe; the release's if the checkpoint names none, or one that draws random numbers."""
-    saved = (meta.get("preprocessing") or {}).get("recipe")
-    return saved if saved in RECIPES and not RECIPES[saved].is_random else "eval"
+def transform_of(loaded: Loaded) -> Transform:
+    """How a checkpoint's images are prepared: by its own evaluation recipe; by the release's if it names none, or one that draws
+    random numbers."""
+    from vit_jax.convert.load import resolution_of
+
+    saved = str((loaded.source.meta.get("preprocessing") or {}).get("recipe"))
+    known = saved in RECIPES and not RECIPES[saved].is_random
+    return make_transform(saved if known else "eval", resolution_of(loaded))
+
+
+def classes_of(loaded: Loaded) -> tuple[str, ...]:
+    """The names of a checkpoint's classes, in the order of the scores; `class 0` and so on where it has none."""
+    names = loaded.source.meta.get("class_names") or []
+    return tuple(names[i] if i < len(names) else f"class {i}" for i in range(loaded.settings["num_classes"]))
 
 
 def _read(file: str, transform: Transform) -> np.ndarray | str:

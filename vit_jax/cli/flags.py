@@ -91,8 +91,13 @@ def parse_command_line(
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds `--model` and the flags that go with it: `--weights`, and `--set`, which `convert.load.parse_overrides` reads."""
     parser.add_argument("--model", required=True, help=MODEL_HELP)
-    parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a vit_jax workdir")
+    add_weights(parser)
     add_set(parser)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Adds `--weights`."""
+    parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a vit_jax workdir")
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
