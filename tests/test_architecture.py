@@ -43,6 +43,8 @@ MAY_IMPORT = {
     "detect": {"types", "files", "models", "data", "convert"},  # from image files to objects
     # A checkpoint as a file that runs without us.
     "export": {"types", "models", "data", "convert", "predict", "detect"},
+    # A checkpoint's features of whole data sets.
+    "features": {"types", "targets", "files", "partition", "models", "data", "convert", "evals", "predict", "detect"},
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "flops", "resolve", "run", *ROOMS},  # what a step, a pipeline or a model costs
     "insight": {"types", "models", "data", "convert"},  # what a model has learned
@@ -63,6 +65,7 @@ MAY_IMPORT = {
             "detect",
             "evaluate",
             "export",
+            "features",
             "bench",
             "insight",
             "sweeps",

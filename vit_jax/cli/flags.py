@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vit_jax.types import UserError, nearest
@@ -103,6 +103,15 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 def add_set(parser: argparse.ArgumentParser) -> None:
     """Adds `--set KEY=VALUE`."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SET_HELP)
+
+
+def track(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
+    """Shows a bar on a terminal's standard error while `total` items are worked off."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:

@@ -103,8 +103,8 @@ class Graph:
                 kept.append(node)
                 needed |= set(node.input)
         weights = [numpy_helper.from_array(x, name) for name, x in self.constants.items() if name in needed]
-        ends = [[_describe(x, name) for name, x in ends.items()] for ends in ({self.input.name: self.input}, outputs)]
-        graph = helper.make_graph(kept[::-1], "vit_jax", *ends, initializer=weights)
+        ends = [_describe(x, name) for name, x in outputs.items()]
+        graph = helper.make_graph(kept[::-1], "vit_jax", [_describe(self.input, self.input.name)], ends, weights)
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="vit_jax"
         )
