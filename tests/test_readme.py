@@ -120,6 +120,9 @@ def test_predict_and_evaluate_from_python_as_the_readme_says(tmp_path, monkeypat
     exec(predict, names)
     assert names["probabilities"].shape == (1, 7) == (1, len(names["predictor"].classes))
     np.testing.assert_allclose(names["probabilities"].sum(), 1, rtol=1e-5)
+    used: dict = {}
+    exec(python_blocks((ROOT / "docs" / "use.md").read_text())[0].replace("(32, 32)", "(16, 16)"), used)
+    np.testing.assert_allclose(used["probabilities"], np.repeat(names["probabilities"], 2, axis=0), rtol=1e-5)
     exec(evaluate, names)
     assert names["scores"]["num_examples"] == 14
     assert names["scores"]["top1"] * 14 == pytest.approx(round(names["scores"]["top1"] * 14))
@@ -214,7 +217,7 @@ def test_features_are_read_again_as_the_use_page_says(tmp_path, monkeypatch, cap
         (place / stored.DESCRIPTION).write_text(json.dumps(facts))
         arrays = {"features": features, "labels": labels, "index": np.arange(12)}
         stored.write_shard(stored.shard_path(place, facts, 0), arrays, [f"{i}.jpg" for i in range(12)])
-    search, probes = python_blocks((ROOT / "docs" / "use.md").read_text())
+    _, search, probes = python_blocks((ROOT / "docs" / "use.md").read_text())
     names: dict = {}
     exec(search, names)
     assert sorted(names["ids"][names["nearest"]][:2]) == ["0.jpg", "1.jpg"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from vit_jax import partition
 from vit_jax.convert.load import Loaded, fingerprint, load, resolution_of
-from vit_jax.data.formats.folders import FolderSource
+from vit_jax.data.formats.pictures import Pictures, find_images
 from vit_jax.data.image.recipes import check_recipe
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
@@ -26,9 +26,8 @@ from vit_jax.evals.features import select
 from vit_jax.evals.stored import DESCRIPTION, Format, count_shards, read_shard, shard_path, write_shard
 from vit_jax.files import read_json
 from vit_jax.models.build import make_forward
-from vit_jax.predict import find_images, transform_of
-from vit_jax.targets import ClassId
-from vit_jax.types import DatasetSpec, UserError
+from vit_jax.predict import transform_of
+from vit_jax.types import UserError
 
 Pool = Literal["none", "token", "mean"]
 SHARD_BYTES = 2**28
@@ -77,7 +76,8 @@ def write_features(
 
     Args:
       model: see `load_model`.
-      data: with a split, a data set as `open_source` takes it; without one, image files and folders of them.
+      data: with a split, a data set as `open_source` takes it; without one, what `find_images` takes: image files, folders, tar
+        shards.
       to: the folder.
       split: in TFDS's syntax; "" for images without labels.
       layer: `pre_logits`, what the head reads; `pooled`, before its tanh layer, if it has one; `tokens`, the last ones, after the
@@ -97,7 +97,12 @@ def write_features(
       UserError: checkpoint or data are missing, the model has no such layer, or the folder holds something else.
     """
     loaded = load(model, stored_pixels=True, **{"channels": 3, **overrides})
-    source = open_source(data, split, data_dir, multi_label=True, values=True, boxes=True) if split else images_of(data)  # type: ignore[arg-type]
+    names = [data] if isinstance(data, str) else list(data)
+    source: Source = (
+        open_source(names[0], split, data_dir, multi_label=True, values=True, boxes=True)
+        if split
+        else Pictures(find_images(names))
+    )
     mesh = partition.make_mesh(1)
     partition.check_batch_size(batch_size, mesh, path="--batch")
     usual = (Detector.of(loaded).transform if is_detector(loaded) else transform_of(loaded)).recipe
@@ -110,7 +115,7 @@ def write_features(
         "model": model,
         "fingerprint": hashlib.sha256(json.dumps(fingerprint(model)).encode()).hexdigest(),
         "overrides": json.loads(json.dumps(overrides, default=str)),
-        "data": [data] if isinstance(data, str) else list(data),
+        "data": names,
         "split": split,
         "data_fingerprint": source.fingerprint().hex(),
         **{"layer": layer, "pool": pool, "shape": list(shape), "dtype": "float16" if half else "float32"},
@@ -123,17 +128,6 @@ def write_features(
         return _write(folder, description, source, jax.jit(compute), loaded, mesh, batch_size, max_corrupt, watch)
     except OSError as error:
         raise UserError(f"{to} cannot be written ({error.strerror or error}); the same command continues") from error
-
-
-def images_of(paths: str | Sequence[str]) -> FolderSource:
-    """Image files and folders of them as a source without labels.
-
-    Raises:
-      UserError: a folder without images.
-    """
-    files = find_images([paths] if isinstance(paths, str) else list(paths))
-    spec = DatasetSpec("images", "", len(files), ClassId(1), (), (None, None, 3))
-    return FolderSource(spec, "", files, np.zeros(len(files), np.int32))
 
 
 def make_compute(loaded: Loaded, layer: str | int, pool: Pool, half: bool) -> Callable[[Any, Any], jax.Array]:

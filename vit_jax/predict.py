@@ -1,4 +1,4 @@
-"""Reads and classifies image files, for notebooks and `vit_jax predict`."""
+"""Reads and classifies images, for notebooks and `vit_jax predict`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from etils import epath
+import PIL.Image
+import PIL.ImageOps
 
-from vit_jax.data.formats.listing import PATTERNS, list_images
+from vit_jax.data.formats.pictures import find_images, read_picture
 from vit_jax.data.image.decode import decode
-from vit_jax.data.image.encoded import MAX_BYTES
 from vit_jax.data.image.recipes import RECIPES, Transform, make_transform
-from vit_jax.files import read_regular
 from vit_jax.types import UserError, itemize
 
 if TYPE_CHECKING:  # it imports jax
     from vit_jax.convert.load import Loaded
 
 THREADS = 4
+Picture = str | os.PathLike[str] | np.ndarray | PIL.Image.Image
 
 
 class Prediction(NamedTuple):
@@ -65,28 +64,6 @@ def read_images(files: Iterable[str | os.PathLike[str]], resolution: tuple[int, 
     if wrong or not images:
         raise UserError(f"these files cannot be read as images:\n{itemize(wrong or ['none was given'])}")
     return np.stack(images).astype(np.float32) / 127.5 - 1
-
-
-def find_images(paths: Sequence[str]) -> list[str]:
-    """Lists the given files, and for a folder all images in and below it, in order and without hidden files.
-
-    Raises:
-      UserError: a folder without images.
-    """
-    files: list[str] = []
-    wrong = []
-    for path in paths:
-        place = Path(path).expanduser()
-        if not place.is_dir():
-            files.append(str(place))
-            continue
-        images = [str(place / image) for image in list_images(epath.Path(place))[0]]
-        if not images:
-            wrong.append(f"{path}: no file in it or below matches {PATTERNS}")
-        files += images
-    if wrong:
-        raise UserError(f"expected image files and folders of them:\n{itemize(wrong)}")
-    return files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,14 +110,16 @@ class Predictor:
         target = str(loaded.source.meta.get("target", "ClassId"))
         return cls(classes_of(loaded), transform_of(loaded), batch_size, forward, target)
 
-    def __call__(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> np.ndarray:
-        """Returns probabilities or predicted numbers, float32 (b, c), of images given as files or as uint8 (h, w, 3) of any size.
+    def __call__(self, images: Sequence[Picture]) -> np.ndarray:
+        """Returns probabilities or predicted numbers, float32 (b, c), of images: files, PIL images, or arrays, uint8
+        (h, w, 3) of any size, or (h, w) for gray.
 
         Raises:
           UserError: names the files that cannot be read as images.
         """
         rows = list(self._scored(images))
-        wrong = [f"{image}: {row}" for image, row in zip(images, rows, strict=True) if isinstance(row, str)]
+        named = (f"image {i}" if isinstance(x, np.ndarray | PIL.Image.Image) else x for i, x in enumerate(images))
+        wrong = [f"{name}: {row}" for name, row in zip(named, rows, strict=True) if isinstance(row, str)]
         if wrong or not rows:
             raise UserError(f"these files cannot be read as images:\n{itemize(wrong or ['none was given'])}")
         return np.stack(rows)
@@ -154,7 +133,7 @@ class Predictor:
                 order = range(len(row)) if self.target == "Values" else np.argsort(-row)[:top]
                 yield Prediction(file, tuple((self.classes[i], float(row[i])) for i in order))
 
-    def _scored(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> Iterator[np.ndarray | str]:
+    def _scored(self, images: Sequence[Picture]) -> Iterator[np.ndarray | str]:
         """Yields the probabilities (c,) of each image, or why it cannot be read."""
         import jax
 
@@ -172,9 +151,15 @@ class Predictor:
                 for image, share in zip(read, shares, strict=False):
                     yield image if isinstance(image, str) else share
 
-    def _to_pixels(self, image: str | os.PathLike[str] | np.ndarray) -> np.ndarray | str:
+    def _to_pixels(self, image: Picture) -> np.ndarray | str:
+        if isinstance(image, PIL.Image.Image):
+            image = np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
         if isinstance(image, np.ndarray):
-            return self.transform.map_image(image, np.random.default_rng(0))
+            if image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,)) or not image.size:
+                return f"an array of {image.dtype} {image.shape}; expected uint8 (h, w, 3), or (h, w) for gray"
+            image = image if image.ndim == 3 else image[..., None]
+            whole = np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+            return self.transform.map_image(whole, np.random.default_rng(0))
         return _read(os.fspath(image), self.transform)
 
 
@@ -219,7 +204,7 @@ def classes_of(loaded: Loaded) -> tuple[str, ...]:
 def _read(file: str, transform: Transform) -> np.ndarray | str:
     """Reads uint8 (h, w, 3), or returns why the file cannot be read."""
     try:
-        image = decode(read_regular(file, limit=MAX_BYTES))
+        image = decode(read_picture(file))
         return transform.map_image(image, np.random.default_rng(0))
     except (OSError, ValueError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
