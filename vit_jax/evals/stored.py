@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -30,6 +32,12 @@ from vit_jax.targets import ClassId
 from vit_jax.types import DatasetSpec, UserError, counted
 
 DESCRIPTION = "features.json"
+MAX_SHARDS = 10**6
+# What the two formats' libraries raise on damaged files.
+DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, MemoryError, OverflowError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, SafetensorError),
+)
 Format = Literal["safetensors", "npz"]
 PROBES: dict[str, type[Probe]] = {"fewshot": FewShot, "knn": NearestNeighbours, "linear": LinearProbe}
 
@@ -95,7 +103,7 @@ def read_shard(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             return arrays, arrays.pop("ids").tolist()
         with safe_open(path, "numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["ids"])  # noqa: SIM118
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is damaged ({error}); delete it, and run the command that wrote it again") from error
 
 
@@ -109,19 +117,27 @@ def read_features(folder: str | os.PathLike[str]) -> Stored:
     if not (place / DESCRIPTION).exists():
         raise UserError(f"{folder} has no {DESCRIPTION}; expected a folder that `vit_jax features` wrote")
     description = read_json(place / DESCRIPTION)
-    try:
-        paths = [shard_path(place, description, i) for i in range(count_shards(description))]
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{place / DESCRIPTION} is damaged ({error}); write the features again") from error
+    numbers = [description.get(key) for key in ("num_examples", "shard_size")]
+    known = description.get("format") in get_args(Format) and all(type(x) is int and x > 0 for x in numbers)
+    if not known or not 0 < count_shards(description) <= MAX_SHARDS:
+        raise UserError(f"{place / DESCRIPTION} is damaged; write the features again, into another folder")
+    paths = [shard_path(place, description, i) for i in range(count_shards(description))]
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(
             f"{folder}: {counted(len(missing), 'shard')} of {len(paths)} missing, {missing[0].name} first; the command that "
             "began it, with the same arguments, writes the rest"
         )
     shards = [read_shard(path) for path in paths]
-    columns = {name: np.concatenate([arrays[name] for arrays, _ in shards]) for name in shards[0][0]}
     ids = [name for _, names in shards for name in names]
-    return Stored(columns["features"], columns.get("labels"), ids, columns["index"], columns.get("rank"), description)
+    try:
+        columns = {name: np.concatenate([arrays[name] for arrays, _ in shards]) for name in shards[0][0]}
+        if {len(x) for x in columns.values()} != {len(ids)}:
+            raise ValueError(f"{len(ids)} ids of {len(columns['index'])} examples")
+        return Stored(
+            columns["features"], columns.get("labels"), ids, columns["index"], columns.get("rank"), description
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: its shards do not fit each other ({error}); write the features again") from error
 
 
 class _Rows(Source):
