@@ -61,6 +61,7 @@ def test_the_lines_of_the_page_run_where_there_is_no_vit_jax(tmp_path):
     assert done.stdout.split() == [predictor.classes[best]]
 
 
+@pytest.mark.slow
 def test_what_exists_is_not_touched_and_nothing_half_is_left(tmp_path, monkeypatch):
     save_model(tiny(), str(tmp_path / "model"), "orbax")
     with pytest.raises(UserError, match="model exists; give a folder that does not"):
@@ -77,6 +78,7 @@ def test_what_exists_is_not_touched_and_nothing_half_is_left(tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_a_file_with_other_numbers_is_refused(tmp_path, monkeypatch):
     program = make_program(tiny())
     monkeypatch.setattr(

@@ -53,6 +53,7 @@ def test_boxes_are_corners_and_no_object_has_no_score():
     np.testing.assert_allclose(found["scores"], [[[0.2, 0.5]]], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_layers_are_unrolled_with_the_plain_attention_and_any_batch():
     program = make_program(tiny("scanned", attention="splash"))
     shape = abstract_images(program)
