@@ -41,6 +41,10 @@ MAY_IMPORT = {
     "run": {*FLOOR, "console", "flops", "resolve", "values", *ROOMS},
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
     "detect": {"types", "files", "models", "data", "convert"},  # from image files to objects
+    # A checkpoint as a file that runs without us.
+    "export": {"types", "models", "data", "convert", "predict", "detect"},
+    # A checkpoint's features of whole data sets.
+    "features": {"types", "targets", "files", "partition", "models", "data", "convert", "evals", "predict", "detect"},
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "flops", "resolve", "run", *ROOMS},  # what a step, a pipeline or a model costs
     "insight": {"types", "targets", "models", "data", "convert"},  # what a model has learned
@@ -53,7 +57,20 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {
         *FLOOR,
-        *("vit_jax", "resolve", "run", "predict", "detect", "evaluate", "bench", "insight", "sweeps", "report"),
+        *(
+            "vit_jax",
+            "resolve",
+            "run",
+            "predict",
+            "detect",
+            "evaluate",
+            "export",
+            "features",
+            "bench",
+            "insight",
+            "sweeps",
+            "report",
+        ),
         *ROOMS,
     },
 }

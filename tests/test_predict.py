@@ -139,3 +139,22 @@ def test_a_model_of_sets_gives_each_class_its_own_probability_and_one_of_numbers
     assert [name for name, _ in classes] == ["c", "a"]
     ((_, numbers, _),) = dataclasses.replace(made, target="Values").files([str(photos / "a.png")], top=2)
     assert numbers == (("a", 2.0), ("b", -1.0), ("c", 3.0), ("d", 0.0))  # all, in the order of the columns
+
+
+def test_pil_images_and_gray_arrays_are_taken_and_others_named():
+    seen = []
+
+    def forward(batch):
+        seen.append(batch.copy())
+        return SimpleNamespace(logits=np.zeros((len(batch), 2), np.float32))
+
+    made = Predictor(("a", "b"), make_transform("eval", (4, 4)), 2, forward)
+    gray = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    turned = PIL.Image.fromarray(gray)
+    turned.getexif()[274] = 3  # upside down
+    assert made([PIL.Image.fromarray(gray), gray, gray[..., None], turned]).tolist() == [[0.5, 0.5]] * 4
+    whole = np.repeat(gray[..., None], 3, axis=2)
+    expected = [whole, whole, whole, whole[::-1, ::-1]]
+    np.testing.assert_array_equal(np.concatenate(seen), expected)
+    with pytest.raises(UserError, match=r"image 1: an array of float32 \(4, 4, 3\); expected uint8 \(h, w, 3\)"):
+        made([gray, whole.astype(np.float32)])

@@ -15,6 +15,7 @@ from PIL import Image
 
 from vit_jax import config as configs
 from vit_jax.cli.main import VERBS
+from vit_jax.evals import stored
 from vit_jax.resolve import resolve
 from vit_jax.run.schema import SCHEMA
 from vit_jax.sweeps.grid import load_grid
@@ -119,6 +120,9 @@ def test_predict_and_evaluate_from_python_as_the_readme_says(tmp_path, monkeypat
     exec(predict, names)
     assert names["probabilities"].shape == (1, 7) == (1, len(names["predictor"].classes))
     np.testing.assert_allclose(names["probabilities"].sum(), 1, rtol=1e-5)
+    used: dict = {}
+    exec(python_blocks((ROOT / "docs" / "use.md").read_text())[0].replace("(32, 32)", "(16, 16)"), used)
+    np.testing.assert_allclose(used["probabilities"], np.repeat(names["probabilities"], 2, axis=0), rtol=1e-5)
     exec(evaluate, names)
     assert names["scores"]["num_examples"] == 14
     assert names["scores"]["top1"] * 14 == pytest.approx(round(names["scores"]["top1"] * 14))
@@ -197,3 +201,26 @@ def test_smoke_variants_run_to_their_end(smoked, number):
     assert {v for k, v in scores.items() if k.endswith("num_examples")} == {
         1079 if SMOKE[number].startswith("quickstart") else 360
     }
+
+
+@pytest.mark.slow
+def test_features_are_read_again_as_the_use_page_says(tmp_path, monkeypatch, capsys):
+    """From folders of 12 features of three classes, the second image nearly the first."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, format in (("photos", "npz"), ("train", "safetensors"), ("test", "npz")):
+        place, labels = tmp_path / "features" / name, np.arange(12, dtype=np.int32) % 3
+        place.mkdir(parents=True)
+        features = rng.standard_normal((12, 4)).astype(np.float32)
+        features[1] = features[0] * 2
+        facts = {"num_examples": 12, "shard_size": 12, "format": format, "classes": ["a", "b", "c"]}
+        (place / stored.DESCRIPTION).write_text(json.dumps(facts))
+        arrays = {"features": features, "labels": labels, "index": np.arange(12)}
+        stored.write_shard(stored.shard_path(place, facts, 0), arrays, [f"{i}.jpg" for i in range(12)])
+    _, search, probes = python_blocks((ROOT / "docs" / "use.md").read_text())
+    names: dict = {}
+    exec(search, names)
+    assert sorted(names["ids"][names["nearest"]][:2]) == ["0.jpg", "1.jpg"]
+    names["shards"].clear()
+    exec(probes, {})
+    assert "'num_examples': 12" in capsys.readouterr().out

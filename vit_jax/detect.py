@@ -16,11 +16,10 @@ import cv2
 import numpy as np
 
 from vit_jax.convert.load import Loaded, resolution_of
+from vit_jax.data.formats.pictures import read_picture
 from vit_jax.data.image.boxes import to_stored_pixels
 from vit_jax.data.image.decode import Image, decode
-from vit_jax.data.image.encoded import MAX_BYTES
 from vit_jax.data.image.recipes import Transform, make_transform
-from vit_jax.files import read_regular
 from vit_jax.types import UserError, printable
 
 RECIPES = ("eval", "detect_eval")
@@ -119,7 +118,7 @@ class Detector:
 
 def _read(file: str) -> Image | str:
     try:
-        return decode(read_regular(file, limit=MAX_BYTES))
+        return decode(read_picture(file))
     except (OSError, ValueError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return reason or type(error).__name__

@@ -1,4 +1,4 @@
-"""Reads and classifies image files, for notebooks and `vit_jax predict`."""
+"""Reads and classifies images, for notebooks and `vit_jax predict`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from etils import epath
+import PIL.Image
+import PIL.ImageOps
 
-from vit_jax.data.formats.listing import PATTERNS, list_images
+from vit_jax.data.formats.pictures import find_images, read_picture
 from vit_jax.data.image.decode import decode
-from vit_jax.data.image.encoded import MAX_BYTES
 from vit_jax.data.image.recipes import RECIPES, Transform, make_transform
-from vit_jax.files import read_regular
 from vit_jax.types import UserError, itemize
 
 if TYPE_CHECKING:  # it imports jax
     from vit_jax.convert.load import Loaded
 
 THREADS = 4
+Picture = str | os.PathLike[str] | np.ndarray | PIL.Image.Image
 
 
 class Prediction(NamedTuple):
@@ -67,28 +66,6 @@ def read_images(files: Iterable[str | os.PathLike[str]], resolution: tuple[int, 
     return np.stack(images).astype(np.float32) / 127.5 - 1
 
 
-def find_images(paths: Sequence[str]) -> list[str]:
-    """Lists the given files, and for a folder all images in and below it, in order and without hidden files.
-
-    Raises:
-      UserError: a folder without images.
-    """
-    files: list[str] = []
-    wrong = []
-    for path in paths:
-        place = Path(path).expanduser()
-        if not place.is_dir():
-            files.append(str(place))
-            continue
-        images = [str(place / image) for image in list_images(epath.Path(place))[0]]
-        if not images:
-            wrong.append(f"{path}: no file in it or below matches {PATTERNS}")
-        files += images
-    if wrong:
-        raise UserError(f"expected image files and folders of them:\n{itemize(wrong)}")
-    return files
-
-
 @dataclasses.dataclass(frozen=True)
 class Predictor:
     """A checkpoint that is ready to classify images: `Predictor.load("runs/mine")(["cat.jpg"])`.
@@ -125,26 +102,24 @@ class Predictor:
         """Makes a predictor of a model that was loaded with `stored_pixels=True`; errors as in `load`."""
         import jax
 
-        from vit_jax.convert.load import check_head, resolution_of
+        from vit_jax.convert.load import check_head
         from vit_jax.models.build import make_forward
 
         check_head(loaded)
-        transform = make_transform(_recipe_of(loaded.source.meta), resolution_of(loaded))
-        names = loaded.source.meta.get("class_names") or []
-        count = loaded.settings["num_classes"]
-        classes = tuple(names[i] if i < len(names) else f"class {i}" for i in range(count))
-        forward = jax.jit(make_forward(loaded.module))
+        forward = functools.partial(jax.jit(make_forward(loaded.module)), loaded.params)
         target = str(loaded.source.meta.get("target", "ClassId"))
-        return cls(classes, transform, batch_size, functools.partial(forward, loaded.params), target)
+        return cls(classes_of(loaded), transform_of(loaded), batch_size, forward, target)
 
-    def __call__(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> np.ndarray:
-        """Returns probabilities or predicted numbers, float32 (b, c), of images given as files or as uint8 (h, w, 3) of any size.
+    def __call__(self, images: Sequence[Picture]) -> np.ndarray:
+        """Returns probabilities or predicted numbers, float32 (b, c), of images: files, PIL images, or arrays, uint8
+        (h, w, 3) of any size, or (h, w) for gray.
 
         Raises:
           UserError: names the files that cannot be read as images.
         """
         rows = list(self._scored(images))
-        wrong = [f"{image}: {row}" for image, row in zip(images, rows, strict=True) if isinstance(row, str)]
+        named = (f"image {i}" if isinstance(x, np.ndarray | PIL.Image.Image) else x for i, x in enumerate(images))
+        wrong = [f"{name}: {row}" for name, row in zip(named, rows, strict=True) if isinstance(row, str)]
         if wrong or not rows:
             raise UserError(f"these files cannot be read as images:\n{itemize(wrong or ['none was given'])}")
         return np.stack(rows)
@@ -158,7 +133,7 @@ class Predictor:
                 order = range(len(row)) if self.target == "Values" else np.argsort(-row)[:top]
                 yield Prediction(file, tuple((self.classes[i], float(row[i])) for i in order))
 
-    def _scored(self, images: Sequence[str | os.PathLike[str] | np.ndarray]) -> Iterator[np.ndarray | str]:
+    def _scored(self, images: Sequence[Picture]) -> Iterator[np.ndarray | str]:
         """Yields the probabilities (c,) of each image, or why it cannot be read."""
         import jax
 
@@ -176,9 +151,15 @@ class Predictor:
                 for image, share in zip(read, shares, strict=False):
                     yield image if isinstance(image, str) else share
 
-    def _to_pixels(self, image: str | os.PathLike[str] | np.ndarray) -> np.ndarray | str:
+    def _to_pixels(self, image: Picture) -> np.ndarray | str:
+        if isinstance(image, PIL.Image.Image):
+            image = np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
         if isinstance(image, np.ndarray):
-            return self.transform.map_image(image, np.random.default_rng(0))
+            if image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,)) or not image.size:
+                return f"an array of {image.dtype} {image.shape}; expected uint8 (h, w, 3), or (h, w) for gray"
+            image = image if image.ndim == 3 else image[..., None]
+            whole = np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+            return self.transform.map_image(whole, np.random.default_rng(0))
         return _read(os.fspath(image), self.transform)
 
 
@@ -204,16 +185,26 @@ def classify(
     yield from Predictor.load(model, batch_size=batch_size, **overrides).files(files, top)
 
 
-def _recipe_of(meta: Mapping[str, Any]) -> str:
-    """The checkpoint's evaluation recipe; the release's if the checkpoint names none, or one that draws random numbers."""
-    saved = (meta.get("preprocessing") or {}).get("recipe")
-    return saved if saved in RECIPES and not RECIPES[saved].is_random else "eval"
+def transform_of(loaded: Loaded) -> Transform:
+    """How a checkpoint's images are prepared: by its own evaluation recipe; by the release's if it names none, or one that draws
+    random numbers."""
+    from vit_jax.convert.load import resolution_of
+
+    saved = str((loaded.source.meta.get("preprocessing") or {}).get("recipe"))
+    known = saved in RECIPES and not RECIPES[saved].is_random
+    return make_transform(saved if known else "eval", resolution_of(loaded))
+
+
+def classes_of(loaded: Loaded) -> tuple[str, ...]:
+    """The names of a checkpoint's classes, in the order of the scores; `class 0` and so on where it has none."""
+    names = loaded.source.meta.get("class_names") or []
+    return tuple(names[i] if i < len(names) else f"class {i}" for i in range(loaded.settings["num_classes"]))
 
 
 def _read(file: str, transform: Transform) -> np.ndarray | str:
     """Reads uint8 (h, w, 3), or returns why the file cannot be read."""
     try:
-        image = decode(read_regular(file, limit=MAX_BYTES))
+        image = decode(read_picture(file))
         return transform.map_image(image, np.random.default_rng(0))
     except (OSError, ValueError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

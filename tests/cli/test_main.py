@@ -48,7 +48,7 @@ def test_the_help_of_every_verb_begins_with_an_example_and_imports_nothing_heavy
 
 def test_a_module_of_cli_is_a_verb_and_is_short():
     files = {path.stem: path for path in (ROOT / "vit_jax" / "cli").glob("*.py")}
-    assert set(files) - {"__init__", "main", "flags"} == set(cli.VERBS)
+    assert set(files) - {"__init__", "main", "flags", "writers"} == set(cli.VERBS)
 
 
 def test_the_table_is_shown_and_only_the_verb_that_runs_is_imported():

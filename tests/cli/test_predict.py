@@ -55,3 +55,15 @@ def test_set_and_weights_change_the_model_that_is_asked(photos, capsys):
     with pytest.raises(SystemExit):
         predict.main([f"--model={MODEL}", "--weights=best", f"{photos}/a.png"])
     assert "choose from" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_forms_batches_and_top_are_flags(photos, capsys):
+    assert predict.main([f"--model={MODEL}", "--format=csv", "--top=2", "--batch=1", f"{photos}/a.png"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head == "file,class_1,probability_1,class_2,probability_2"
+    ((_, classes, _),) = classify(str(MODEL), [f"{photos}/a.png"], top=2)
+    assert row.split(",")[1::2] == [name for name, _ in classes]
+    with pytest.raises(SystemExit):
+        predict.main([f"--model={MODEL}", "--top=0", f"{photos}/a.png"])
+    assert "--top=0 and --batch=32; expected 1 or more" in capsys.readouterr().err

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from vit_jax.types import UserError, nearest
+
+T = TypeVar("T")
 
 MODEL_HELP = (
     "checkpoint: file, folder, workdir (WORKDIR@best, @last, @STEP), URL of one, or released name (augreg:B/16)"
@@ -91,13 +93,34 @@ def parse_command_line(
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds `--model` and the flags that go with it: `--weights`, and `--set`, which `convert.load.parse_overrides` reads."""
     parser.add_argument("--model", required=True, help=MODEL_HELP)
-    parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a vit_jax workdir")
+    add_weights(parser)
     add_set(parser)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Adds `--weights`."""
+    parser.add_argument("--weights", choices=("raw", "average"), default="raw", help="of a vit_jax workdir")
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
     """Adds `--set KEY=VALUE`."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=SET_HELP)
+
+
+def track(items: Iterable[T], total: int, what: str, *, prints: bool = False) -> Iterable[T]:
+    """Shows a bar on a terminal's standard error while `total` items are worked off; `prints` says that each prints a line, which
+    is progress enough where standard output is a terminal too."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal or (prints and sys.stdout.isatty()):
+        yield from items
+        return
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    # Redirected, rich would move what is printed from standard output to the bar's own stream.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        yield from progress.track(items, total, description=what)
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:

@@ -39,6 +39,8 @@ VERBS = {  # each name is also its module's name in vit_jax.cli
     "evaluate": Verb("scores a checkpoint of any format on a data set, or on ImageNet and the sets beside it"),
     "explain": Verb("draws what a model learned: filters, positions, attention, layers"),
     "predict": Verb("classifies images with a checkpoint of any format"),
+    "features": Verb("writes a checkpoint's features of a data set or a folder, to be read by probes and numpy"),
+    "export": Verb("writes a checkpoint as one file that runs without vit_jax: StableHLO or ONNX"),
     "prepare": Verb("prepares, packs and checks data sets"),
     "dedup": Verb("finds copies of test images in a training set, and lists what to leave out"),
     "convert": Verb("converts a checkpoint: npz, Hugging Face, timm, Orbax"),

@@ -53,8 +53,9 @@ def check_images(images: Any, variables: Mapping[str, Any], first: str) -> None:
         raise UserError("\n".join(wrong))
 
 
-def check_per_patch(given: Mapping[str, Any], expected: tuple[int, int]) -> None:
-    """Refuses arguments with a value for each patch, such as a mask, of another shape than (b, n); None is left out.
+def check_per_patch(given: Mapping[str, Any], expected: tuple[Any, int]) -> None:
+    """Refuses arguments with a value for each patch, such as a mask, of another shape than (b, n), in which b is a symbol where a
+    batch of any size is traced; None is left out.
 
     Raises:
       UserError: names each of them, its shape and the shape expected.
