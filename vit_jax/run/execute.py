@@ -273,6 +273,7 @@ def _finish(
     """Writes run.json and the curves, and reads the last evaluation from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
+        from vit_jax.cards.facts import of_run, write_card
         from vit_jax.metrics.curves import plot_curves
 
         result = {
@@ -289,5 +290,6 @@ def _finish(
             "checkpoints": named_steps(folder),
         }
         record.write_json(folder / "run.json", result)
+        write_card(folder, of_run(folder.name, result))
         plot_curves({folder.name: folder / "metrics.jsonl"}, folder / "curves.png")
     return RunResult(Path(folder), step, scores, seconds)
