@@ -5,6 +5,7 @@
 #   bash scripts/test.sh --fast    leaves out the end-to-end runs and all other slow tests
 #   bash scripts/test.sh --peers   only that comparison: adds torch, transformers and timm to .venv first
 #   bash scripts/test.sh --beam    only packing by Apache Beam, in .venv-beam: Beam wants older packages than the lock's
+#   bash scripts/test.sh --share   only trackers and the documentation site, in .venv-share
 #   bash scripts/test.sh --scale   only compilation for TPUs, in .venv-scale: with libtpu installed, JAX looks for a TPU
 #   bash scripts/test.sh ARGS      further arguments go to pytest
 #
@@ -19,6 +20,12 @@ if [ "${1:-}" = --beam ]; then
   install_lock requirements-beam.txt "pytest>=8.4,<10"
   exec python -m pytest tests/beam "$@"
 fi
+if [ "${1:-}" = --share ]; then
+  shift
+  VENV=${SHARE_VENV:-.venv-share}
+  install_lock requirements-share.txt
+  exec python -m pytest tests/share "$@"
+fi
 if [ "${1:-}" = --scale ]; then
   shift
   VENV=${SCALE_VENV:-.venv-scale}
@@ -32,6 +39,7 @@ marks=("not scale") # of pytest: what to leave out
 left_out=(
   "tests/peers, the comparison with transformers and timm (bash scripts/test.sh --peers)"
   "tests/beam, packing by Apache Beam (bash scripts/test.sh --beam)"
+  "tests/share, trackers and the documentation site (bash scripts/test.sh --share)"
   "tests of mark scale, compilation for TPUs (bash scripts/test.sh --scale)"
 )
 
@@ -73,6 +81,6 @@ echo "== mypy"
 mypy
 echo "== pytest"
 # A test process per core, each with whole files: what a file prepares is prepared once.
-python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --ignore=tests/peers --ignore=tests/beam \
+python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --ignore=tests/peers --ignore=tests/beam --ignore=tests/share \
   "${select[@]}" "$@"
 printf 'left out: %s\n' "${left_out[@]}"
