@@ -24,6 +24,7 @@ if [ "${1:-}" = --share ]; then
   shift
   VENV=${SHARE_VENV:-.venv-share}
   install_lock requirements-share.txt
+  command -v chromium >/dev/null || set -- -m "not browser" "$@"
   exec python -m pytest tests/share "$@"
 fi
 if [ "${1:-}" = --scale ]; then
