@@ -5,6 +5,7 @@
 #   bash scripts/test.sh --fast    leaves out the end-to-end runs and all other slow tests
 #   bash scripts/test.sh --peers   only that comparison, and the notebooks: adds torch, transformers, timm, onnxruntime, a kernel
 #   bash scripts/test.sh --beam    only packing by Apache Beam, in .venv-beam: Beam wants older packages than the lock's
+#   bash scripts/test.sh --share   only trackers and the documentation site, in .venv-share
 #   bash scripts/test.sh --scale   only compilation for TPUs, in .venv-scale: with libtpu installed, JAX looks for a TPU
 #   bash scripts/test.sh ARGS      further arguments go to pytest
 #
@@ -19,6 +20,13 @@ if [ "${1:-}" = --beam ]; then
   install_lock requirements-beam.txt "pytest>=8.4,<10"
   exec python -m pytest tests/beam "$@"
 fi
+if [ "${1:-}" = --share ]; then
+  shift
+  VENV=${SHARE_VENV:-.venv-share}
+  install_lock requirements-share.txt
+  command -v chromium >/dev/null || set -- -m "not browser" "$@"
+  exec python -m pytest tests/share "$@"
+fi
 if [ "${1:-}" = --scale ]; then
   shift
   VENV=${SCALE_VENV:-.venv-scale}
@@ -32,6 +40,7 @@ marks=("not scale") # of pytest: what to leave out
 left_out=(
   "tests/peers, the comparison with transformers, timm and onnxruntime, and the notebooks (bash scripts/test.sh --peers)"
   "tests/beam, packing by Apache Beam (bash scripts/test.sh --beam)"
+  "tests/share, trackers and the documentation site (bash scripts/test.sh --share)"
   "tests of mark scale, compilation for TPUs (bash scripts/test.sh --scale)"
 )
 
@@ -50,6 +59,7 @@ needs() {
 
 case "${1:-}" in
   --fast)
+    fast=yes
     marks+=("not slow" "not slurm" "not browser")
     left_out+=("the end-to-end runs, SLURM's and the browser's among them, and other slow tests (bash scripts/test.sh)")
     shift
@@ -72,7 +82,11 @@ ruff format --check .
 echo "== mypy"
 mypy
 echo "== pytest"
-# A test process per core, each with whole files: what a file prepares is prepared once.
-python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --ignore=tests/peers --ignore=tests/beam \
+# Each process takes whole files: what a file prepares is prepared once. The long ones come first (tests/conftest.py), and their
+# programs wait for one another, so there is one process more than cores.
+cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
+[ "${fast:-}" ] || cores=$((cores + 1))
+python -m pytest --numprocesses=$((cores < 8 ? cores : 8)) --dist=loadfile --no-loadscope-reorder \
+  --ignore=tests/peers --ignore=tests/beam --ignore=tests/share \
   "${select[@]}" "$@"
 printf 'left out: %s\n' "${left_out[@]}"

@@ -42,6 +42,7 @@ def found(box, kind, score):
 ONE = found([[10, 20, 110, 80], [0, 0, 50, 50]], [1, 0], [0.9, 0.3])
 
 
+@pytest.mark.slow
 def test_boxes_are_in_pixels_of_the_stored_image_best_first(detector, photos):
     files = [str(photos / name) for name in ("a_12.png", "b_7.png", "c_9.png")]
     wide, long, bad = detector.files(files)

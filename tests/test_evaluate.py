@@ -77,6 +77,7 @@ def test_a_prediction_is_right_by_its_name_whatever_the_heads_order(folder, tmp_
     assert ("in another order; its head's outputs are put in the data's" in err) == (names != CLASSES)
 
 
+@pytest.mark.slow
 def test_other_classes_are_refused_and_no_names_are_told(folder, tmp_path, capsys):
     other = named(tmp_path, [*CLASSES[:6], "emu"])
     code, _, err = run(capsys, f"--model={other}", f"--dataset={folder}", *WORDS)
@@ -89,6 +90,7 @@ def test_other_classes_are_refused_and_no_names_are_told(folder, tmp_path, capsy
     assert "has no names of its classes" in err
 
 
+@pytest.mark.slow
 def test_figures_say_what_their_brackets_are_and_corrupt_images_are_counted_once(folder, capsys, tmp_path):
     path = folder
     (path / "test" / "class0" / "00.png").write_bytes(b"no image")
@@ -102,6 +104,7 @@ def test_figures_say_what_their_brackets_are_and_corrupt_images_are_counted_once
     assert "0x" not in out
 
 
+@pytest.mark.slow
 def test_what_the_checkpoint_was_changed_by_is_told(folder, tmp_path, capsys):
     tensors = golden_tensors("hf_classifier")
     name = "vit.embeddings.patch_embeddings.projection.weight"

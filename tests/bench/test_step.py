@@ -75,6 +75,7 @@ def test_a_step_of_training_goes_on_from_the_state_of_the_last_with_the_other_ba
     assert seen == [first, second, first]
 
 
+@pytest.mark.slow
 def test_a_forward_pass_costs_two_operations_for_each_product(built):
     step, flops = build_step("infer", *built)
     assert np.asarray(step(0)).tolist() == [[0.0] * 5] * 16  # of a head of zeros

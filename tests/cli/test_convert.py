@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from vit_jax import load_model
 from vit_jax.cli.convert import main
@@ -10,6 +11,7 @@ from vit_jax.cli.convert import main
 MODEL = Path(__file__).resolve().parents[1] / "golden" / "timm_token"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_described_and_written_and_is_the_same_model(tmp_path, capsys):
     to = tmp_path / "released.npz"
     assert main([f"--from={MODEL}", f"--to={to}", "--format=npz"]) == 0  # --from: of older versions

@@ -30,6 +30,7 @@ print(json.dumps([shown, heavy]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimize", [[], ["-OO"]], ids=["", "without docstrings"])
 def test_the_help_of_every_verb_begins_with_an_example_and_imports_nothing_heavy(optimize):
     done = subprocess.run([sys.executable, *optimize, "-c", HELP], cwd=ROOT, capture_output=True, text=True, timeout=60)

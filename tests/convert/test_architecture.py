@@ -71,6 +71,7 @@ def test_absurd_layer_numbers_cost_nothing_and_are_named(tmp_path):
         assert "99999999" in message
 
 
+@pytest.mark.slow
 def test_a_model_of_ten_thousand_layers_is_refused_at_once(tmp_path):
     tensors = {name: x for name, x in TENSORS.items() if "encoderblock" not in name}
     for name, x in TENSORS.items():

@@ -109,6 +109,7 @@ def test_a_section_of_ours_that_makes_no_sense_is_refused(tmp_path, what):
         assert attempt(folder, {})
 
 
+@pytest.mark.slow
 def test_a_section_of_ours_that_says_little_or_nothing_is_fine(tmp_path):
     path = save_npz(tmp_path / "vit.npz", TENSORS)
     whole = {"vit_jax": {"model": {"name": "vit", "num_classes": 5, "norm_eps": 0, "dropout": 0}}}

@@ -40,6 +40,7 @@ def start(ours, theirs):
 ENCODER = ("embedding/", "Transformer/", "cls")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", ["masked", "mae"])
 @pytest.mark.parametrize("ours", ["vit", "masked", "mae"])
 def test_any_starts_from_a_masked_model_and_its_decoder_is_left_aside(ours, theirs):
@@ -56,6 +57,7 @@ def test_any_starts_from_a_masked_model_and_its_decoder_is_left_aside(ours, thei
         assert {actions[name] for name in decoder} == {"aside"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours", ["masked", "mae"])
 def test_a_classifier_starts_a_masked_model_and_its_head_is_dropped(ours):
     params, actions, source, _ = start(model(ours), model("vit", representation_size=6))
@@ -64,6 +66,7 @@ def test_a_classifier_starts_a_masked_model_and_its_head_is_dropped(ours):
     assert {actions[name] for name in params if not name.startswith(ENCODER)} == {"fresh"}
 
 
+@pytest.mark.slow
 def test_a_decoder_of_another_target_starts_anew():
     params, actions, _, fresh = start(model("masked", decoder="mean_colour"), model("masked"))
     np.testing.assert_array_equal(params["decoder/kernel"], fresh["decoder/kernel"])
@@ -89,6 +92,7 @@ def test_other_families_are_left_as_they_are():
     assert suit(source, model("vit")) is source
 
 
+@pytest.mark.slow
 def test_a_bias_that_all_layers_share_becomes_one_for_each():
     bias = {"positions": "relative_bias", "layer_scale": 0.1, "depth": 2}
     theirs = model("masked", positions_at="shared", **bias)

@@ -17,6 +17,7 @@ WHAT = {"hf_encoder": "pre_logits", "hf_masked": "tokens"}
 MASKED = {"hf_masked_gray": ("hidden", "pixels"), "hf_mae": ("noise", "patches")}  # argument, answer in `extra`
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(p.name for p in GOLDEN.iterdir() if (p / "answer.npz").exists()))
 def test_answers_equal_the_sources_own(name):
     argument, what = MASKED.get(name, ("", ""))

@@ -75,6 +75,7 @@ def test_released_layouts_give_every_tensor_to_the_bit(tmp_path, layout):
     assert sorted(fate.name for fate in loaded.report if fate.action == "loaded") == sorted(tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["token", "map"])
 def test_big_visions_positions_are_of_patches_only(tmp_path, pool):
     tensors = numpy_vit.draw_params(seed=6, pool=pool)

@@ -102,6 +102,7 @@ def test_a_released_file_gives_the_logits_it_was_written_with(tmp_path, pool):
     assert sorted((fate.name, fate.action) for fate in fates) == sorted((name, "loaded") for name in tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rename",
     [linen_name, lambda name: f"opt/target/{name}", lambda name: f"params/{name}"],
@@ -185,6 +186,7 @@ def write(path, tensors):
     return path
 
 
+@pytest.mark.slow
 def test_every_tensor_that_does_not_fit_is_listed_in_one_message(tmp_path):
     tensors = numpy_vit.draw_params()
     del tensors["cls"], tensors["Transformer/encoderblock_1/LayerNorm_0/scale"]
@@ -251,6 +253,7 @@ def test_damaged_bytes_inside_are_an_error(tmp_path):
         read_npz(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"), [("notes.txt", b"not parameters\n"), ("empty.npz", b""), ("lone.npy", None)]
 )

@@ -32,6 +32,7 @@ def folder(tmp_path, form="hf", mean=MEAN, std=STD):
     return place
 
 
+@pytest.mark.slow
 def test_a_masked_models_pixels_come_back_in_the_range_of_stored_ones(tmp_path):
     shutil.copytree(GOLDEN / "hf_masked", tmp_path / "source")
     said = {"do_normalize": True, "image_mean": MEAN, "image_std": STD}

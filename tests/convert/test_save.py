@@ -55,6 +55,7 @@ MASKED = {"patch_size": (4, 4), "width": 8, "depth": 2, "mlp_dim": 12, "num_head
 DECODER = {"decoder_width": 12, "decoder_depth": 2, "decoder_heads": 3, "decoder_mlp_dim": 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "formats"),
     [
@@ -130,6 +131,7 @@ def test_the_other_librarys_weights_leave_as_they_came(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_registers_get_the_places_that_timm_gives_them(tmp_path):
     loaded = load(copy_golden("timm_no_embed_class", tmp_path / "timm"))
     save_model(loaded, str(tmp_path / "again"), "timm")

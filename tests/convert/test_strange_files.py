@@ -103,6 +103,7 @@ def test_a_safetensors_file_of_terabytes_of_holes_is_refused_before_it_is_read(t
 # Values and names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["npz", "safetensors"])
 def test_weights_that_are_no_numbers_are_refused_and_can_still_be_looked_at(tmp_path, form):
     name = "head/bias" if form == "npz" else "classifier.bias"

@@ -33,6 +33,7 @@ def flat(params):
     return flatten_dict(params, sep="/")
 
 
+@pytest.mark.slow
 def test_scores_boxes_and_losses_equal_transformers_own():
     with np.load(DETECTOR / "detections.npz") as kept:
         kept = dict(kept)
@@ -85,6 +86,7 @@ def fates(report):
     return {fate.name: fate.action for fate in report}
 
 
+@pytest.mark.slow
 def test_a_classifier_starts_a_detector_and_every_tensor_has_a_line():
     source = open_checkpoint(str(GOLDEN / "hf_classifier"))  # 4 x 4 patches
     model = Yolos(3, **SIZES, queries=5, position_grid=(2, 6))
@@ -100,6 +102,7 @@ def test_a_classifier_starts_a_detector_and_every_tensor_has_a_line():
     assert action["Transformer/encoderblock_1/MlpBlock_3/Dense_0/kernel"] == "loaded"
 
 
+@pytest.mark.slow
 def test_a_detector_starts_a_classifier_and_every_tensor_has_a_line():
     source = open_checkpoint(str(DETECTOR))
     params, report, _ = fit(source, VisionTransformer(4, **SIZES), (16, 16))
@@ -110,6 +113,7 @@ def test_a_detector_starts_a_classifier_and_every_tensor_has_a_line():
     assert {action[name] for name in left} == {"dropped"}
 
 
+@pytest.mark.slow
 def test_a_detector_of_other_classes_keeps_tokens_and_boxes():
     source = open_checkpoint(str(DETECTOR))
     model = Yolos(2, **SIZES, queries=7, position_grid=(4, 6), mid_positions=True)
@@ -120,6 +124,7 @@ def test_a_detector_of_other_classes_keeps_tokens_and_boxes():
     assert [fate.action for fate in report if fate.name == "head/Dense_2/bias"] == ["fresh", "dropped"]
 
 
+@pytest.mark.slow
 def test_without_positions_of_its_tokens_a_detector_is_refused():
     loaded = open_checkpoint(str(DETECTOR))
     del loaded.tensors[QUERIES]

@@ -35,6 +35,7 @@ def by_hand(images, labels, kernel):
     return (rank < 1).mean(), (rank < 5).mean(), -(log_p * y).sum(axis=1).mean(), sigmoid.sum(axis=1).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "devices"), [(8, 8), (16, 8), (5, 1)])
 def test_scores_are_exact_when_the_batch_does_not_divide_the_split(folder, kernel, forward, batch_size, devices):
     path, _, (images, labels) = folder
@@ -53,6 +54,7 @@ def test_the_loss_is_the_training_objectives(folder, kernel, forward):
     assert scores["loss"] == pytest.approx(by_hand(images, labels, kernel)[3], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_of_five_classes_or_fewer_there_is_no_top_five(folder, kernel, forward):
     path, _, (images, labels) = folder
     for classes, figures in ((6, {"top1", "top5"}), (5, {"top1"}), (3, {"top1"})):

@@ -60,6 +60,7 @@ def collect(store):
     return Collect
 
 
+@pytest.mark.slow
 def test_a_probe_reads_the_layer_and_the_tokens_that_it_names(folder, params):
     choices = [(0, "representation"), (0, "mean"), (1, "token")]
     found, model = [], bound()
@@ -79,6 +80,7 @@ def test_a_probe_reads_the_layer_and_the_tokens_that_it_names(folder, params):
         np.testing.assert_allclose(train[0], expected, rtol=1e-4, atol=1e-5, err_msg=f"{layer} {pool}")
 
 
+@pytest.mark.slow
 def test_probes_that_read_the_same_features_share_them(folder, params, monkeypatch):
     calls, found = [], []
     extract = Probe._extract

@@ -35,6 +35,7 @@ def _promotion():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l2", [10.0, 1.0])
 def test_lbfgs_finds_the_weights_of_scikit_learn(l2):
     x, y = clusters()  # 150 rows: eight devices leave some over
@@ -45,6 +46,7 @@ def test_lbfgs_finds_the_weights_of_scikit_learn(l2):
     np.testing.assert_allclose(params["bias"] - params["bias"].mean(), bias, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_sgd_finds_them_too():
     x, y = clusters()
     data = put_rows((x, y), partition.make_mesh(1, jax.devices()[:1]))
@@ -74,6 +76,7 @@ def test_rows_are_scored_by_hand():
     np.testing.assert_allclose(found["confidence"], np.exp(5) / total, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_evaluator_scores_what_scikit_learn_scores(folder, forward):
     path = str(folder[0])
     evaluator = LinearProbe(

@@ -63,6 +63,7 @@ def test_colours_have_the_entropy_and_the_commonest_of_the_whole_split_beside_th
     assert scores["loss"] == pytest.approx(50, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "caption"),
     [

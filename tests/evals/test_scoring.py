@@ -18,6 +18,7 @@ def score(p, label, **options):
 P = [[0.5, 0.3, 0.1, 0.06, 0.03, 0.01], [0.1, 0.2, 0.4, 0.1, 0.15, 0.05]]
 
 
+@pytest.mark.slow
 def test_one_right_class_is_scored_as_usual():
     rows = score(P, np.int32([0, 5]))
     assert rows["top1"].tolist() == [True, False]
@@ -28,6 +29,7 @@ def test_one_right_class_is_scored_as_usual():
     assert rows["possible"].all()
 
 
+@pytest.mark.slow
 def test_several_right_classes_are_a_hit_if_the_best_is_one_of_them_and_their_probabilities_add():
     label = np.uint8([[0, 1, 1, 0, 0, 0], [0, 0, 1, 0, 1, 0], [0] * 6])
     rows = score([*P, P[0]], label)

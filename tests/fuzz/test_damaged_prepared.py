@@ -43,6 +43,7 @@ def read_all(folder):
                 continue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "vit_jax_checksums.json"])
 def test_a_damaged_description_is_a_data_set_or_one_error(packed, tmp_path, name):
     shutil.copytree(packed, tmp_path / "bad")

@@ -93,6 +93,7 @@ def test_a_damaged_config_resumes_the_same_run_or_is_one_error(started, workdir)
         (workdir / "config.json").write_bytes(good)
 
 
+@pytest.mark.slow
 def test_damaged_records_and_results_are_read_or_one_error(workdir):
     for number, rng in mutations.cases():
         name = ("metrics.jsonl", "run.json")[number // 2 % 2]

@@ -122,6 +122,7 @@ def test_attention_that_does_not_fit_is_refused():
         rollout([*weights(layers=1), *weights(layers=1, n=6)])
 
 
+@pytest.mark.slow
 def test_the_documents_example_runs_on_a_released_model(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     source = re.search(r"```python\n(.*?)```", (ROOT / "docs/insight.md").read_text(), re.DOTALL)[1]

@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy_vit
+import pytest
 from subjects import attending, of_numpy
 
 from vit_jax.insight.gradients import class_gradients
 from vit_jax.models.build import normalize
 
 
+@pytest.mark.slow
 def test_attention_and_gradients_are_those_of_a_float64_model(monkeypatch):
     params = numpy_vit.draw_params()
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)

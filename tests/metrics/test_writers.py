@@ -222,18 +222,17 @@ def test_a_full_disk_under_the_tensorboard_files_is_an_error_and_not_a_wait_for_
     writer.close()
 
 
-def test_writers_import_neither_tensorflow_nor_jax_and_metrics_imports_in_a_tenth_of_a_second(tmp_path):
+def test_importing_writers_imports_no_library_and_writing_neither_tensorflow_nor_jax(tmp_path):
     code = (
-        "import sys, time; start = time.perf_counter(); import vit_jax.metrics.writers as m\n"
-        "print(time.perf_counter() - start)\n"
-        "assert not {'rich', 'tensorboardX', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "import sys; import vit_jax.metrics.writers as m\n"
+        "assert not {'rich', 'tensorboardX', 'matplotlib', 'numpy', 'jax', 'wandb', 'mlflow'} & set(sys.modules)\n"
         "w = m.make_writers(sys.argv[1], total_steps=2, start_step=0, quiet=True)\n"
         "w.write(1, {'train/loss': 1.0}); w.close()\n"
         "assert 'tensorboardX' in sys.modules and not {'tensorflow', 'jax', 'torch'} & set(sys.modules)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    seconds = [float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout) for _ in range(2)]
-    assert min(seconds) < 0.1
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # All of them

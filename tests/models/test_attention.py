@@ -52,6 +52,7 @@ def plain(q, keys, values, key=None, rate=0.0):
     return attention.mix(drop(attention.weigh(q, keys), key, rate), values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 @pytest.mark.parametrize("core", [plain, attention.fused])
 def test_mixed_values_and_gradients_are_numpys(core, rate):
@@ -62,6 +63,7 @@ def test_mixed_values_and_gradients_are_numpys(core, rate):
         np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_fused_is_within_bfloat16_of_float64(rate):
     # The inputs are of bfloat16; each result is off by a few roundings to its 8 bits, as the plain core's are.

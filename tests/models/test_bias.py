@@ -51,6 +51,7 @@ def drawn(model, scale=0.4):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_the_bias_is_added_to_the_logits_of_every_layer(scan):
     images, shared = random_images(w=18), tiny_vit(positions="relative_bias", positions_at="shared")

@@ -14,6 +14,7 @@ from vit_jax.types import Outputs
 DEPTH = 3
 
 
+@pytest.mark.slow
 def test_a_scanned_model_starts_where_the_looped_one_does():
     looped, scanned = (tiny_vit(depth=DEPTH, scan=scan, layer_scale=0.1) for scan in (False, True))
     rng = jax.random.key(7)

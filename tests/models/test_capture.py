@@ -61,6 +61,7 @@ def block_outputs(program):
     return [len(block.outvars) for block in blocks]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_what_is_not_asked_for_leaves_no_block(scan):
     # Attention weights that left a block would be kept in memory: n^2 per head and layer.
@@ -79,6 +80,7 @@ def test_what_is_not_asked_for_leaves_no_block(scan):
     assert str(program(())) == str(jax.make_jaxpr(lambda p, x: model.apply({"params": p}, x))(params, images))
 
 
+@pytest.mark.slow
 def test_a_key_does_not_mean_training_and_capture_needs_neither():
     model = tiny_vit(dropout=0.5, depth=1)
     params, images = nested(numpy_vit.draw(model_shapes(model))), jnp.asarray(random_images())

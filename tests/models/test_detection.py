@@ -41,6 +41,7 @@ def test_the_published_models_have_their_number_of_parameters(size, grid, mid, c
     assert count_params(abstract_params(model, (512, 512))) == count
 
 
+@pytest.mark.slow
 def test_outputs_are_class_scores_with_no_object_and_boxes_inside_the_image():
     model, params = small()
     outputs = model.apply({"params": params}, images(8, 12))
@@ -52,6 +53,7 @@ def test_outputs_are_class_scores_with_no_object_and_boxes_inside_the_image():
     assert outputs.tokens.shape == (2, 1 + 6 + 5, 12)
 
 
+@pytest.mark.slow
 def test_positions_are_resized_to_each_size_of_images_as_before_a_load():
     model, params = small(position_grid=(2, 3))
     flat = flatten_dict(params, sep="/")
@@ -71,6 +73,7 @@ def test_without_a_grid_of_their_own_positions_fit_one_size_of_images():
         model.apply({"params": params}, images(16, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mid", [False, True])
 def test_a_scanned_detector_computes_the_looped_one(mid):
     looped, scanned = small(mid_positions=mid), small(mid_positions=mid, scan=True)
@@ -79,6 +82,7 @@ def test_a_scanned_detector_computes_the_looped_one(mid):
         np.testing.assert_allclose(outputs[0][name], outputs[1][name], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_middle_positions_join_before_every_layer_but_the_first():
     model, params = small(mid_positions=True)
     layers = model.apply({"params": params}, images(8, 12), capture=("layers",)).layers
@@ -89,6 +93,7 @@ def test_middle_positions_join_before_every_layer_but_the_first():
     assert [bool(jnp.allclose(a, b)) for a, b in zip(layers, changed, strict=True)] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_fixed_positions_suit_any_size_and_are_no_parameters():
     model, params = small(positions="sincos_2d")
     assert "posembed_input" not in params["Transformer"]
@@ -101,6 +106,7 @@ def test_fixed_positions_suit_any_size_and_are_no_parameters():
     assert found[1].shape == (2, 5, 4)
 
 
+@pytest.mark.slow
 def test_with_fixed_positions_keys_begin_as_queries_and_tokens_as_places():
     for scan in (False, True):
         _, params = small(positions="sincos_2d", queries=4, scan=scan)
@@ -116,6 +122,7 @@ def test_with_fixed_positions_keys_begin_as_queries_and_tokens_as_places():
     assert not np.array_equal(flat[name], flat[name.replace("/key/", "/query/")])
 
 
+@pytest.mark.slow
 def test_new_detectors_have_queries_that_differ():
     model, params = small()
     logits = model.apply({"params": params}, images(8, 12)).extra["class_logits"][0]

@@ -242,6 +242,7 @@ def added(scan, train):
     return np.diff(layers[:, :, 0, 0], axis=0, prepend=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_rates_grow_linearly_from_0_to_the_last_block(scan):
     steps = added(scan, train=True)

@@ -29,6 +29,7 @@ def test_the_grid_of_tokens_by_hand(variant, resolution, grid):
     assert model.grid(resolution) == grid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [(37, 50), (65, 16)])
 def test_the_grid_is_the_number_of_tokens(resolution):
     models = [

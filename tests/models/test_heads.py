@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import numpy_vit
+import pytest
 from tiny import random_images, run, shapes_of, tiny_vit
 
 from vit_jax.models import build
@@ -16,6 +17,7 @@ def test_map_pooling_has_the_later_releases_names():
     assert names == expected | {"MAPHead_0/probe", "MAPHead_0/LayerNorm_0/scale", "MAPHead_0/LayerNorm_0/bias"}
 
 
+@pytest.mark.slow
 def test_a_new_head_gives_its_bias():
     model = tiny_vit(head_bias=-10.0, representation_size=6)
     params = build.init_params(model, jax.random.key(0), (8, 12))
@@ -25,6 +27,7 @@ def test_a_new_head_gives_its_bias():
     assert np.asarray(params["cls"]).tolist() == [[[0.0] * 8]]
 
 
+@pytest.mark.slow
 def test_no_classes_is_no_head():
     model = tiny_vit(num_classes=0)
     params = build.init_params(model, jax.random.key(0), (8, 12))

@@ -167,6 +167,7 @@ def test_numpys_plain_encoder_is_the_same_one():
     np.testing.assert_allclose(numpy_masked.masked(params | extra, images)[0], plain, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MaskedViT, MaskedAutoencoder])
 def test_parameters_may_be_numpys_outside_jit(kind):
     model = kind(**SIZES, **(DECODER if kind is MaskedAutoencoder else {}))

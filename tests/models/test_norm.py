@@ -45,6 +45,7 @@ def test_result_and_gradients_are_numpys(shape):
         np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_module_is_flaxs_in_names_and_results(dtype):
     x, scale, bias, _ = drawn()

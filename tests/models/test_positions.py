@@ -190,6 +190,7 @@ def test_an_axis_by_hand():
     assert resample_axis(table, 5).dtype == np.float32
 
 
+@pytest.mark.slow
 def test_resizing_the_axes_resizes_the_whole_table():
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal((1, side, 4)).astype(np.float32) for side in (3, 2))

@@ -162,6 +162,7 @@ def test_the_stems_epsilons_are_the_releases():
     assert all(np.abs(wrong - right).max() > 0.01 * scale for wrong in wrongs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depths", "patch", "grid"), [((1, 2), (1, 1), (5, 7)), ((), (2, 5), (5, 2))])
 def test_a_hybrid_cuts_its_patches_from_the_stems_features(depths, patch, grid):
     # 37x40 pixels are 10x10 positions behind the root block, 5x5 behind the second stage; see below for 37x50.

@@ -91,6 +91,7 @@ def test_bf16_keeps_parameters_and_logits_in_float32():
     assert 1e-4 < error < 3e-2  # computed in bfloat16 (8 bits of significand), and right
 
 
+@pytest.mark.slow
 def test_attention_logits_are_float32_in_bf16():
     # Scores of two keys differ by less than bfloat16 resolves at their size (256.5 against 256.25), so attention rounded
     # before the softmax would weigh them equally; float32 weighs them as e^0.25.
@@ -108,6 +109,7 @@ def test_attention_logits_are_float32_in_bf16():
     assert ratio == pytest.approx(np.exp(0.25), rel=2e-2)  # 1.284, kept to bfloat16's 8 bits
 
 
+@pytest.mark.slow
 def test_remat_changes_no_number():
     params, images = nested(numpy_vit.draw_params(depth=1)), random_images()
 

@@ -34,6 +34,7 @@ def test_positions_with_one_table_for_all_layers():
     assert apart(shared, numpy_options.forward(params, random_images()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["token", "gap"])
 @pytest.mark.parametrize("at", ["stem", "every_layer", "shared"])
 def test_two_dimensional_positions(at, pool):

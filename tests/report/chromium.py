@@ -17,6 +17,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE_S = 60
+LOCAL = ("file:", "data:", "http://127.0.0.1:")  # requests that need no network
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -65,8 +66,10 @@ class Page:
                 return answer["result"]
             self._hear(answer)
 
-    def open(self, file: Path, *, width: int, dark: bool = False, scripts: bool = True, media: str = "screen") -> None:
-        """Loads a page from disk, in a window of this many pixels, as a phone would where it is narrow."""
+    def open(
+        self, file: Path | str, *, width: int, dark: bool = False, scripts: bool = True, media: str = "screen"
+    ) -> None:
+        """Loads a page from disk, or a URL given as text, in a window of this many pixels; a narrow one is a phone's."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
@@ -74,7 +77,7 @@ class Page:
         self.call("Emulation.setEmulatedMedia", media=media, features=scheme)
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self._events.clear()
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=file if isinstance(file, str) else file.resolve().as_uri())
         until = time.monotonic() + PATIENCE_S
         while not any(event.get("method") == "Page.loadEventFired" for event in self._events):
             assert time.monotonic() < until, f"{file} does not load"
@@ -113,7 +116,7 @@ class Page:
             self.complaints.append(json.dumps(params["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
             self.complaints.append(json.dumps(params["args"]))
-        elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("file:", "data:")):
+        elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(LOCAL):
             self.complaints.append(f"asked the network for {params['request']['url']}")
 
 

@@ -24,6 +24,8 @@ from vit_jax.sweeps.results import (
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VERSIONS = {"jax": "0.11.0", "flax": "0.12.1", "numpy": "2.3.1"}
 NUM_EXAMPLES = 200
+# A name that would change a page if it were not escaped.
+HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted' {{ 7*7 }}"
 OURS = "ViT-Ti/16 (ours)"  # the row of these sweeps in the paper's tables
 
 
@@ -186,4 +188,23 @@ def write_vtab(folder: Path, *, leave_out=(), score=vtab_score, **changes) -> Sw
         for seed in sweep.seeds:
             if number not in leave_out and (number, seed) not in leave_out and not task.missing:
                 write_run(folder, result(task.name, score(number, seed), seed=seed))
+    return sweep
+
+
+def write_transfer(folder, *, names=("cat", "dog"), label="ViT-Ti/16", leave_out=(), **changes):
+    """Three tasks at four learning rates and three seeds; 0.01 is the best; predictions, curves and mistakes."""
+    sweep = transfer_sweep(label=label, **changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sweep(folder, sweep)
+    for number, task in enumerate(sweep.tasks):
+        for lr, score in zip((0.001, 0.003, 0.01, 0.03), (0.5, 0.7, 0.8, 0.6), strict=True):
+            write_run(folder, result(task.name, score - 0.1 * number, phase="dev", lr=lr, names=names), curves=True)
+        for seed in sweep.seeds:
+            if (number, seed) in leave_out:
+                continue
+            num = 8 if seed else 6
+            found = result(task.name, num / 10, seed=seed, num_examples=10, names=names)
+            place = write_run(folder, found, curves=True)
+            write_predictions(place, [0] * 5 + [1] * 5, [0] * 5 + [1] * (num - 5) + [0] * (10 - num))
+            write_mistakes(place, label=1, predicted=0)
     return sweep

@@ -11,9 +11,18 @@ from pathlib import Path
 
 import chromium
 import pytest
-from folders import result, vtab_score, vtab_sweep, write_mistakes, write_predictions, write_run, write_sweep
+from folders import (
+    HOSTILE,
+    result,
+    vtab_score,
+    vtab_sweep,
+    write_mistakes,
+    write_predictions,
+    write_run,
+    write_sweep,
+    write_transfer,
+)
 from test_explained import write as write_explanation
-from test_page import HOSTILE, write_transfer
 
 from vit_jax.data.vtab.tasks import TASKS
 from vit_jax.report.explained import write_explained

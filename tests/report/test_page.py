@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from folders import (
+    HOSTILE,
     result,
     transfer_sweep,
     vtab_sweep,
-    write_mistakes,
     write_predictions,
     write_run,
     write_sweep,
+    write_transfer,
     write_vtab,
 )
 
@@ -26,26 +27,6 @@ from vit_jax.report.render import Progress
 from vit_jax.types import UserError
 
 ROOT = Path(__file__).parents[2]
-HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted' {{ 7*7 }}"
-
-
-def write_transfer(folder, *, names=("cat", "dog"), label="ViT-Ti/16", leave_out=(), **changes):
-    """Three tasks at four learning rates and three seeds; 0.01 is the best; predictions, curves and mistakes."""
-    sweep = transfer_sweep(label=label, **changes)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_sweep(folder, sweep)
-    for number, task in enumerate(sweep.tasks):
-        for lr, score in zip((0.001, 0.003, 0.01, 0.03), (0.5, 0.7, 0.8, 0.6), strict=True):
-            write_run(folder, result(task.name, score - 0.1 * number, phase="dev", lr=lr, names=names), curves=True)
-        for seed in sweep.seeds:
-            if (number, seed) in leave_out:
-                continue
-            num = 8 if seed else 6
-            found = result(task.name, num / 10, seed=seed, num_examples=10, names=names)
-            place = write_run(folder, found, curves=True)
-            write_predictions(place, [0] * 5 + [1] * 5, [0] * 5 + [1] * (num - 5) + [0] * (10 - num))
-            write_mistakes(place, label=1, predicted=0)
-    return sweep
 
 
 class Reader(html.parser.HTMLParser):
@@ -144,6 +125,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path):
         assert (tmp_path / "one" / "page" / name).read_bytes() == (tmp_path / "two" / "page" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_colours_of_drawings_are_the_pages_and_text_stays_text(tmp_path):
     write_transfer(tmp_path / "s")
     page = write_and_read(tmp_path / "s", to=tmp_path / "page")

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import pytest
 from etils import epath
 
 import vit_jax
@@ -29,6 +30,7 @@ def differing(a, b):
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 
+@pytest.mark.slow
 def test_where_a_machine_keeps_its_data_and_how_it_reads_it_is_not_compared(digits, made, tmp_path):
     here = facts_of(made, tmp_path)
     shutil.copytree(digits, tmp_path / "there")
@@ -36,6 +38,7 @@ def test_where_a_machine_keeps_its_data_and_how_it_reads_it_is_not_compared(digi
     assert differing(here, facts_of(made, tmp_path, **own)) == []
 
 
+@pytest.mark.slow
 def test_a_different_key_split_or_workdir_is_named(made, tmp_path):
     here = facts_of(made, tmp_path)
     assert differing(here, facts_of(made, tmp_path, optim__lr="0.5")) == ["config.optim.lr"]

@@ -4,6 +4,7 @@ import contextlib
 
 import jax
 import numpy as np
+import pytest
 from etils import epath
 
 from vit_jax import config as configs
@@ -18,6 +19,7 @@ def leaves(tree):
     ]
 
 
+@pytest.mark.slow
 def test_a_new_run_draws_its_state_writes_nothing_and_a_saved_one_comes_back(made, tmp_path):
     job, folder = made(), epath.Path(tmp_path)
     with contextlib.closing(

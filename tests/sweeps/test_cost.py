@@ -22,6 +22,7 @@ def swept(spec, data_dir, **more):
     return load_grid(spec, overrides + [(key.replace("__", "."), value) for key, value in more.items()])
 
 
+@pytest.mark.slow
 def test_a_run_costs_its_steps_and_what_they_compute_and_a_program_is_traced_once(data_dir, monkeypatch):
     grid = swept(f"{FINETUNE},dataset=cifar10,lr=0.01+0.03,seeds=1", data_dir)
     first, second = grid.dev_runs("cifar10")

@@ -103,6 +103,7 @@ def mean(outputs, batch):
     return {name: float((x * batch.mask).sum() / batch.mask.sum()) for name, x in values.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("counts", "queries", "options"),
     [
@@ -124,6 +125,7 @@ def test_the_losses_are_those_of_yolos_by_hand(counts, queries, options):
     assert found["left_out"] == pytest.approx(beyond)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("q", "m"), [(12, 5), (5, 5), (3, 7)])
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_matching_costs_as_little_as_scipys(q, m, ties):
@@ -141,6 +143,7 @@ def test_the_matching_costs_as_little_as_scipys(q, m, ties):
         assert cost[row][query[row][matched], matched].sum() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_costs_that_are_no_numbers_end_in_a_matching(bad):
     cost = np.random.default_rng(0).uniform(0, 20, (2, 6, 4)).astype(np.float32)
@@ -165,6 +168,7 @@ def test_generalised_overlap_has_its_known_values(a, b, iou, generalised):
     np.testing.assert_allclose(found, [iou, generalised], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_box_of_one_pixel_and_padding_give_finite_gradients():
     batch = make_batch((1, 0))
     batch.target.box[0, 0] = [0.5, 0.5, 0.5 + 1 / 4000, 0.5 + 1 / 4000]

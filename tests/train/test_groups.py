@@ -188,6 +188,7 @@ def test_accumulation_changes_no_number_of_a_partly_frozen_model():
         np.testing.assert_allclose(twice[name], once[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_frozen_trunk_costs_a_forward_pass_alone():
     """Training the head of a frozen model needs its forward pass, and two products of the head."""
     shapes, key = build.abstract_params(vit(), (8, 8)), jax.random.key(0)

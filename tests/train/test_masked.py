@@ -78,6 +78,7 @@ def test_mean_colours_are_a_cross_entropy_over_512_classes():
     np.testing.assert_allclose(found["accuracy"], (hits * HIDDEN).sum(1) / HIDDEN.sum(1), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sixteen_colours_a_patch_are_sixteen_predictions():
     logits = RNG.standard_normal((3, 8, 16, 512)).astype(np.float32)
     found = scored(masked_patch_prediction(grid=GRID, target="patch_4x4"), patch_4x4=logits, corrupted=HIDDEN)
@@ -179,6 +180,7 @@ def test_devices_and_accumulation_change_no_number(name, spread):
         np.testing.assert_allclose(x, params[key], rtol=1e-5, atol=1e-5, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_a_run_stopped_and_resumed_is_the_same_to_the_bit(name):
     expected, params = alone(name)
@@ -203,6 +205,7 @@ def test_every_step_draws_another_mask(name):
     assert first != second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_what_is_hidden_in_evaluation_depends_on_the_image_alone(name):
     make, model = TASKS[name]

@@ -27,11 +27,13 @@ def test_squares_are_hidden_whole_in_the_same_number_of_every_image():
     assert np.abs(rates - 4 / 6).max() < 0.25
 
 
+@pytest.mark.slow
 def test_a_mask_depends_on_its_own_key_alone():
     whole = masking.hide_cells(KEYS, GRID, (8, 4), 0.5)
     np.testing.assert_array_equal(masking.hide_cells(KEYS[5:9], GRID, (8, 4), 0.5), whole[5:9])
 
 
+@pytest.mark.slow
 def test_an_images_key_depends_on_its_pixels_alone():
     x = images(6)
     keys = jax.random.key_data(masking.keys_of_images(jnp.asarray(x)))
@@ -67,6 +69,7 @@ def test_good_squares_are_not_refused():
     assert hidden.sum(axis=1).tolist() == [120, 120]
 
 
+@pytest.mark.slow
 def test_half_of_the_patches_is_corrupted_and_of_those_eight_tenths_are_masked_and_one_replaced():
     n, b = 100, 64
     drawn = masking.corrupt(KEYS, n, 0.5, exact=True, masked=0.8, replaced=0.1)

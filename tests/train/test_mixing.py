@@ -18,6 +18,7 @@ def batch(label=(0, 1, 2, 1)):
     return Batch(images().astype(jnp.uint8), jnp.asarray(label, jnp.int32), jnp.ones(4, jnp.float32))
 
 
+@pytest.mark.slow
 def test_mixup_adds_the_rolled_batch_by_at_most_a_half():
     x, shares = images(), []
     for seed in range(50):

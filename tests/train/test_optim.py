@@ -132,6 +132,7 @@ def clipped(g, largest):
     return {name: v * min(1, largest / norm) for name, v in g.items()} if largest else g
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_norm", [0.0, 0.5, 100.0])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 @pytest.mark.parametrize("options", [{}, {"eps": 0.25}])
@@ -204,6 +205,7 @@ def test_kernels_are_found_by_name():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "first", "others"), [("adam", "mu", "nu"), ("sgd", "trace", None)])
 def test_the_first_moment_may_be_bfloat16_and_the_second_stays_float32(name, first, others):
     with jax.numpy_dtype_promotion("standard"):  # optax adds float32 gradients to its bfloat16 moment

@@ -284,6 +284,7 @@ def shard_sizes(tree):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_fsdp_splits_parameters_optimizer_state_and_average(name):
     spread = {"devices": 8, "fsdp": 4, "average_decay": 0.9}

@@ -1,4 +1,4 @@
-"""Converts a checkpoint of any format to another. Every tensor is accounted for.
+"""Converts a checkpoint of any format to another. Every tensor is accounted for, and a folder gets a model card, README.md.
 
 --model is an npz or safetensors file, a Hugging Face or timm folder, a workdir of vit_jax, or a released model (`augreg:B/16`).
 """
@@ -30,6 +30,9 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Runs the verb; returns the exit code."""
     flags = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
+    from etils import epath
+
+    from vit_jax.cards.facts import of_loaded, write_card
     from vit_jax.convert.adapt import format_report
     from vit_jax.convert.load import load, parse_overrides
     from vit_jax.convert.open import describe_settings
@@ -42,6 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     print(format_report(loaded.report, every_leaf=flags.report))
     for file in save_model(loaded, flags.to, flags.format):
         print(f"wrote {file}")
+    if flags.format != "npz":
+        folder = epath.Path(flags.to).expanduser()
+        print(f"wrote {write_card(folder, of_loaded(loaded, folder.name, flags.format, flags.weights))}")
     if flags.format == "npz":
         print("the npz has no place for settings: keep the .json beside it")
     return 0

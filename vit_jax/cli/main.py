@@ -44,6 +44,7 @@ VERBS = {  # each name is also its module's name in vit_jax.cli
     "prepare": Verb("prepares, packs and checks data sets"),
     "dedup": Verb("finds copies of test images in a training set, and lists what to leave out"),
     "convert": Verb("converts a checkpoint: npz, Hugging Face, timm, Orbax"),
+    "models": Verb("lists the released models: size, FLOPs, published accuracy, command"),
     "plan": Verb("counts parameters, tokens and FLOPs of a config, without its data"),
     "bench": Verb("times training, inference or the input pipeline of a config"),
     "completion": Verb("prints what makes a shell complete verbs, flags and config keys"),

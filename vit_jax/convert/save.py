@@ -215,14 +215,26 @@ def _save_timm(loaded: Loaded, place: epath.Path, tensors: dict[str, np.ndarray]
 
 
 def _check_can(form: str, loaded: Loaded, can: Mapping[str, tuple]) -> None:
-    settings = loaded.settings
-    wrong = [
+    if wrong := _beyond(form, loaded.settings, can):
+        raise UserError(f"--format={form} cannot hold this model; use npz or orbax:\n" + "\n".join(wrong))
+
+
+def refusal(form: str, settings: Mapping[str, Any]) -> str:
+    """Why a library's format cannot hold models of these settings, on one line; "" if it can, as far as the settings say."""
+    if settings["name"] == "yolos":
+        return "timm has no detector of this kind" if form == "timm" else ""
+    wrong = _beyond(form, settings, HUGGING_FACE_CAN if form == "hf" else TIMM_CAN)
+    if form == "hf" and settings.get("representation_size") and settings.get("num_classes"):
+        wrong.append("transformers has no model with both a representation layer and a head")
+    return "; ".join(line.strip() for line in wrong)
+
+
+def _beyond(form: str, settings: Mapping[str, Any], can: Mapping[str, tuple]) -> list[str]:
+    return [
         f"  model.{key} is {settings[key]!r}; {form} knows {' or '.join(map(repr, allowed))}"
         for key, allowed in can.items()
         if key in settings and settings[key] not in allowed
     ]
-    if wrong:
-        raise UserError(f"--format={form} cannot hold this model; use npz or orbax:\n" + "\n".join(wrong))
 
 
 def _json(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,13 @@ from vit_jax.types import UserError
 class Writer:
     """The methods of a writer; each writer overrides those that it needs."""
 
+    failed = False  # set before `close` where an error ends the run
+
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Records the scalars of one step, in the order given; keys are paths such as `train/loss`."""
+
+    def picture(self, step: int, name: str, file: Path) -> None:
+        """Takes a picture that the run has written, a PNG."""
 
     def notice(self, text: str) -> None:
         """Shows the user a text."""
@@ -166,6 +171,11 @@ class MetricWriters(Writer, contextlib.AbstractContextManager["MetricWriters"]):
         for writer in self._writers:
             writer.write(int(step), scalars)
 
+    def picture(self, step: int, name: str, file: Path) -> None:
+        for writer in self._writers:
+            if isinstance(writer, Writer):
+                writer.picture(step, name, file)
+
     def notice(self, text: str) -> None:
         for writer in self._writers:
             writer.notice(text)
@@ -180,11 +190,20 @@ class MetricWriters(Writer, contextlib.AbstractContextManager["MetricWriters"]):
                 stack.callback(writer.close)
 
     def __exit__(self, *error: object) -> None:
+        for writer in self._writers:
+            if isinstance(writer, Writer):
+                writer.failed = error[0] is not None
         self.close()
 
 
 def make_writers(
-    workdir: str | os.PathLike[str], *, total_steps: int, start_step: int, primary: bool = True, quiet: bool = False
+    workdir: str | os.PathLike[str],
+    *,
+    total_steps: int,
+    start_step: int,
+    primary: bool = True,
+    quiet: bool = False,
+    trackers: Sequence[Writer] = (),
 ) -> MetricWriters:
     """Opens the writers of a run: `workdir/metrics.jsonl`, `workdir/tensorboard/` and the console.
 
@@ -194,10 +213,12 @@ def make_writers(
       start_step: the step of the checkpoint that the run resumes from; 0 starts over and drops every older record.
       primary: whether this is process 0; the others write nothing.
       quiet: write nothing to the console.
+      trackers: further writers, from `trackers.open_trackers`.
     """
     if not primary:
         return MetricWriters([])
     resume_step = start_step or -1
     records = JsonlWriter(os.path.join(workdir, "metrics.jsonl"), resume_step)
     events = TensorBoardWriter(os.path.join(workdir, "tensorboard"), resume_step)
-    return MetricWriters([records, events] if quiet else [records, events, ConsoleWriter(total_steps, start_step)])
+    console = [] if quiet else [ConsoleWriter(total_steps, start_step)]
+    return MetricWriters([records, events, *trackers, *console])

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 from clu import parameter_overview
@@ -20,6 +21,7 @@ from vit_jax import peers
 from vit_jax.config import Draft
 from vit_jax.convert.adapt import format_report
 from vit_jax.locks import hold
+from vit_jax.metrics.trackers import open_trackers
 from vit_jax.metrics.writers import MetricWriters, make_writers
 from vit_jax.models.build import count_params
 from vit_jax.process import NO_RIGHT, NO_ROOM
@@ -186,8 +188,10 @@ def _run_job(
         record.claim_workdir(folder, configs.to_dict(job.config), job.settled)
         if extension:
             record_extension(folder, extension, configs.to_dict(job.config))
-    writers = make_writers(folder, total_steps=job.total_steps, start_step=start_step, primary=primary, quiet=quiet)
-    with writers:
+    names = job.config.train.trackers if primary else ()
+    trackers = open_trackers(names, folder, configs.to_dict(job.config))
+    options: dict[str, Any] = {"primary": primary, "quiet": quiet, "trackers": trackers}
+    with make_writers(folder, total_steps=job.total_steps, start_step=start_step, **options) as writers:
         if extension:
             writers.notice(str(extension))
         if ready:
@@ -247,7 +251,7 @@ def _train(
                     batch_size=job.batch_size,
                     log_every=max(job.to_steps(config.train.log_every), 1),
                 ),
-                hooks=RunHooks(job, folder, loader, patience),
+                hooks=RunHooks(job, folder, loader, patience, writers),
                 window=Window(ready.meta.get("pending")),
                 clock=clock,
                 checkpointer=checkpointer,
@@ -273,6 +277,7 @@ def _finish(
     """Writes run.json and the curves, and reads the last evaluation from the record."""
     scores = record.last_scores(folder) if primary else {}
     if primary:
+        from vit_jax.cards.facts import of_run, write_card
         from vit_jax.metrics.curves import plot_curves
 
         result = {
@@ -289,5 +294,6 @@ def _finish(
             "checkpoints": named_steps(folder),
         }
         record.write_json(folder / "run.json", result)
+        write_card(folder, of_run(folder.name, result))
         plot_curves({folder.name: folder / "metrics.jsonl"}, folder / "curves.png")
     return RunResult(Path(folder), step, scores, seconds)

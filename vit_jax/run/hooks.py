@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from etils import epath
 
 from vit_jax import config as configs
 from vit_jax.data.stream.loader import TrainLoader
+from vit_jax.metrics.writers import MetricWriters
 from vit_jax.run import record
 from vit_jax.run.assemble import grid_of
 from vit_jax.run.job import Job
@@ -27,6 +29,7 @@ class RunHooks:
     folder: epath.Path
     loader: TrainLoader
     patience: Patience = dataclasses.field(default_factory=Patience)
+    writers: MetricWriters = dataclasses.field(default_factory=lambda: MetricWriters([]))  # get the pictures
 
     @property
     def over(self) -> bool:
@@ -55,7 +58,9 @@ class RunHooks:
                     values, examples, picture = self.job.scorers[name](params)
                     scores |= {str(Metric(kind, name, metric)): value for metric, value in values.items()}
                     if picture is not None and jax.process_index() == 0:
-                        record.write_picture(self.folder / "pictures" / f"{name}-{step}.png", picture)
+                        file = self.folder / "pictures" / f"{name}-{step}.png"
+                        record.write_picture(file, picture)
+                        self.writers.picture(step, name, Path(file))
             if examples and last and jax.process_index() == 0:
                 record.write_predictions(self.folder / "predictions" / f"{name}.npz", examples)
         return scores

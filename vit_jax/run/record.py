@@ -40,6 +40,7 @@ MAY_CHANGE = (
     "evals.*.data_dir",
     "evals.*.max_corrupt",
     "train.fsdp",
+    "train.trackers",
     "train.patience",  # a run that ended early continues with more
 )
 # The keys of run.json that readers rely on.

@@ -16,6 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 from vit_jax import partition, peers
+from vit_jax.metrics.trackers import check_trackers
 from vit_jax.metrics.writers import MetricWriters
 from vit_jax.process import Heed, acknowledged
 from vit_jax.train.checkpoint import Checkpointer, items_of
@@ -39,6 +40,7 @@ class TrainSettings:
       cutmix: alpha of CutMix's Beta distribution; with mixup too, each step uses one of the two.
       patience: evaluations without a better checkpoint.best_metric after which the run ends early; 0 for never. The schedule
         stays that of the whole duration.
+      trackers: `wandb` and `mlflow` get the run's numbers and pictures too; see `metrics.trackers`.
       fsdp: devices over which parameters and optimizer state are split; None lets the run decide from the devices' memory.
     """
 
@@ -50,8 +52,10 @@ class TrainSettings:
     cutmix: float = 0.0
     patience: int = 0
     fsdp: int | None = None
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_trackers(self.trackers)
         if self.accumulation is not None and self.accumulation < 1:
             raise UserError(f"train.accumulation is {self.accumulation}; expected 1 or more")
         if self.patience < 0:

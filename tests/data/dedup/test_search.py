@@ -115,6 +115,7 @@ def test_a_checkpoint_confirms_by_its_representations(capsys, photos, tmp_path):
         assert row["copy"] == "1"
 
 
+@pytest.mark.slow
 def test_neighbours_are_found_without_hashes_and_kept_for_the_next_run(capsys, photos, tmp_path):
     options = (f"--model={CHECKPOINT}", "--neighbours", "--radius=-1", "--similarity=0.9999", "--batch=4")
     to = f"--against={photos}@train[:2]"

@@ -101,6 +101,7 @@ def test_the_light_protocols_thousand_are_found_by_id_too(name, here, elsewhere,
     assert splits == expected[vtab.TASKS[name].trainval]
 
 
+@pytest.mark.slow
 def test_a_file_without_the_light_protocols_thousand_serves_where_the_order_is_the_benchmarks(
     exported, here, elsewhere
 ):
@@ -112,12 +113,14 @@ def test_a_file_without_the_light_protocols_thousand_serves_where_the_order_is_t
         split_ids.locate(open_builder(task, elsewhere), "vtab/dtd", vtab.FIRST_1000, ids)
 
 
+@pytest.mark.slow
 def test_without_the_file_the_order_decides(here, elsewhere):
     original, found = (open_source("vtab/cifar100", "train800", folder) for folder in (here, elsewhere))
     assert found.spec.split == "train800"
     assert contents(found) != contents(original)
 
 
+@pytest.mark.slow
 def test_ids_are_the_names_that_the_data_sets_give(exported):
     lists = exported.tasks
     assert set(lists) == set(vtab.TASKS)
@@ -179,12 +182,14 @@ def test_an_id_of_two_examples_is_that_of_its_own_split_or_refused(tmp_path):
         split_ids.locate(builder, "vtab/dtd", "train800", ids)
 
 
+@pytest.mark.slow
 def test_a_test_split_that_holds_what_is_trained_on_is_refused(exported, elsewhere):
     path = change_file(exported, lambda task: task.pop("test"), "eurosat")
     with pytest.raises(UserError, match=r"of the examples that .* lie in train\[12:\] of this eurosat/rgb/2.0.0"):
         split_ids.place(path, elsewhere)
 
 
+@pytest.mark.slow
 def test_the_file_may_lie_elsewhere_and_other_tasks_are_as_stored(exported, elsewhere, here, monkeypatch):
     monkeypatch.setenv("VTAB_SPLIT_IDS", exported.path)
     assert "sha256" in open_source("vtab/dtd", "val200", elsewhere).spec.split

@@ -1,0 +1,1 @@
+"""Model cards, and the table of released models with their costs and published accuracies."""
