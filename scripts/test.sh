@@ -5,7 +5,7 @@
 #   bash scripts/test.sh --fast    leaves out the end-to-end runs and all other slow tests
 #   bash scripts/test.sh --peers   only that comparison, and the notebooks: adds torch, transformers, timm, onnxruntime, a kernel
 #   bash scripts/test.sh --beam    only packing by Apache Beam, in .venv-beam: Beam wants older packages than the lock's
-#   bash scripts/test.sh --share   only trackers and the documentation site, in .venv-share
+#   bash scripts/test.sh --share   only trackers, the demo and the documentation site, in .venv-share
 #   bash scripts/test.sh --scale   only compilation for TPUs, in .venv-scale: with libtpu installed, JAX looks for a TPU
 #   bash scripts/test.sh ARGS      further arguments go to pytest
 #
@@ -40,7 +40,7 @@ marks=("not scale") # of pytest: what to leave out
 left_out=(
   "tests/peers, the comparison with transformers, timm and onnxruntime, and the notebooks (bash scripts/test.sh --peers)"
   "tests/beam, packing by Apache Beam (bash scripts/test.sh --beam)"
-  "tests/share, trackers and the documentation site (bash scripts/test.sh --share)"
+  "tests/share, trackers, the demo and the documentation site (bash scripts/test.sh --share)"
   "tests of mark scale, compilation for TPUs (bash scripts/test.sh --scale)"
 )
 

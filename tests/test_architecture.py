@@ -53,6 +53,8 @@ MAY_IMPORT = {
     "export": {"types", "models", "data", "convert", "predict", "detect"},
     # A checkpoint's features of whole data sets.
     "features": {"types", "targets", "files", "partition", "models", "data", "convert", "evals", "predict", "detect"},
+    # A page in the browser on which checkpoints are tried.
+    "demo": {"types", "files", "models", "data", "convert", "predict", "detect", "insight", "report.maps"},
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "flops", "resolve", "run", *ROOMS},  # what a step, a pipeline or a model costs
     "insight": {"types", "targets", "models", "data", "convert"},  # what a model has learned
@@ -74,6 +76,7 @@ MAY_IMPORT = {
             "evaluate",
             "export",
             "features",
+            "demo",
             "bench",
             "insight",
             "sweeps",

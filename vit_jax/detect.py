@@ -93,14 +93,22 @@ class Detector:
         for start in range(0, len(files), max(size, 1)):
             some = files[start : start + size]
             images = [_read(file) for file in some]
-            batch = np.zeros((size, *self.transform.resolution, 3), np.uint8)
-            for row, image in zip(batch, images, strict=False):
-                if not isinstance(image, str):
-                    row[...] = self.transform.map_image(image, np.random.default_rng(0))
-            extra = self.forward(batch).extra
-            logits, boxes = (np.asarray(extra[name], np.float64) for name in ("class_logits", "boxes"))
-            for file, image, scores, box in zip(some, images, logits, boxes, strict=False):
-                yield self._found(file, image, scores, box)
+            yield from self._answer(some, images, size)
+
+    def find(self, image: Image) -> Found:
+        """The detections in one image, uint8 (h, w, 3) of any size."""
+        return next(self._answer([""], [image], 1))
+
+    def _answer(self, files: Sequence[str], images: Sequence[Image | str], size: int) -> Iterator[Found]:
+        """Runs the model on up to `size` images; a text is the reason why one cannot be read."""
+        batch = np.zeros((size, *self.transform.resolution, 3), np.uint8)
+        for row, image in zip(batch, images, strict=False):
+            if not isinstance(image, str):
+                row[...] = self.transform.map_image(image, np.random.default_rng(0))
+        extra = self.forward(batch).extra
+        logits, boxes = (np.asarray(extra[name], np.float64) for name in ("class_logits", "boxes"))
+        for file, image, scores, box in zip(files, images, logits, boxes, strict=False):
+            yield self._found(file, image, scores, box)
 
     def _found(self, file: str, image: Image | str, logits: np.ndarray, boxes: np.ndarray) -> Found:
         if isinstance(image, str):

@@ -39,6 +39,7 @@ VERBS = {  # each name is also its module's name in vit_jax.cli
     "evaluate": Verb("scores a checkpoint of any format on a data set, or on ImageNet and the sets beside it"),
     "explain": Verb("draws what a model learned: filters, positions, attention, layers"),
     "predict": Verb("classifies images with a checkpoint of any format"),
+    "demo": Verb("serves a page in the browser on which checkpoints are tried"),
     "features": Verb("writes a checkpoint's features of a data set or a folder, to be read by probes and numpy"),
     "export": Verb("writes a checkpoint as one file that runs without vit_jax: StableHLO or ONNX"),
     "prepare": Verb("prepares, packs and checks data sets"),

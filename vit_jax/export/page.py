@@ -36,7 +36,9 @@ def describe(program: Program, format: str, file: str) -> str:
     facts = describe_transform(program.transform)
     code = (STABLEHLO if format == "stablehlo" else ONNX).format(file=file, h=h, w=w)
     needs = (
-        "jax and numpy, on a CPU, a CUDA GPU or a TPU" if format == "stablehlo" else "any runtime of ONNX (opset 18)"
+        "jax and flatbuffers, on a CPU, a CUDA GPU or a TPU"
+        if format == "stablehlo"
+        else "any runtime of ONNX (opset 18)"
     )
     size = f"resized to {facts['resized_to'][0]}x{facts['resized_to'][1]}" if facts["resized_to"] else "resized"
     crop = "" if facts["crop"] == "none" else f", crop: {facts['crop']}"
