@@ -1,6 +1,5 @@
 """The demo's answers, which need no browser and no Gradio; tests/share has the page in a real browser."""
 
-import sys
 from pathlib import Path
 
 import cv2
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 
 from vit_jax import demo
-from vit_jax.cli.demo import main
 from vit_jax.predict import Predictor
 from vit_jax.types import UserError
 
@@ -52,9 +50,3 @@ def test_uploads_that_are_no_images_or_too_large_are_refused_kindly(tmp_path, mo
     monkeypatch.setattr(demo, "MAX_MEGABYTES", 0)
     with pytest.raises(UserError, match="bytes"):
         demo.read_upload(str(tmp_path / "right.png"))
-
-
-def test_without_gradio_the_message_names_the_extra(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main(["runs/none"]) == 2
-    assert "pip install 'vit_jax[demo]'" in capsys.readouterr().err
