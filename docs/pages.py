@@ -28,12 +28,14 @@ def on_files(files: Any, config: Any) -> Any:
     pages |= {"keys.md": "\n".join(_keys()), "verbs.md": "\n".join(_verbs()), "python.md": _python()}
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
+    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{notebook.name}", abs_src_path=str(notebook)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Points the links of README and its neighbours to their places in the site; those to other files become text."""
-    text = re.sub(r"\]\((?:\.\./)?docs/", "](", markdown)
+    text = re.sub(r"\]\((?:\.\./)?docs/", "](", markdown).replace("](../notebooks/", "](notebooks/")
     for name, source in COPIED.items():
         text = re.sub(rf"\]\((?:\.\./)?{source}", f"]({name}", text)
     return re.sub(r"\[([^\]\n]+)\]\((?:LICENSE|CITATION\.cff|\.\./(?!docs)[^)]*)\)", r"\1", text)
