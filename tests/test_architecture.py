@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "predict": {"types", "files", "models", "data", "convert"},  # from image files to classes
     "detect": {"types", "files", "models", "data", "convert"},  # from image files to objects
     # A checkpoint as a file that runs without us.
-    "export": {"types", "models", "data", "convert", "predict", "detect"},
+    "export": {"types", "models", "data", "convert", "predict", "detect", "cards"},
     # A checkpoint's features of whole data sets.
     "features": {"types", "targets", "files", "partition", "models", "data", "convert", "evals", "predict", "detect"},
     # A page in the browser on which checkpoints are tried.

@@ -51,7 +51,7 @@ def test_the_lines_of_the_page_run_where_there_is_no_vit_jax(tmp_path):
     save_model(loaded, str(tmp_path / "model"), "orbax")
     export(tmp_path / "model", out, resolution=(16, 12))
     PIL.Image.fromarray(np.random.default_rng(3).integers(0, 256, (16, 12, 3), np.uint8)).save(out / "photo.png")
-    code = re.search(r"```python\n(.*)```", (out / "README.md").read_text(), re.DOTALL)[1]
+    code = re.search(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)[1]
     (out / "lines.py").write_text(code.replace("photo.jpg", "photo.png"))
     env = {key: x for key, x in os.environ.items() if key != "PYTHONPATH"} | {"JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", WITHOUT], cwd=out, env=env, capture_output=True, text=True, timeout=60)

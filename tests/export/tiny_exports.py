@@ -45,7 +45,7 @@ def tiny(family="vit", resolution=(8, 12), meta=None, **options):
         for key, x in shapes.items()
     }
     settings = {"name": name, "num_classes": 0} | fields
-    meta = {"config": {"data": {"resolution": list(resolution)}}} | (meta or {})
+    meta = {"config": {"data": {"dataset": "none", "resolution": list(resolution)}}} | (meta or {})
     source = Checkpoint(f"tiny_{family}", "run", {}, settings, meta=meta)
     return Loaded(module, unflatten_dict(params, sep="/"), source, settings, module.table_grid(resolution), [])
 

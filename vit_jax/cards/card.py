@@ -62,6 +62,7 @@ class Facts:
       commit: the code's git commit; `modified` whether files differed from it.
       config: the config of the run, or the model section alone.
       usage: see `cards.loading.usage_of`.
+      place: where the commands of `usage` run, in a sentence.
       tags: the Hub's tags besides those that follow from the facts.
     """
 
@@ -82,6 +83,7 @@ class Facts:
     modified: bool = False
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     usage: Sequence[Usage] = ()
+    place: str = "The commands run beside the folder."
     tags: Sequence[str] = ()
 
 
@@ -92,7 +94,7 @@ def render(facts: Facts) -> str:
         rows = [(s.dataset, s.split, s.metric, _number(s.value), s.weights) for s in facts.scores]
         parts += ["## Results", _table(("data", "split", "metric", "value", "weights"), rows)]
     if facts.usage:
-        parts += ["## How to load it", "The commands run beside the folder.", *map(_usage, facts.usage)]
+        parts += ["## How to load it", facts.place, *map(_usage, facts.usage)]
     if facts.training or facts.commit:
         commit = f"{facts.commit}{', with uncommitted changes' if facts.modified else ''}"
         made = {**facts.training, **({"git commit": commit} if facts.commit else {})}

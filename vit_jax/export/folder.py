@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from vit_jax.cards.facts import of_loaded
 from vit_jax.convert.load import load
 from vit_jax.export import onnx, stablehlo
 from vit_jax.export.page import describe
@@ -55,17 +55,19 @@ def export(
     place = Path(to).expanduser()
     if place.exists():
         raise UserError(f"{to} exists; give a folder that does not")
-    program = make_program(load(model, stored_pixels=True, **overrides), output)
+    loaded = load(model, stored_pixels=True, **overrides)
+    program = make_program(loaded, output)
+    facts = of_loaded(loaded, place.name, "orbax", overrides.get("weights", "raw"))
     names = f"model.{format}", LABELS, "README.md"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        half = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        half = place.with_name(f".{place.name}.{os.getpid()}.partial")
+        half.mkdir()
         try:
             write(program, format, half / names[0])
             difference = compare(program, format, half / names[0])
             (half / names[1]).write_text(json.dumps(program.classes, indent=0, ensure_ascii=False) + "\n", "utf-8")
-            (half / names[2]).write_text(describe(program, format, names[0]), "utf-8")
-            half.chmod(0o777 & ~_umask())
+            (half / names[2]).write_text(describe(program, format, names[0], facts), "utf-8")
             half.rename(place)
         finally:
             shutil.rmtree(half, ignore_errors=True)
@@ -111,9 +113,3 @@ def compare(program: Program, format: Format, file: Path) -> float | None:
             "Please report this with the model's config; the other --format may do"
         )
     return largest
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

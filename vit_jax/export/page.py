@@ -1,7 +1,10 @@
-"""The page beside an exported model: what goes in, what comes out, and five lines that run it."""
+"""The model card beside an exported model: what goes in, what comes out, and five lines that run it."""
 
 from __future__ import annotations
 
+import dataclasses
+
+from vit_jax.cards.card import Facts, Usage, render, short_name
 from vit_jax.data.image.recipes import describe_transform
 from vit_jax.export.program import Program
 
@@ -30,20 +33,38 @@ OUTPUTS = {
 }
 
 
-def describe(program: Program, format: str, file: str) -> str:
-    """The page, in Markdown."""
+def describe(program: Program, format: str, file: str, facts: Facts) -> str:
+    """The card, in Markdown.
+
+    Args:
+      program: what was exported.
+      format: `stablehlo` or `onnx`.
+      file: its name.
+      facts: of the checkpoint, from `cards.facts.of_loaded`; how it is loaded is replaced.
+    """
+    h, w = program.transform.resolution
+    code = (STABLEHLO if format == "stablehlo" else ONNX).format(file=file, h=h, w=w)
+    library = "jax" if format == "stablehlo" else "onnxruntime"
+    facts = dataclasses.replace(
+        facts,
+        title=f"{short_name(program.source)}: {program.output}",
+        library=library,
+        place="The lines run inside this folder.",
+        usage=[Usage(library, python=f"{code}\n{LAST[program.names[0]]}")],
+    )
+    return f"{render(facts)}\n{_input_and_output(program, format, file)}"
+
+
+def _input_and_output(program: Program, format: str, file: str) -> str:
     h, w = program.transform.resolution
     facts = describe_transform(program.transform)
-    code = (STABLEHLO if format == "stablehlo" else ONNX).format(file=file, h=h, w=w)
-    needs = (
-        "jax and flatbuffers, on a CPU, a CUDA GPU or a TPU"
-        if format == "stablehlo"
-        else "any runtime of ONNX (opset 18)"
-    )
+    needs = "jax and flatbuffers, on a CPU, a CUDA GPU or a TPU"
+    if format == "onnx":
+        needs = "onnxruntime, or any other runtime of ONNX (opset 18)"
     size = f"resized to {facts['resized_to'][0]}x{facts['resized_to'][1]}" if facts["resized_to"] else "resized"
     crop = "" if facts["crop"] == "none" else f", crop: {facts['crop']}"
     keeps = "the aspect ratio kept" if facts["keep_aspect"] else "the aspect ratio not kept"
-    return f"""# {program.source}: {program.output}
+    return f"""## Input and output
 
 `{file}` is the whole model, without vit_jax. It runs with {needs}.
 
@@ -52,9 +73,4 @@ def describe(program: Program, format: str, file: str) -> str:
 - Images were prepared by the recipe `{facts["recipe"]}` ({facts["source"]}):
   {size}, {facts["kernel"]}, {keeps}{crop}.
 - Output: {OUTPUTS[program.names[0]].format(count=len(program.classes))}.
-
-```python
-{code}
-{LAST[program.names[0]]}
-```
 """
