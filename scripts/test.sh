@@ -59,7 +59,6 @@ needs() {
 
 case "${1:-}" in
   --fast)
-    fast=yes
     marks+=("not slow" "not slurm" "not browser")
     left_out+=("the end-to-end runs, SLURM's and the browser's among them, and other slow tests (bash scripts/test.sh)")
     shift
@@ -82,11 +81,9 @@ ruff format --check .
 echo "== mypy"
 mypy
 echo "== pytest"
-# Each process takes whole files: what a file prepares is prepared once. The long ones come first (tests/conftest.py), and their
-# programs wait for one another, so there is one process more than cores.
-cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
-[ "${fast:-}" ] || cores=$((cores + 1))
-python -m pytest --numprocesses=$((cores < 8 ? cores : 8)) --dist=loadfile --no-loadscope-reorder \
+# A test process per core, each with whole files: what a file prepares is prepared once. The long ones come first
+# (tests/conftest.py). With one process more, eight fake devices of one test once waited over 40 s for one another, and XLA gave up.
+python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder \
   --ignore=tests/peers --ignore=tests/beam --ignore=tests/share \
   "${select[@]}" "$@"
 printf 'left out: %s\n' "${left_out[@]}"
