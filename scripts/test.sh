@@ -66,7 +66,7 @@ case "${1:-}" in
   --peers)
     shift
     install_lock requirements-peers.txt -c requirements-dev.lock
-    exec python -m pytest tests/peers --numprocesses=auto --maxprocesses=8 --dist=loadfile "$@"
+    exec python -m pytest tests/peers "$@"
     ;;
   *)
     needs slurm "tests of mark slurm, a sweep on a real SLURM" munged slurmctld slurmd sbatch srun
