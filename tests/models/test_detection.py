@@ -9,8 +9,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from vit_jax.models.build import abstract_model, abstract_params, count_params, init_params
-from vit_jax.models.detection import Yolos, fixed_positions
-from vit_jax.models.positions import resample_positions, sincos_2d
+from vit_jax.models.detection import Yolos
+from vit_jax.models.positions import resample_positions, sincos_2d, sincos_centred
 from vit_jax.types import UserError
 
 SMALL = {"patch_size": (4, 4), "width": 12, "depth": 3, "mlp_dim": 24, "num_heads": 2, "queries": 5}
@@ -114,7 +114,7 @@ def test_with_fixed_positions_keys_begin_as_queries_and_tokens_as_places():
         keys = [name for name in flat if name.endswith("/key/kernel")]
         assert len(keys) == (1 if scan else 3)
         assert all(np.array_equal(flat[name], flat[name.replace("/key/", "/query/")]) for name in keys)
-        places = fixed_positions((2, 2), (2, 3), 12)  # four places over 2 x 3 patches
+        places = sincos_centred((2, 2), (2, 3), 12)  # four places over 2 x 3 patches
         np.testing.assert_array_equal(flat["Transformer/query_positions"][0], places)
     _, params = small()
     flat = flatten_dict(params, sep="/")

@@ -12,8 +12,8 @@ from flax.traverse_util import flatten_dict
 from vit_jax.models.base import ImageModel
 from vit_jax.models.bias import bias_index
 from vit_jax.models.build import unstack_layers
-from vit_jax.models.detection import Yolos, fixed_positions
-from vit_jax.models.positions import relative_index, sincos_2d
+from vit_jax.models.detection import Yolos
+from vit_jax.models.positions import relative_index, sincos_2d, sincos_centred
 
 LAYER = re.compile(r"Transformer/encoderblock_(\d+)/")
 
@@ -50,7 +50,7 @@ def find_positions(model: ImageModel, params: Mapping[str, Any], grid: tuple[int
     n = gh * gw
     if kind == "sincos_2d":
         width = int(getattr(model, "width", 0))
-        fixed = fixed_positions(grid, grid, width) if isinstance(model, Yolos) else sincos_2d(grid, width)
+        fixed = sincos_centred(grid, grid, width) if isinstance(model, Yolos) else sincos_2d(grid, width)
         return Positions("vectors", [fixed])
     flat = {name: np.asarray(x) for name, x in flatten_dict(dict(params), sep="/").items()}
     tensors = {name: x for name, x in unstack_layers(flat).items() if name.startswith("Transformer/")}
