@@ -70,7 +70,7 @@ def transfer_sweep(*, titles=("CIFAR-10", "Pets", "Digits"), **changes) -> Sweep
         "ImageNet": "imagenet2012",
         "Flowers": "oxford_flowers102",
     }
-    tasks = tuple(SweepTask(name=datasets[t], title=t, group="", dataset=datasets[t]) for t in titles)
+    tasks = tuple(SweepTask(name=(name := datasets.get(t, t)), title=t, group="", dataset=name) for t in titles)
     settings = {
         "title": "Fine-tuning, the learning rate chosen on a development split",
         "layout": "transfer",

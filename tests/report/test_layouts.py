@@ -99,3 +99,27 @@ def test_a_list_has_only_the_sweeps_own_numbers_and_no_mean(tmp_path):
     table = tables(tmp_path)["table-list"]
     assert [head.title for head in table.rows] == [OURS]
     assert [c.text for c in table.cells[0]] == ["97.50", "–"]  # noqa: RUF001
+
+
+def test_objectives_have_a_row_per_checkpoint_and_a_column_per_judge_beside_the_papers_figures(tmp_path):
+    titles = ("scratch", "patches", "mae")
+    for judge, metric, shift in (("fine-tuned", "top1", 0.0), ("few-shot", "5shot", 0.1)):
+        shared = {"layout": "objectives", "label": judge, "metric": metric, "candidates": {}, "seeds": (0, 1)}
+        sweep = transfer_sweep(titles=titles[bool(shift) :], **shared)
+        (tmp_path / judge).mkdir()
+        write_sweep(tmp_path / judge, sweep)
+        for number, task in enumerate(sweep.tasks):
+            for seed in (0, 1):
+                score = 0.5 + shift + 0.01 * number + 0.02 * seed
+                run = result(task.name, score, candidate={}, seed=seed, scores={metric: score}, metric=metric)
+                write_run(tmp_path / judge, run)
+    (table,) = tables(tmp_path / "fine-tuned", tmp_path / "few-shot").values()
+    assert [head.title for head in table.rows] == list(titles)
+    assert [head.title for head in table.columns] == ["fine-tuned", "few-shot", "ViT-B/16, all of ImageNet"]
+    dash = "\N{EN DASH}"
+    assert [[cell.text for cell in line] for line in table.cells] == [
+        ["51.00 ± 1.41", dash, "77.91"],  # 1.41: half the square root of 2 squared, 0.02 between two seeds
+        ["52.00 ± 1.41", "61.00 ± 1.41", "79.90"],
+        ["53.00 ± 1.41", "62.00 ± 1.41", dash],
+    ]
+    assert [line[0].best for line in table.cells] == [False, False, True]

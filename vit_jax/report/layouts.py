@@ -1,4 +1,5 @@
-"""Scores of sweeps in the layouts of the paper's tables 9, 2 and 5, of few-shot accuracy, and as a plain list.
+"""Scores of sweeps in the layouts of the paper's tables 9, 2 and 5, of few-shot accuracy, of objectives of pre-training, and as a
+plain list.
 
 Sweeps with one layout share its tables; from the second on, a row shows the difference to the first. A mean over fewer tasks
 than the layout has is not printed: the note under the table gives it and names the missing tasks.
@@ -37,6 +38,8 @@ def make_tables(entries: Sequence[Entry]) -> list[Table]:
         return [_table_2(entries), _table_5(entries), *_others(entries)]
     if layout == "fewshot":
         return [_fewshot(entries)]
+    if layout == "objectives":
+        return [_objectives(entries)]
     return [_list(entries)]
 
 
@@ -149,6 +152,26 @@ def _others(entries: Sequence[Entry]) -> list[Table]:
 def _list(entries: Sequence[Entry]) -> Table:
     titles = dict.fromkeys(task.task.title for entry in entries for task in entry.tasks)
     return _plain("table-list", f"Results ({entries[0].sweep.metric})", entries, list(titles))
+
+
+def _objectives(entries: Sequence[Entry]) -> Table:
+    """A row per checkpoint and a column per way of judging it; last, the paper's own ImageNet models."""
+    titles = list(dict.fromkeys(task.task.title for entry in entries for task in entry.tasks))
+    published = {title: Cell(figure, decimals=2) for title, figure in paper.OBJECTIVES.items() if title in titles}
+    columns = [(str(n), Head(entry.label, "task", detail=own_row(entry).detail)) for n, entry in enumerate(entries)]
+    lines: list[Line] = []
+    for title in titles:
+        judged = {str(n): overall(entry, [title])[0] for n, entry in enumerate(entries)}
+        cells = {key: task_cell(task, 2) for key, task in judged.items() if task is not None}
+        lines.append((Head(title, "sweep"), cells | ({"paper": published[title]} if title in published else {})))
+    if published:
+        columns.append(("paper", Head("ViT-B/16, all of ImageNet", "reference", detail="B.1.2 and table 5")))
+    notes = [spread_note(entries)] + [
+        note for entry in entries for note in notes_of(entry, [t.task.title for t in entry.tasks])
+    ]
+    heads, rows = tuple(head for _, head in columns), tuple(head for head, _ in lines)
+    grid = tuple(lay_out(lines, columns))
+    return Table("table-objectives", "Objectives of pre-training", "objective", heads, rows, grid, tuple(notes))
 
 
 def _plain(name: str, caption: str, entries: Sequence[Entry], titles: list[str]) -> Table:

@@ -88,7 +88,9 @@ def _title(entries: Sequence[Entry]) -> str:
 def _sections(entries: Sequence[Entry], to: Path) -> list[Section]:
     together: dict[tuple[str, str], list[tuple[int, Entry]]] = {}
     for place, entry in enumerate(entries):
-        together.setdefault((entry.sweep.layout, entry.sweep.metric), []).append((place, entry))
+        # Ways of judging the same checkpoints share a table, whatever their metrics are called.
+        metric = "" if entry.sweep.layout == "objectives" else entry.sweep.metric
+        together.setdefault((entry.sweep.layout, metric), []).append((place, entry))
     sections: list[Section] = []
     for (_, metric), members in together.items():
         anchor, own = f"s{len(sections)}", [entry for _, entry in members]

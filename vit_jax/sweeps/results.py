@@ -54,7 +54,7 @@ class Sweep:
     Args:
       title: one line, which names the protocol.
       layout: the paper's tables that show its results: `vtab` (table 9 and VTAB's row of table 2), `transfer`
-        (tables 2 and 5), `fewshot`, or `list` for none.
+        (tables 2 and 5), `fewshot`, `objectives` (appendix B.1.2), or `list` for none.
       label: name of the row: the fine-tuned model.
       config: the config file and its arguments that made the sweep.
       metric: the metric that is compared: `top1`, or `5shot`.
@@ -67,7 +67,7 @@ class Sweep:
     """
 
     title: str
-    layout: Literal["vtab", "transfer", "fewshot", "list"]
+    layout: Literal["vtab", "transfer", "fewshot", "objectives", "list"]
     label: str
     config: str
     metric: str
