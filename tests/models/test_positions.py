@@ -219,6 +219,13 @@ def test_fixed_positions_give_the_class_token_none():
     assert np.array_equal(result[0, 1:], sincos_2d((2, 3), 8))
 
 
+def test_centred_positions_are_a_detectors():
+    result = embedding("sincos_centred", (2, 3), True, {})
+    table = numpy_options.sincos((2, 3), 8, 20.0)
+    np.testing.assert_allclose(result[0, 1:], 0.3 * (table - table.mean(axis=0)), atol=1e-6)
+    assert result[0, 0].tolist() == [0] * 8
+
+
 # Relative positions
 
 

@@ -48,10 +48,10 @@ def find_positions(model: ImageModel, params: Mapping[str, Any], grid: tuple[int
     """
     (gh, gw), kind = grid, getattr(model, "positions", "none")
     n = gh * gw
-    if kind == "sincos_2d":
+    if kind in ("sincos_2d", "sincos_centred"):
         width = int(getattr(model, "width", 0))
-        fixed = sincos_centred(grid, grid, width) if isinstance(model, Yolos) else sincos_2d(grid, width)
-        return Positions("vectors", [fixed])
+        is_centred = kind == "sincos_centred" or isinstance(model, Yolos)
+        return Positions("vectors", [sincos_centred(grid, grid, width) if is_centred else sincos_2d(grid, width)])
     flat = {name: np.asarray(x) for name, x in flatten_dict(dict(params), sep="/").items()}
     tensors = {name: x for name, x in unstack_layers(flat).items() if name.startswith("Transformer/")}
 

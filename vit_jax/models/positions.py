@@ -18,7 +18,9 @@ from jaxtyping import Array, Float
 from vit_jax.models import initializers
 from vit_jax.types import UserError
 
-Kind = Literal["learned_1d", "learned_2d", "sincos_2d", "sincos_mae", "relative", "relative_bias", "none"]
+Kind = Literal[
+    "learned_1d", "learned_2d", "sincos_2d", "sincos_centred", "sincos_mae", "relative", "relative_bias", "none"
+]
 Place = Literal["stem", "every_layer", "shared"]
 Method = Literal["bilinear_corners", "bilinear", "bicubic", "bicubic_antialias"]
 
@@ -38,7 +40,7 @@ class PositionEmbedding(nn.Module):
     MAE's and is not trained: it lies in the checkpoint, because released files hold it and it differs from `sincos_2d`.
 
     Args:
-      kind: `learned_1d`, `learned_2d`, `sincos_2d` or `sincos_mae`.
+      kind: `learned_1d`, `learned_2d`, `sincos_2d`, `sincos_centred` (as `Yolos` has them) or `sincos_mae`.
       grid: (gh, gw) of the patches.
       has_class_token: whether token 0 is the class token.
       dtype: compute dtype.
@@ -76,7 +78,8 @@ class PositionEmbedding(nn.Module):
             ]
             table = jnp.concatenate(halves, axis=-1).reshape(1, gh * gw, d)  # 1 n d
         else:
-            table = jnp.asarray(sincos_2d(self.grid, d))[None]  # 1 n d
+            fixed = sincos_2d(self.grid, d) if self.kind == "sincos_2d" else sincos_centred(self.grid, self.grid, d)
+            table = jnp.asarray(fixed)[None]  # 1 n d
         return jnp.pad(table, ((0, 0), (int(self.has_class_token), 0), (0, 0))).astype(self.dtype)
 
 

@@ -42,7 +42,8 @@ class VisionTransformer(ImageModel):
       class_token: whether there is a class token; `auto` means for token and unpooled only.
       norm_after_pool: apply the final LayerNorm to the pooled vector (`fc_norm`), as timm's average-pooled models do.
       positions: `learned_1d` (the paper's choice), `learned_2d`, `relative`, `sincos_2d` (fixed) or `none` (table 8);
-        `sincos_mae`, MAE's fixed table, kept in the checkpoint; `relative_bias`, BEiT's and SimMIM's bias of the attention.
+        `sincos_centred`, a new detector's fixed positions (`Yolos`), for a classifier that will start one; `sincos_mae`, MAE's
+        fixed table, kept in the checkpoint; `relative_bias`, BEiT's and SimMIM's bias of the attention.
       positions_at: `stem`, `every_layer` with one table per layer, or `shared`: every layer, one table.
       registers: number of extra learned tokens without position, dropped at the end (arXiv 2309.16588).
       representation_size: units of the tanh layer before the head (pre-training); 0 for none (fine-tuning).

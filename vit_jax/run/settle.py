@@ -273,7 +273,9 @@ def _check_model(model: Mapping[str, Any], init: Init, checkpoint: Checkpoint, b
             f"config.model is {describe_sizes(fields | spelt)}, and the model of {init.path} is "
             f"{describe_sizes(fields)}; leave {leave}, and the model is the checkpoint's"
         )
-    decided = "model.positions" in by_hand or (not whole and model.get("positions") in ("none", "sincos_2d"))
+    decided = "model.positions" in by_hand or (
+        not whole and model.get("positions") in ("none", "sincos_2d", "sincos_centred")
+    )
     if "positions" in checkpoint.undecided and not decided:
         raise UserError(f"{without_positions(init.path)}; set --config.model.positions to one of them")
 

@@ -1,7 +1,8 @@
 """TFDS builder of small real images on canvases with exact boxes, in the layout of TFDS's COCO: detection without a download.
 
 Each canvas holds up to six of scikit-learn's handwritten digits, or of Fashion-MNIST's items, cut to their ink and scaled. A
-canvas of a split holds images of that split alone, and depends on its number and the version alone.
+canvas of a split holds images of that split alone, and depends on its number and the version alone. `digits_single` has one digit
+on a quarter of a canvas, with its class: to pre-train a detector's encoder as a classifier of the same items.
 """
 
 from __future__ import annotations
@@ -26,33 +27,37 @@ SIZES = (16, 56)  # pixels of the longer side of an object
 # A place is drawn again, up to 20 times, if the object overlaps an earlier one by more than a tenth; then it is left out.
 TRIES, MAX_OVERLAP = 20, 0.1
 NUMBER = {"train": 12_000, "test": 1_000}
+SINGLE = {"train": 60_000, "test": 1_000}
 FASHION = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot")
 DIGITS = tuple(map(str, range(10)))
 
 
 class Canvas(NamedTuple):
-    """One image: uint8 (SIDE, SIDE), its boxes int (k, 4) of left, top, right, bottom in pixels, and classes int (k,)."""
+    """One image: uint8 (side, side), its boxes int (k, 4) of left, top, right, bottom in pixels, and classes int (k,)."""
 
     image: np.ndarray
     box: np.ndarray
     kind: np.ndarray
 
 
-def draw_canvas(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Canvas:
+def draw_canvas(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, *, side: int = SIDE) -> Canvas:
     """Composes one canvas.
 
     Args:
       images: uint8 (n, h, w), 0 where there is no ink.
       labels: int (n,).
       rng: all randomness.
+      side: pixels of the canvas; one smaller than SIDE holds exactly one object.
     """
-    canvas, boxes, kinds = np.full((SIDE, SIDE), GREY, np.uint8), list[tuple[int, int, int, int]](), list[int]()
-    count = 0 if rng.random() < EMPTY else int(rng.integers(1, MOST + 1))
+    canvas, boxes, kinds = np.full((side, side), GREY, np.uint8), list[tuple[int, int, int, int]](), list[int]()
+    count = 1
+    if side == SIDE:
+        count = 0 if rng.random() < EMPTY else int(rng.integers(1, MOST + 1))
     for index in rng.integers(0, len(images), count):
         item = scale(crop_to_ink(images[index]), int(rng.integers(SIZES[0], SIZES[1] + 1)))
         h, w = item.shape
         for _ in range(TRIES):
-            top, left = int(rng.integers(SIDE - h + 1)), int(rng.integers(SIDE - w + 1))
+            top, left = int(rng.integers(side - h + 1)), int(rng.integers(side - w + 1))
             box = left, top, left + w, top + h
             if all(overlap(box, other) <= MAX_OVERLAP for other in boxes):
                 part = canvas[top : top + h, left : left + w]
@@ -99,6 +104,9 @@ class Canvases(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS's own attribute)
     BUILDER_CONFIGS = [  # noqa: RUF012
         tfds.core.BuilderConfig(name="digits", description="scikit-learn's digits on canvases"),
+        tfds.core.BuilderConfig(
+            name="digits_single", description="One of scikit-learn's digits on a quarter of a canvas"
+        ),
         tfds.core.BuilderConfig(name="fashion_mnist", description="Fashion-MNIST's items on canvases"),
     ]
     pkg_dir_path = None  # no CITATIONS.bib or README.md beside this file
@@ -106,7 +114,16 @@ class Canvases(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features
-        names = DIGITS if self.builder_config.name == "digits" else FASHION
+        names = FASHION if self.builder_config.name == "fashion_mnist" else DIGITS
+        if self.builder_config.name == "digits_single":
+            image = features.Image(shape=(SIDE // 2, SIDE // 2, 1), encoding_format="png")
+            label = features.ClassLabel(names=list(names))
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description="Small real images, one on each canvas.",
+                features=features.FeaturesDict({"image": image, "label": label}),
+                supervised_keys=("image", "label"),
+            )
         objects = {
             "area": np.int64,
             "bbox": features.BBoxFeature(),
@@ -126,7 +143,7 @@ class Canvases(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        if self.builder_config.name == "digits":
+        if self.builder_config.name.startswith("digits"):
             parts = read_digits()
         elif not self.source:
             raise UserError(
@@ -136,7 +153,14 @@ class Canvases(tfds.core.GeneratorBasedBuilder):
         else:
             splits = idx.read_splits(os.path.expanduser(self.source))
             parts = {split: (np.asarray(held.images), np.asarray(held.labels)) for split, held in splits.items()}
-        return {split: self._generate_examples(split, *part) for split, part in parts.items()}
+        generate = self._generate_single if self.builder_config.name == "digits_single" else self._generate_examples
+        return {split: generate(split, *part) for split, part in parts.items()}
+
+    def _generate_single(self, split: str, images: np.ndarray, labels: np.ndarray) -> Iterator:
+        for index in range(SINGLE[split]):
+            canvas = draw_canvas(images, labels, np.random.default_rng([index, len(images)]), side=SIDE // 2)
+            image = cv2.imencode(".png", canvas.image[:, :, None])[1].tobytes()
+            yield index, {"image": image, "label": int(canvas.kind[0])}
 
     def _generate_examples(self, split: str, images: np.ndarray, labels: np.ndarray) -> Iterator:
         first = 1  # COCO's own tools read an object's id of 0 as none

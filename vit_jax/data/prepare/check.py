@@ -46,6 +46,7 @@ class Known(NamedTuple):
 KNOWN = {
     "digits": Known({"train": 1437, "test": 360}),
     "canvases/digits": Known({"train": 12000, "test": 1000}),
+    "canvases/digits_single": Known({"train": 60000, "test": 1000}),
     "coco/2017": Known({"train": 118287, "validation": 5000, "test": 40670}),
     "voc/2007": Known({"train": 2501, "validation": 2510, "test": 4952}),
     "voc/2012": Known({"train": 5717, "validation": 5823}),

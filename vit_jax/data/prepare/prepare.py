@@ -72,7 +72,7 @@ def prepare(name: str, source: str = "", data_dir: str = "") -> Prepared:
     if existed and builder.info.file_format and builder.info.file_format.value != "array_record":
         raise UserError(tfrecord_message(builder.info.full_name, builder.data_dir))
     if not existed and builder.name in OWN_BUILDERS:
-        if source and builder.name == "canvases" and builder.builder_config.name != "digits":
+        if source and builder.name == "canvases" and builder.builder_config.name == "fashion_mnist":
             builder.source = source
         elif source:
             raise UserError(
@@ -128,7 +128,7 @@ def _own_builder(name: str, base: str, data_dir: str) -> Any:
 
     config = name.split(":")[0].partition("/")[2] or "digits"
     if config not in canvases.Canvases.builder_configs:
-        raise UserError(f"no data set {name}; canvases are of {' or '.join(canvases.Canvases.builder_configs)}")
+        raise UserError(f"no data set {name}; canvases are of {', '.join(canvases.Canvases.builder_configs)}")
     return canvases.Canvases(config=config, data_dir=data_dir)
 
 
