@@ -23,6 +23,7 @@ from vit_jax.models.positions import (
     resample_relative,
     sincos_2d,
 )
+from vit_jax.models.vit import VisionTransformer
 from vit_jax.types import UserError
 
 SQUARES = [(14, 24), (7, 12), (14, 32), (16, 37), (28, 48), (24, 14), (12, 7), (4, 6), (2, 2), (1, 3), (2, 9), (5, 1)]
@@ -224,6 +225,18 @@ def test_centred_positions_are_a_detectors():
     table = numpy_options.sincos((2, 3), 8, 20.0)
     np.testing.assert_allclose(result[0, 1:], 0.3 * (table - table.mean(axis=0)), atol=1e-6)
     assert result[0, 0].tolist() == [0] * 8
+
+
+def test_with_a_detectors_positions_keys_begin_as_copies_of_queries():
+    drawn = {"a/query/kernel": jnp.ones(2), "a/key/kernel": jnp.zeros(2), "a/key/bias": jnp.full(2, 3.0)}
+    for model, key in ((VisionTransformer(num_classes=10, positions="sincos_centred"), 1.0), (VisionTransformer(num_classes=10), 0.0)):
+        redrawn = model.redraw(drawn)
+        assert {name: x.tolist() for name, x in redrawn.items()} == {
+            "a/query/kernel": [1.0, 1.0],
+            "a/key/kernel": [key, key],
+            "a/key/bias": [3.0, 3.0],
+        }
+        assert redrawn["a/key/kernel"].unsafe_buffer_pointer() != drawn["a/query/kernel"].unsafe_buffer_pointer()
 
 
 # Relative positions

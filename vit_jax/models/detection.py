@@ -24,7 +24,7 @@ from vit_jax.models.base import DEVICE, HEAD, IDENTITY, TRAINING, ImageModel
 from vit_jax.models.embedding import PatchEmbedding, describe_patches, whole_patches
 from vit_jax.models.encoder import BlockSettings, Gelu
 from vit_jax.models.inputs import check_grid, check_images
-from vit_jax.models.positions import PositionEmbedding, interpolation_matrix, sincos_centred
+from vit_jax.models.positions import PositionEmbedding, interpolation_matrix, keys_as_queries, sincos_centred
 from vit_jax.models.transformer import Encoder, Remat
 from vit_jax.types import Outputs, UserError
 
@@ -104,12 +104,8 @@ class Yolos(ImageModel):
         return 6 * self.depth * n * d * (4 * d + 2 * self.mlp_dim + 2 * n)
 
     def redraw(self, params: dict[str, Any]) -> dict[str, Any]:
-        """With fixed positions keys begin as queries, so that tokens attend to those near them (as arXiv 2305.09828 does)."""
-        if self.positions == "learned_1d":
-            return params
-        keys = {name: name.replace("/key/", "/query/") for name in params if name.endswith("/key/kernel")}
-        # Copies: a training step reuses the memory of each parameter.
-        return params | {key: jnp.array(params[query], copy=True) for key, query in keys.items()}
+        """With fixed positions keys begin as queries."""
+        return params if self.positions == "learned_1d" else keys_as_queries(params)
 
     @nn.compact
     def __call__(

@@ -7,7 +7,7 @@ resize them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -120,6 +120,16 @@ def sincos_centred(places: tuple[int, int], grid: tuple[int, int], d: int) -> np
     """
     mean = sincos_2d(grid, d, temperature=TEMPERATURE).mean(axis=0)
     return AMPLITUDE * (sincos_2d(places, d, temperature=TEMPERATURE, over=grid) - mean)
+
+
+def keys_as_queries(params: dict[str, Any]) -> dict[str, Any]:
+    """New parameters, {name: array}, whose keys begin as queries: with `sincos_centred`, tokens attend to those near them.
+
+    Source: arXiv 2305.09828, which draws both so.
+    """
+    keys = {name: name.replace("/key/", "/query/") for name in params if name.endswith("/key/kernel")}
+    # Copies: a training step reuses the memory of each parameter.
+    return params | {key: jnp.array(params[query], copy=True) for key, query in keys.items()}
 
 
 class RelativePositions(nn.Module):

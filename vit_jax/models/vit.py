@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from vit_jax.models.base import DEVICE, HEAD, IDENTITY, TRAINING, ImageModel
 from vit_jax.models.embedding import PatchEmbedding, describe_patches, whole_patches
 from vit_jax.models.encoder import BlockSettings, Gelu
 from vit_jax.models.inputs import check_grid, check_images
-from vit_jax.models.positions import Kind, Place
+from vit_jax.models.positions import Kind, Place, keys_as_queries
 from vit_jax.models.resnet import resnet_stem
 from vit_jax.models.transformer import Encoder, Remat
 from vit_jax.types import Outputs, UserError
@@ -127,6 +127,10 @@ class VisionTransformer(ImageModel):
     def suit(self, resolution: tuple[int, int]) -> tuple[int, int]:
         """Rounds to whole patches; a hybrid accepts any resolution."""
         return whole_patches(resolution, self.patch_size) if self.stem == "none" else resolution
+
+    def redraw(self, params: dict[str, Any]) -> dict[str, Any]:
+        """With a detector's positions keys begin as queries."""
+        return keys_as_queries(params) if self.positions == "sincos_centred" else params
 
     def describe(self, resolution: tuple[int, int]) -> list[tuple[str, str]]:
         """Depth, width and patches, and notes on sizes that train poorly."""
