@@ -229,7 +229,10 @@ def test_centred_positions_are_a_detectors():
 
 def test_with_a_detectors_positions_keys_begin_as_copies_of_queries():
     drawn = {"a/query/kernel": jnp.ones(2), "a/key/kernel": jnp.zeros(2), "a/key/bias": jnp.full(2, 3.0)}
-    for model, key in ((VisionTransformer(num_classes=10, positions="sincos_centred"), 1.0), (VisionTransformer(num_classes=10), 0.0)):
+    for model, key in (
+        (VisionTransformer(num_classes=10, positions="sincos_centred"), 1.0),
+        (VisionTransformer(num_classes=10), 0.0),
+    ):
         redrawn = model.redraw(drawn)
         assert {name: x.tolist() for name, x in redrawn.items()} == {
             "a/query/kernel": [1.0, 1.0],
