@@ -101,10 +101,10 @@ def small_config(config: ConfigDict) -> None:
     config.model.update(
         {"depth": 4, "queries": 16, "positions": "sincos_2d", "position_grid": (0, 0), "dtype": "float32"}
     )
-    config.data.update({"resolution": (64, 64), "batch_size": 32, "recipe": "resize_flip", "flip": False})
+    config.data.update({"resolution": (64, 64), "batch_size": 64, "recipe": "resize_flip", "flip": False})
     config.objective.update({"no_object": 0.2, "class_weight": 5.0})
-    config.optim.update({"lr": 7e-4, "warmup": "3%", "clip_norm": 1.0})
-    config.train.update({"duration": "20 epochs"})
+    config.optim.update({"lr": 1e-3, "warmup": "3%", "clip_norm": 1.0})
+    config.train.update({"duration": "18 epochs"})
     config.evals.val.update({"recipe": "eval", "every": "20%", "batch_size": 100})
 
 
