@@ -108,6 +108,8 @@ def test_a_run_killed_and_started_again_is_one_run_of_an_mlflow_server(resumed, 
         told = {(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)}
         assert told == tracked.history(resumed, name)
     assert len(tracked.history(resumed, "train/loss")) == tracked.STEPS
+    pictures = [file.path for file in client.list_artifacts(run.info.run_id, "pictures")]
+    assert pictures == ["pictures/digits-12.png", "pictures/digits-6.png"]  # confusion matrices
 
 
 @pytest.mark.slow

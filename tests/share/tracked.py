@@ -23,6 +23,7 @@ CONFIG = {
     "checkpoint.every": 4,
     "evals.digits.split": "test[:100]",
     "evals.digits.every": 6,
+    "evals.digits.confusion": True,
     "evals.fewshot.train_split": "train[:100]",
     "evals.fewshot.test_split": "test[:100]",
 }
