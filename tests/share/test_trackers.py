@@ -86,11 +86,11 @@ def server(folder):
 def resumed(folder, server):
     """The workdir of a run that was killed after a checkpoint and started again."""
     workdir = folder / "resumed"
-    run = tracked.start_run(workdir, folder / "data", server[1])
-    tracked.kill_after(7, run, workdir)
+    with tracked.running(workdir, folder / "data", server[1]) as run:  # killed at the end
+        tracked.stop_after(7, run, workdir)
     assert max(record["step"] for record in tracked.records(workdir)) < tracked.STEPS
-    run = tracked.start_run(workdir, folder / "data", server[1])
-    assert run.wait(tracked.PATIENCE_S) == 0, (folder / "printed.txt").read_text()
+    with tracked.running(workdir, folder / "data", server[1]) as run:
+        assert run.wait(tracked.PATIENCE_S) == 0, (folder / "printed.txt").read_text()
     assert "resuming" in (folder / "printed.txt").read_text()
     return workdir
 

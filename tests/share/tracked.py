@@ -62,8 +62,9 @@ def answers(address):
         return answer.status == 200
 
 
-def start_run(workdir, data_dir, address):
-    """Starts a small run that tells both trackers, in a process group of its own."""
+@contextlib.contextmanager
+def running(workdir, data_dir, address):
+    """A small run that tells both trackers, in a process group of its own, which is gone at the end."""
     config = CONFIG | {"data.data_dir": data_dir, "train.trackers": "mlflow,wandb"}
     words = [sys.executable, "-m", "vit_jax", "train", "--config=quickstart:pretrain,smoke", f"--workdir={workdir}"]
     # Without the address of the wandb process that this one may have started: it would keep a killed run's id in use.
@@ -77,20 +78,24 @@ def start_run(workdir, data_dir, address):
     }
     words += [f"--config.{key}={value}" for key, value in config.items()]
     with open(workdir.parent / "printed.txt", "ab") as printed:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             words, cwd=ROOT, env=environment, stdout=printed, stderr=printed, start_new_session=True
         )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-def kill_after(step, process, workdir):
-    """Kills a run that has recorded a step and saved one before, when wandb, a process of its own, has had 5 s to write."""
+def stop_after(step, process, workdir):
+    """Stops a run that has recorded a step and saved one before, and gives wandb, a process of its own, 5 s to write that."""
     saved = step // CONFIG["checkpoint.every"] * CONFIG["checkpoint.every"]
     folder = workdir / "checkpoints" / str(saved)
     wait_until(lambda: step in {record["step"] for record in records(workdir)} and folder.exists(), process)
     os.kill(process.pid, signal.SIGSTOP)
     wait_until(lambda: saved in {row["step"] for row in wandb_history(workdir)}, process, seconds=5)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def records(workdir):
