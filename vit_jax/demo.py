@@ -89,8 +89,9 @@ def _make_attention(loaded: Loaded) -> Callable[[Image], Image] | None:
 
     def attend(image: Image) -> Image:
         pixels = transform.map_image(image, np.random.default_rng(0))
-        attention = [np.asarray(x) for x in forward(pixels[None]).attention or ()]
-        return overlay(enlarged(pixels, SIDE), from_output(joint_attention(attention), tokens)[0])
+        outputs = forward(pixels[None])
+        joint = joint_attention([np.asarray(x) for x in outputs.attention or ()])
+        return overlay(enlarged(pixels, SIDE), from_output(joint, tokens, outputs.extra.get("probe"))[0])
 
     return attend
 

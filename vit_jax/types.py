@@ -63,7 +63,8 @@ class Outputs(NamedTuple):
       attention: (b, heads, n, n) weights of each block, query before key, if `capture` requested them; else None. In both, n
         includes registers; for an axial block, attention is the row attention, (b gh, heads, gw, gw).
       extra: {name: array or tree of arrays} specific to a task, such as the mask and patch logits of masked patch prediction;
-        an objective names those it reads. Pass a new dict; never write into the shared default.
+        an objective names those it reads. Of a MAP head, captured attention is `probe`, (b, heads, n without registers). Pass a
+        new dict; never write into the shared default.
     """
 
     tokens: Any

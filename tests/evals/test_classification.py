@@ -8,20 +8,24 @@ import numpy as np
 import pytest
 
 from vit_jax import partition
-from vit_jax.evals import base
+from vit_jax.evals import base, confusion
 from vit_jax.evals import split as scored_split
 from vit_jax.evals.classification import Classification
 from vit_jax.train.objectives import Objective, sigmoid_cross_entropy, softmax_cross_entropy
 from vit_jax.types import UserError
 
 
-def evaluate(folder, kernel, forward, *, objective=None, devices=8, **options):
+def score(folder, kernel, forward, *, objective=None, devices=8, **options):
     settings = {"split": "test", "dataset": str(folder), "resolution": (8, 8), "batch_size": 8, **options}
     evaluator = Classification(**settings)
     evaluator.open()
     mesh = partition.make_mesh(devices=jax.devices()[:devices])
     bound = base.Bound(forward, objective or softmax_cross_entropy(), mesh, kernel.shape[1])
-    return evaluator.bind(bound)({"kernel": jnp.asarray(kernel)}).values
+    return evaluator.bind(bound)({"kernel": jnp.asarray(kernel)})
+
+
+def evaluate(*args, **options):
+    return score(*args, **options).values
 
 
 def by_hand(images, labels, kernel):
@@ -114,3 +118,26 @@ def test_a_batch_that_goes_missing_is_an_error_and_not_a_score(folder, kernel, f
     monkeypatch.setattr(scored_split, "read_split", without_the_first)
     with pytest.raises(UserError, match="scored 5 examples of 13"):
         evaluate(folder[0], kernel, forward, max_corrupt=0)
+
+
+def test_the_confusion_matrix_is_drawn_of_what_was_predicted_where_it_is_asked_for(
+    folder, kernel, forward, monkeypatch
+):
+    path, _, (_, labels) = folder
+    assert score(path, kernel, forward).picture is None
+    monkeypatch.setattr(confusion, "draw", lambda counts, classes, title: (counts, classes, title))
+    corrupt(path, 1, 0)  # the fourth image written, of class 1
+    scores = score(path, kernel, forward, confusion=True, max_corrupt=1)
+    counts, classes, title = scores.picture
+    np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(labels) - np.eye(7, dtype=int)[1])
+    assert np.trace(counts) == pytest.approx(12 * scores.values["top1"])
+    assert classes == tuple(f"class{label}" for label in range(7))
+    assert title == f"test: top-1 {scores.values['top1']:.1%} of 12"
+
+
+def test_a_confusion_matrix_of_too_many_classes_is_refused_before_the_run(tmp_path):
+    for label in range(51):
+        (tmp_path / "train" / f"{label}").mkdir(parents=True)
+        (tmp_path / "train" / f"{label}" / "0.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"at most 50 classes, .* has 51; leave it out"):
+        Classification(split="train", dataset=str(tmp_path), confusion=True).open()

@@ -69,9 +69,9 @@ def attending(seen, added=()):
     return attention
 
 
-def of_numpy(params, classes=("a", "b", "c", "d", "e")):
+def of_numpy(params, classes=("a", "b", "c", "d", "e"), pool="token"):
     """The model of `numpy_vit.draw_params()`, whose images are 8x12."""
-    module = MODELS["vit"](num_classes=5, patch_size=(4, 6), width=8, depth=2, mlp_dim=12, num_heads=2)
+    module = MODELS["vit"](num_classes=5, patch_size=(4, 6), width=8, depth=2, mlp_dim=12, num_heads=2, pool=pool)
     meta = {"class_names": list(classes), "config": {"data": {"resolution": (8, 12)}}}
     source = types.SimpleNamespace(meta=meta, path="runs/numpy", format="run")
     return Loaded(module, unflatten_dict(dict(params), sep="/"), source, {"name": "vit", "num_classes": 5}, (2, 2), [])

@@ -53,6 +53,20 @@ def test_all_numbers_are_those_of_a_float64_model(photos, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_map_head_shows_its_probes_attention_and_rollout_ends_with_it(photos, monkeypatch):
+    pixels, source = photos
+    params, attention = numpy_vit.draw_params(pool="map"), []
+    monkeypatch.setattr(numpy_vit, "attention", attending(attention))
+    numpy_vit.forward(params, pixels, pool="map")
+    first, second, probe = (x[[0, 3, 6]].mean(axis=1) for x in attention)
+    arrays, facts = explain(of_numpy(params, pool="map"), source, Choice(pictures=3))
+    np.testing.assert_allclose(arrays["probe"].reshape(3, 1, 4), probe, atol=1e-5)
+    joint = (second + np.eye(4)) / 2 @ ((first + np.eye(4)) / 2)
+    np.testing.assert_allclose(arrays["rollout"].reshape(3, 1, 4), probe @ joint, atol=1e-5)
+    assert [note for note in facts["notes"] if "rollout ends" in note]
+
+
+@pytest.mark.slow
 def test_layers_of_two_models_are_compared_on_the_same_images(tmp_path):
     first, second = loaded(), loaded("mixer", resolution=(8, 8))
     source = images(tmp_path, 5)

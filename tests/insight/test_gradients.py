@@ -12,21 +12,22 @@ from vit_jax.models.build import normalize
 
 
 @pytest.mark.slow
-def test_attention_and_gradients_are_those_of_a_float64_model(monkeypatch):
-    params = numpy_vit.draw_params()
+@pytest.mark.parametrize("pool", ["token", "map"])
+def test_attention_and_gradients_are_those_of_a_float64_model(monkeypatch, pool):
+    params = numpy_vit.draw_params(pool=pool)
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
-    subject = of_numpy(params)
+    subject = of_numpy(params, pool=pool)
 
     def score(added=()):
         seen = []
         monkeypatch.setattr(numpy_vit, "attention", attending(seen, added))
-        return numpy_vit.forward(params, images)["logits"][[0, 1], [3, 1]], seen
+        return numpy_vit.forward(params, images, pool=pool)["logits"][[0, 1], [3, 1]], seen
 
     attention, gradients = jax.jit(lambda x, c: class_gradients(subject.module, subject.params, normalize(x), c))(
         images, jnp.array([3, 1])
     )
     _, weights = score()
-    assert len(attention) == len(gradients) == len(weights) == 2
+    assert len(attention) == len(gradients) == len(weights) - (pool == "map") == 2
     for layer in range(2):
         np.testing.assert_allclose(attention[layer], weights[layer], atol=1e-5)
         expected = np.zeros(weights[layer].shape)

@@ -16,6 +16,9 @@ def test_maps_are_those_of_the_tokens_that_the_model_answers_with():
     assert from_output(JOINT, Tokens(True, 1, (2, 2), 0)).tolist() == [[[2, 3], [4, 5]]]
     assert from_output(JOINT, Tokens(False, 2, (2, 2), 0)).tolist() == [[[23, 24], [25, 26]]]  # mean of rows 2 to 5
     assert from_output(JOINT, Tokens(True, 0, (1, 3), 2)).tolist() == [[[28, 29, 30]]]  # mean of rows 4 and 5
+    # Two heads, over the class token and four patches: half of row 0, a quarter of rows 2 and 5 each; the register is not seen.
+    probe = np.array([[[1, 0, 0, 0, 0], [0, 0.5, 0, 0, 0.5]]])
+    assert from_output(JOINT, Tokens(True, 1, (2, 2), 0), probe).tolist() == [[[12.5, 13.5], [14.5, 15.5]]]
 
 
 def test_images_are_evenly_spaced_and_an_unreadable_one_is_replaced_by_the_next():

@@ -80,6 +80,25 @@ def test_an_image_is_answered_at_desktop_and_phone_width(address, tmp_path, widt
         assert [text for text in browser.complaints if "Method not implemented." not in text] == []
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("megabytes", [21, 100])
+def test_an_upload_that_is_too_large_is_refused_kindly_and_the_next_one_is_answered(address, tmp_path, megabytes):
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    (tmp_path / "photo.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    with open(tmp_path / "large.png", "wb") as file:
+        file.truncate(megabytes * 2**20)
+    with chromium.start(chromium.find_chromium()) as browser:
+        browser.open(address, width=1280)
+        wait_for(browser, "!!document.querySelector('input[type=file]')")
+        upload(browser, tmp_path / "large.png")
+        wait_for(browser, "document.body.innerText.includes('exceed the maximum allowed size of 20')")
+        upload(browser, tmp_path / "photo.png")
+        wait_for(browser, "document.body.innerText.includes('LABEL_')")
+        # Gradio's own: what it logs of every page, and its question after the progress of an upload that is refused already.
+        gradios = ("Method not implemented.", "/gradio_api/upload_progress")
+        assert [text for text in browser.complaints if not any(words in text for words in gradios)] == []
+
+
 def test_a_port_in_use_is_one_message(address):
     port = int(address.rstrip("/").rpartition(":")[2])
     with start(port, "tests/golden/hf_classifier") as process:

@@ -110,7 +110,8 @@ def usage_of(
         ]
     options = {
         "file": repr(f"{places[other]}/model.safetensors"),
-        "library": "transformers" if other == "hf" else other,
+        # Those of transformers 5's own modules differ.
+        "library": "the Hub's files, which from_pretrained reads" if other == "hf" else other,
     }
     torch = Usage("torch", steps[other], TORCH.format(**options))
     if form in ("hf", "timm"):

@@ -11,7 +11,9 @@ import numpy as np
 
 from vit_jax.data.open import open_source
 from vit_jax.data.source import Source
+from vit_jax.evals import confusion
 from vit_jax.evals.base import Bound, Scorer, Scores, has_top5
+from vit_jax.evals.confusion import MOST_CLASSES
 from vit_jax.evals.scoring import keep_competing
 from vit_jax.evals.split import ScoredSplit
 from vit_jax.metrics.means import Mean
@@ -26,15 +28,24 @@ class Classification(ScoredSplit):
 
     Args:
       recipe: `eval` squashes images to the resolution, as in the release; `eval_crop` keeps their aspect and crops the middle.
+      confusion: draw the confusion matrix, of at most 50 classes, in one PNG at each evaluation.
       Others: see `ScoredSplit`.
     """
 
     recipe: Literal["eval", "eval_crop"] = "eval"
+    confusion: bool = False
 
     def open_split(self) -> Source:
         """The split's source; of examples with sets of labels, a prediction in the set is right, and the means leave out those
         without a label."""
-        return open_source(self.dataset, self.split, self.data_dir, multi_label=True)
+        source = open_source(self.dataset, self.split, self.data_dir, multi_label=True)
+        if self.confusion and (isinstance(source.spec.target, ClassSet) or source.spec.num_classes > MOST_CLASSES):
+            found = "sets of labels" if isinstance(source.spec.target, ClassSet) else f"{source.spec.num_classes:,}"
+            raise UserError(
+                f"{self.dataset}: confusion=True draws at most {MOST_CLASSES} classes, one of each example, and this data has "
+                f"{found}; leave it out"
+            )
+        return source
 
     def bind(self, model: Bound) -> Scorer:
         """See `ScoredSplit.bind`; the training objective must be one for this kind of label."""
@@ -85,7 +96,12 @@ class Classification(ScoredSplit):
         if not has_top5(self.spec):
             del sums["top5"]
         values = {name: Mean(total, count).value for name, total in sums.items()} | {"num_examples": int(count)}
-        return Scores(values, list_predictions(rows, seen))
+        examples = list_predictions(rows, seen)
+        if not self.confusion:
+            return Scores(values, examples)
+        counts = confusion.count(examples["label"], examples["predicted"], self.spec.num_classes)
+        title = f"{self.split}: top-1 {values['top1']:.1%} of {int(count):,}"
+        return Scores(values, examples, confusion.draw(counts, self.spec.class_names, title))
 
 
 def list_predictions(rows: dict[str, np.ndarray], seen: np.ndarray) -> dict[str, np.ndarray]:

@@ -43,9 +43,9 @@ def class_gradients(
 
     gradients, attention = jax.grad(score, has_aux=True)(zeros)
     by_layer = {_layer_of(path): leaf for path, leaf in tree_leaves_with_path(gradients)}
-    return attention, tuple(by_layer[layer] for layer in sorted(by_layer))
+    return attention, tuple(by_layer[layer] for layer in range(len(attention)))
 
 
 def _layer_of(path: tuple[Any, ...]) -> int:
-    """The number of the block that a perturbation belongs to."""
-    return next(int(end) for key in path if (end := str(key.key).rpartition("encoderblock_")[2]).isdigit())
+    """The number of the block that a perturbation belongs to; -1 for a MAP head."""
+    return next((int(end) for key in path if (end := str(key.key).rpartition("encoderblock_")[2]).isdigit()), -1)

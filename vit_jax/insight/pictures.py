@@ -76,7 +76,11 @@ class Pictures:
             return maps
         if "attention" in self._subject.capture:
             attention = [x[None] for x in row.outputs.attention or ()]
-            maps["rollout"] = from_output(joint_attention(attention), tokens)[0]
+            probe = row.outputs.extra.get("probe")
+            maps["rollout"] = from_output(joint_attention(attention), tokens, None if probe is None else probe[None])[0]
+            if probe is not None:
+                heads = np.asarray(probe, np.float64)[:, int(tokens.class_token) :]  # of the patches alone
+                maps["probe"] = heads.mean(axis=0).reshape(tokens.grid)
             layer = attention[(self._choice.layer or len(attention)) - 1][0]
             self.heads = [self._choice.head] if self._choice.head else list(range(1, len(layer) + 1))
             if self._choice.head:
@@ -91,17 +95,22 @@ class Pictures:
         return {name: x.astype(np.float32) if x.dtype == np.float64 else x for name, x in maps.items()}
 
 
-def from_output(joint: np.ndarray, tokens: Tokens) -> np.ndarray:
-    """Attention of what a model answers with to the patches: of its detection tokens, its class token, or the mean over patches.
+def from_output(joint: np.ndarray, tokens: Tokens, probe: np.ndarray | None = None) -> np.ndarray:
+    """Attention of what a model answers with to the patches: of its MAP head, its detection tokens, its class token, or the mean
+    over patches.
 
     Args:
       joint: (b, n, n), query before key.
       tokens: the sequence.
+      probe: (b, heads, tokens without registers), a MAP head's attention, which is then the last step; None for no such head.
 
     Returns:
       (b, gh, gw).
     """
-    if tokens.after:
+    if probe is not None:
+        seen = np.r_[: int(tokens.class_token), tokens.patches]
+        rows = np.einsum("bm,bmn->bn", np.asarray(probe, np.float64).mean(axis=1), joint[:, seen])
+    elif tokens.after:
         rows = joint[:, tokens.patches.stop :].mean(axis=1)
     else:
         rows = joint[:, 0] if tokens.class_token else joint[:, tokens.patches].mean(axis=1)

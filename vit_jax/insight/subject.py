@@ -115,7 +115,12 @@ def prepare(loaded: Loaded) -> Subject:
         notes.append(
             "The model captures no tokens between its layers: it has neither norms of tokens nor a similarity of layers."
         )
-    if "attention" in capture and tokens and not (tokens.class_token or tokens.after):
+    if "attention" in capture and tokens and "probe" in outputs.extra:
+        notes.append(
+            "The model pools by a probe's attention, with which its rollout ends; the other maps are of the class token, or else "
+            "means over the patches that attend."
+        )
+    elif "attention" in capture and tokens and not (tokens.class_token or tokens.after):
         notes.append("The model has no class token: its maps are means over the patches that attend.")
     recipe = recipe_of(loaded.source.meta)
     return Subject(module, params, resolution, recipe, capture, tokens, depth, batch_size, tuple(notes))

@@ -34,6 +34,8 @@ class WandbWriter(Writer):
         import wandb
 
         self.identity = identity or secrets.token_hex(4)
+        # Killed without a network, a run loses what it wrote to no file yet, by default 15 s; older releases have no such key.
+        quick = {key: 1.0 for key in ("x_transaction_log_flush_interval",) if key in wandb.Settings.model_fields}
         self._run = wandb.init(
             **{
                 "id": self.identity,
@@ -44,7 +46,7 @@ class WandbWriter(Writer):
             },
             project=os.environ.get("WANDB_PROJECT", "vit_jax"),
             reinit="create_new",
-            settings=wandb.Settings(console="off"),
+            settings=wandb.Settings(console="off", **quick),
         )
         # Its own counter of steps refuses those that a resumed run repeats.
         self._run.define_metric("*", step_metric="step")

@@ -16,16 +16,19 @@ class MapHead(nn.Module):
     settings: BlockSettings
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"]:
+    def __call__(
+        self, tokens: Float[Array, "b n d"], weights: bool = False
+    ) -> tuple[Float[Array, "b d"], Float[Array, "b heads 1 n"] | None]:
+        """Returns the pooled vector and, if `weights` asks for it, the probe's attention."""
         b, _, d = tokens.shape
         settings = self.settings
         probe = self.param("probe", initializers.xavier_uniform(), (1, 1, d), jnp.float32)
         probe = jnp.broadcast_to(probe.astype(settings.dtype), (b, 1, d))
         attention = MultiHeadDotProductAttention(settings, name="MultiHeadDotProductAttention_0")
-        x, _ = attention(probe, tokens, train=False)
+        x, found = attention(probe, tokens, train=False, weights=weights)
         y = settings.norm("LayerNorm_0")(x)
         mlp = MlpBlock(settings.mlp_dim, 0.0, settings.dtype, settings.gelu, name="MlpBlock_0")
-        return (x + mlp(y, train=False))[:, 0]
+        return (x + mlp(y, train=False))[:, 0], found
 
 
 def representation_layer(width: int, dtype: jnp.dtype) -> nn.Dense:

@@ -81,7 +81,7 @@ class MaskedViT(VisionTransformer):
         if hidden is not None:
             x = jnp.where(jnp.asarray(hidden).astype(bool)[..., None], token.astype(x.dtype), x)
         tokens, captured = self._encoder(grid)(self._join_class_token(x), train=train, capture=capture)
-        pooled = self._pool(tokens)
+        pooled, _ = self._pool(tokens)
         decoded = self._decode(tokens[:, int(self.has_class_token) :], grid, jnp.shape(images)[-1])
         found = captured.get("layers"), captured.get("attention")
         return Outputs(tokens, pooled, pooled, None, *found, extra={self.decoder: decoded})
@@ -181,7 +181,7 @@ class MaskedAutoencoder(VisionTransformer):
         sizes = self.decoder_width, self.decoder_depth, ph * pw * jnp.shape(images)[-1]
         decoder = Decoder(settings, *sizes, grid, self.has_class_token, self.scan, self.remat or "none", name="decoder")
         extra = {"patches": decoder(tokens, places, train=train), "hidden": hidden}
-        pooled = self._pool(tokens)
+        pooled, _ = self._pool(tokens)
         return Outputs(tokens, pooled, pooled, None, captured.get("layers"), captured.get("attention"), extra)
 
     def _check(self, capture: tuple[str, ...]) -> None:

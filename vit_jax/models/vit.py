@@ -166,14 +166,14 @@ class VisionTransformer(ImageModel):
         self._check(capture)
         x, grid = self._embed(images)
         tokens, captured = self._encoder(grid)(self._join_class_token(x), train=train, capture=capture)
-        pooled = self._pool(tokens)
+        pooled, extra = self._pool(tokens, "attention" in capture)
         pre_logits = pooled
         if self.representation_size:
             pre_logits = jnp.tanh(heads.representation_layer(self.representation_size, x.dtype)(pooled))
         logits = None
         if self.num_classes:
             logits = heads.classifier(self.num_classes, self.head_bias)(pre_logits.astype(jnp.float32))
-        return Outputs(tokens, pooled, pre_logits, logits, captured.get("layers"), captured.get("attention"))
+        return Outputs(tokens, pooled, pre_logits, logits, captured.get("layers"), captured.get("attention"), extra)
 
     def _embed(self, images: Shaped[ArrayLike, ...]) -> tuple[Float[Array, "b n d"], tuple[int, int]]:
         """Patch embeddings of images that the model accepts, and their grid (gh, gw)."""
@@ -212,17 +212,21 @@ class VisionTransformer(ImageModel):
             name="Transformer",
         )
 
-    def _pool(self, tokens: Float[Array, "b n d"]) -> Float[Array, "b d"] | Float[Array, "b n d"]:
-        settings = self._settings()
+    def _pool(
+        self, tokens: Float[Array, "b n d"], weights: bool = False
+    ) -> tuple[Float[Array, "b d"] | Float[Array, "b n d"], dict[str, Any]]:
+        """The pooled tokens and, if `weights` asks for it, the attention of a MAP head, {"probe": (b, heads, n)}."""
+        settings, extra = self._settings(), {}
         if self.pool == "token":
             pooled = tokens[:, 0]
         elif self.pool == "gap":
             pooled = tokens[:, int(self.has_class_token) :].mean(axis=1)
         elif self.pool == "map":
-            pooled = heads.MapHead(settings, name="MAPHead_0")(tokens)
+            pooled, found = heads.MapHead(settings, name="MAPHead_0")(tokens, weights)
+            extra = {} if found is None else {"probe": found[:, :, 0]}
         else:
             pooled = tokens
-        return settings.norm("fc_norm")(pooled) if self.norm_after_pool else pooled
+        return settings.norm("fc_norm")(pooled) if self.norm_after_pool else pooled, extra
 
     def _settings(self) -> BlockSettings:
         return BlockSettings(

@@ -212,6 +212,8 @@ def _pictures(arrays: Arrays, facts: Mapping[str, Any]) -> tuple[dict[str, bytes
             made["rollout"] = (overlay(image, arrays["rollout"][i]), "attention rollout")
             small = enlarged(arrays["images"][i], SMALL)
             pairs.append((small, overlay(small, arrays["rollout"][i])))
+        if "probe" in arrays:
+            made["probe"] = (overlay(image, arrays["probe"][i]), "attention of the head's probe")
         if "gradient_rollout" in arrays:
             words = f"what speaks for {facts['classes'][i]}"
             made["class"] = (overlay(image, arrays["gradient_rollout"][i]), words)
