@@ -100,8 +100,8 @@ def read_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 class Canvases(tfds.core.GeneratorBasedBuilder):
     """Canvases of `digits` (the default) or of `fashion_mnist`, whose idx files `--source` names."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS's own attribute)
+    VERSION = tfds.core.Version("1.0.1")
+    RELEASE_NOTES = {"1.0.0": "First release.", "1.0.1": "Grey where they are empty."}  # noqa: RUF012 (TFDS's own attribute)
     BUILDER_CONFIGS = [  # noqa: RUF012
         tfds.core.BuilderConfig(name="digits", description="scikit-learn's digits on canvases"),
         tfds.core.BuilderConfig(
