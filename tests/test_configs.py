@@ -119,7 +119,7 @@ def params_of(config):
 
 def scanned(model):
     """The model with its layers stacked where it has any: one is traced in place of all."""
-    return model.clone(scan=True) if hasattr(model, "scan") else model
+    return model.clone(scan=True) if "scan" in vars(model) else model
 
 
 shapes_of = functools.cache(abstract_params)  # many configs have a model in common

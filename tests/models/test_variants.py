@@ -155,9 +155,8 @@ def count(variant, pool):
     settings = any_variant(variant)
     kind = build.MODELS[settings.pop("name")]
     options = {} if pool is None else {"pool": pool}
-    if hasattr(kind, "scan"):
-        options["scan"] = True  # one layer is traced in place of all
     model = kind(num_classes=1000, **settings, **options)
+    model = model.clone(scan=True) if "scan" in vars(model) else model  # one layer is traced in place of all
     return build.count_params(build.abstract_params(model, (224, 224)))
 
 

@@ -18,7 +18,8 @@ from vit_jax.types import UserError
         ({"gelu": "exact"}, "model.gelu is 'exact'; expected tanh, erf"),
         (
             {"positions": "sincos"},
-            "model.positions is 'sincos'; expected learned_1d, learned_2d, sincos_2d, sincos_mae, relative, relative_bias, none",
+            "model.positions is 'sincos'; expected learned_1d, learned_2d, sincos_2d, sincos_centred, sincos_mae, relative, "
+            "relative_bias, none",
         ),
         ({"positions_at": "first"}, "model.positions_at is 'first'; expected stem, every_layer, shared"),
         ({"patch_size": (4, 0)}, "model.patch_size is 0; expected 1 or more"),
