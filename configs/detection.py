@@ -8,9 +8,8 @@
 
 Arguments: `variant` SIZE/PATCH; `dataset` coco (TFDS's coco/2017), voc (voc/2007), kitti, canvases (scikit-learn's digits on
 canvases, written on first use), another TFDS name whose examples have objects, or a folder of images with COCO's
-`instances_*.json`; `init` a classifier of the same size, or a detector; `classifier` pre-trains one for the canvases, on their
-single digits; `smoke` the row's loss, optimizer and schedule in a
-minute on any CPU, on canvases.
+`instances_*.json`; `init` a classifier of the same size, or a detector; `classifier` pre-trains one on single digits
+of the canvases; `smoke` the row's loss, optimizer and schedule in a minute on any CPU, on canvases.
 
 The published rows train for 300 epochs of batches of 16 (Ti) or 150 of 8 (S, B), AdamW with clip 0.1, no warm-up, cosine, from
 DeiT's weights. Published AP on COCO val2017: Ti 28.7 at 512 pixels, S 36.1 and B 42.0 at 800. Those models saw images of many

@@ -950,6 +950,18 @@ def documented(program):
     return found
 
 
+@pytest.mark.parametrize("judge", ["linear", "fewshot"])
+def test_objectives_are_judged_on_the_labelled_images_alone(judge):
+    file = str(ROOT / "configs" / "objectives.py")
+    (run,) = load_grid(f"{file}:inits=a,labelled=300,judge={judge},seeds=1", []).final_runs("a", {})
+    assert (probe_config(run).train_split, probe_config(run).test_split) == ("train[:300]", "test")
+    tuned = configs.load(f"{file}:init=a,labelled=300")
+    assert (tuned.data.split, tuned.evals.test.split, tuned.init.path) == ("train[:300]", "test", "a")
+    assert configs.load(f"{file}:init=scratch").init.path == ""
+    with pytest.raises(UserError, match="scratch goes with judge=finetune alone"):
+        load_grid(f"{file}:inits=scratch+a,judge={judge}", [])
+
+
 @pytest.mark.slow
 def test_the_canvases_classifier_has_the_encoder_of_their_detector():
     def shapes(flag):
@@ -968,13 +980,13 @@ def test_the_canvases_classifier_has_the_encoder_of_their_detector():
 def test_every_documented_sweep_has_runs_that_resolve(name, arguments):
     grid = load_grid(f"{ROOT / 'configs' / name}.py:{arguments}", [])
     assert grid.num_runs >= len(grid.sweep.tasks) * len(grid.sweep.seeds) > 0
-    for task in grid.sweep.tasks:
+    for place, task in enumerate(grid.sweep.tasks):
         *dev, final = (*grid.dev_runs(task.name), grid.final_runs(task.name, grid.candidates()[0])[0])
         assert len(dev) in (0, len(grid.candidates()))
         if final.kind == "fewshot":
             probed = probe_config(final)
-            assert probed.init in re.split("[=+,]", arguments)
-            assert probed.seed == 0
+            inits = re.search(r"inits?=([^,]*)", arguments)[1].split("+")  # one of all tasks, or one of each
+            assert (probed.init, probed.seed) == (inits[place % len(inits)], 0)
             continue
         for run in (*dev, final):
             config = configs.load(run.config)

@@ -125,7 +125,7 @@ def sincos_centred(places: tuple[int, int], grid: tuple[int, int], d: int) -> np
 def keys_as_queries(params: dict[str, Any]) -> dict[str, Any]:
     """New parameters, {name: array}, whose keys begin as queries: with `sincos_centred`, tokens attend to those near them.
 
-    Source: arXiv 2305.09828, which draws both so.
+    After arXiv 2305.09828, which draws queries and keys whose product is close to the identity.
     """
     keys = {name: name.replace("/key/", "/query/") for name in params if name.endswith("/key/kernel")}
     # Copies: a training step reuses the memory of each parameter.

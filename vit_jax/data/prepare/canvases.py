@@ -40,19 +40,18 @@ class Canvas(NamedTuple):
     kind: np.ndarray
 
 
-def draw_canvas(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, *, side: int = SIDE) -> Canvas:
+def draw_canvas(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, *, single: bool = False) -> Canvas:
     """Composes one canvas.
 
     Args:
       images: uint8 (n, h, w), 0 where there is no ink.
       labels: int (n,).
       rng: all randomness.
-      side: pixels of the canvas; one smaller than SIDE holds exactly one object.
+      single: whether to draw one object on a quarter of a canvas.
     """
+    side = SIDE // 2 if single else SIDE
     canvas, boxes, kinds = np.full((side, side), GREY, np.uint8), list[tuple[int, int, int, int]](), list[int]()
-    count = 1
-    if side == SIDE:
-        count = 0 if rng.random() < EMPTY else int(rng.integers(1, MOST + 1))
+    count = 1 if single else 0 if rng.random() < EMPTY else int(rng.integers(1, MOST + 1))
     for index in rng.integers(0, len(images), count):
         item = scale(crop_to_ink(images[index]), int(rng.integers(SIZES[0], SIZES[1] + 1)))
         h, w = item.shape
@@ -98,7 +97,7 @@ def read_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 class Canvases(tfds.core.GeneratorBasedBuilder):
-    """Canvases of `digits` (the default) or of `fashion_mnist`, whose idx files `--source` names."""
+    """Canvases of `digits` (the default), their single digits, or `fashion_mnist`, whose idx files `--source` names."""
 
     VERSION = tfds.core.Version("1.0.1")
     RELEASE_NOTES = {"1.0.0": "First release.", "1.0.1": "Grey where they are empty."}  # noqa: RUF012 (TFDS's own attribute)
@@ -158,7 +157,7 @@ class Canvases(tfds.core.GeneratorBasedBuilder):
 
     def _generate_single(self, split: str, images: np.ndarray, labels: np.ndarray) -> Iterator:
         for index in range(SINGLE[split]):
-            canvas = draw_canvas(images, labels, np.random.default_rng([index, len(images)]), side=SIDE // 2)
+            canvas = draw_canvas(images, labels, np.random.default_rng([index, len(images)]), single=True)
             image = cv2.imencode(".png", canvas.image[:, :, None])[1].tobytes()
             yield index, {"image": image, "label": int(canvas.kind[0])}
 
