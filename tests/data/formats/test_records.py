@@ -3,9 +3,12 @@
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+from vit_jax.data.formats.records import find_builder
 from vit_jax.data.image.decode import decode
 from vit_jax.data.image.recipes import make_transform
 from vit_jax.data.open import open_source
@@ -115,3 +118,21 @@ def test_a_process_that_has_run_out_of_examples_reads_an_empty_batch(tfds_dir):
         for i in range(2)
     ]
     assert [[int(batch.mask.sum()) for batch in batches] for batches in shares] == [[5], [0]]
+
+
+@pytest.mark.slow
+def test_the_newest_version_is_read_without_importing_every_builder_of_tfds(tfds_dir, tmp_path):
+    shutil.copytree(f"{tfds_dir}/digits/1.0.0", tmp_path / "digits" / "1.0.0")
+    for version in ("1.0.2", "1.0.10"):  # as text, 1.0.2 would be the later one
+        shutil.copytree(f"{tfds_dir}/digits/1.0.0", tmp_path / "digits" / version)
+        info = tmp_path / "digits" / version / "dataset_info.json"
+        info.write_text(info.read_text().replace('"version": "1.0.0"', f'"version": "{version}"'))
+    (tmp_path / "digits" / "incomplete.AB12_1.0.11").mkdir()
+    script = (
+        "import sys; from vit_jax.data.formats.records import find_builder;"
+        f"print(find_builder('digits', {str(tmp_path)!r}).version, 'tensorflow_datasets.text' in sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert printed == "1.0.10 False\n"
+    (tmp_path / "digits" / "other_config" / "1.0.0").mkdir(parents=True)  # TFDS then asks its builder for the default
+    assert str(find_builder("digits", str(tmp_path)).version) == "1.0.10"
