@@ -1,6 +1,7 @@
 """Detection with YOLOS (arXiv 2106.00666): a plain ViT, detection tokens, and DETR's loss.
 
     vit_jax train --config=configs/detection.py:variant=S/16,dataset=coco,init=DEIT --workdir=runs/yolos_s
+    vit_jax train --config=configs/detection.py:variant=Ti/16,dataset=coco,init=DEIT,sizes --workdir=runs/yolos_ti
     vit_jax train --config=configs/detection.py:variant=Ti/16,dataset=FOLDER,init=YOLOS --workdir=runs/mine
     vit_jax train --config=configs/detection.py:variant=Nano/8,dataset=canvases,classifier --workdir=runs/items
     vit_jax train --config=configs/detection.py:variant=Nano/8,dataset=canvases,init=runs/items --workdir=runs/canvases
@@ -9,11 +10,19 @@
 Arguments: `variant` SIZE/PATCH; `dataset` coco (TFDS's coco/2017), voc (voc/2007), kitti, canvases (scikit-learn's digits on
 canvases, written on first use), another TFDS name whose examples have objects, or a folder of images with COCO's
 `instances_*.json`; `init` a classifier of the same size, or a detector; `classifier` pre-trains one on single digits
-of the canvases; `smoke` the row's loss, optimizer and schedule in a minute on any CPU, on canvases.
+of the canvases; `sizes` trains on several sizes of images; `smoke` the row's loss, optimizer and schedule in a minute on any
+CPU, on canvases.
 
 The published rows train for 300 epochs of batches of 16 (Ti) or 150 of 8 (S, B), AdamW with clip 0.1, no warm-up, cosine, from
-DeiT's weights. Published AP on COCO val2017: Ti 28.7 at 512 pixels, S 36.1 and B 42.0 at 800. Those models saw images of many
-sizes; here each image is scaled, its aspect kept, into one canvas of the row's largest size, so that one program is compiled.
+DeiT's weights. Published AP on COCO val2017: Ti 28.7 at 512 pixels, S 36.1 and B 42.0 at 800. Those models saw images whose
+shorter side was drawn from 480 to 800 (Ti: 256 to 608). Here each image is scaled, its aspect kept, to 0.6 to 1 times what fits
+into one canvas of the row's largest size, so that one program is compiled.
+
+With `sizes` each batch has one of five canvases, 480, 560, 640, 720 or 800 pixels high (Ti: 256, 320, 384, 448 or 512), and its
+images are as large as fit. Five programs are compiled, and a step has 0.66 times the patches in the mean (Ti: 0.59). No canvas
+stands upright: a batch has one canvas, most of COCO's images are wider than high, one of 640x480 would fill 45% of an upright
+canvas, and evaluation's canvas lies on its side. For data of upright images, turn data.resolution, data.sizes and
+model.position_grid.
 
 From scratch, detection needs far more data than classification: DETR's authors say 10,000 to 15,000 images. Start from a detector
 (`init`) on fewer. On canvases the boxes come first; the classes come late from scratch, and much sooner from a classifier.
@@ -31,6 +40,9 @@ ROWS = {
     "S": (8, 150, 2.5e-5, (800, 1344), (32, 54)),
     "B": (8, 150, 2.5e-5, (800, 1344), (50, 84)),
 }
+# Heights of training's canvases below the row's own; the published ones are 16 pixels apart.
+HEIGHTS = {"Ti": (256, 320, 384, 448)}
+OTHER_HEIGHTS = (480, 560, 640, 720)
 # {dataset: (TFDS name, split to train on, split to score)}
 DATASETS = {
     "coco": ("coco/2017", "train", "validation"),
@@ -42,13 +54,17 @@ DATASETS = {
 
 def get_config(text: str | None = None) -> ConfigDict:
     """One row; see the module's docstring."""
-    arg = parse_arg(text, variant="S/16", dataset="coco", init="", classifier=False, smoke=False)
+    arg = parse_arg(text, variant="S/16", dataset="coco", init="", classifier=False, sizes=False, smoke=False)
     if arg.classifier:
         return classifier(arg)
     config = paper_config(arg)
     if arg.dataset == "canvases" or arg.smoke:
         small_config(config)
-    return smoke(config) if arg.smoke else config
+    if arg.smoke:
+        smoke(config)
+    if arg.sizes:
+        several_sizes(config, arg.variant.split("/")[0])
+    return config
 
 
 def paper_config(arg) -> ConfigDict:
@@ -109,9 +125,9 @@ def small_config(config: ConfigDict) -> None:
 
 def classifier(arg) -> ConfigDict:
     """A classifier of single digits at the canvases' scale, whose encoder is the detector's."""
-    if arg.dataset != "canvases" or arg.init:
+    if arg.dataset != "canvases" or arg.init or arg.sizes:
         raise UserError(
-            "classifier goes with dataset=canvases and without init; other detectors start from a released classifier"
+            "classifier goes with dataset=canvases and without init and sizes; other detectors start from a released classifier"
         )
     model = {**vit_variant(arg.variant), "depth": 4, "positions": "sincos_centred", "pool": "gap", "class_token": "yes"}
     config = ConfigDict()
@@ -137,7 +153,16 @@ def classifier(arg) -> ConfigDict:
     return config
 
 
-def smoke(config: ConfigDict) -> ConfigDict:
+def several_sizes(config: ConfigDict, size: str) -> None:
+    """Canvases of several sizes and one aspect, in whole patches, up to the row's own; canvases of digits of two."""
+    (h, w), (ph, pw) = config.data.resolution, config.model.patch_size
+    heights = (h * 3 // 4,) if h < 256 else HEIGHTS.get(size, OTHER_HEIGHTS)
+    config.data.sizes = tuple((y // ph * ph, y * w // h // pw * pw) for y in (*heights, h))
+    if config.data.recipe == "detect":
+        config.data.recipe = "detect_fit"  # the canvas decides the scale
+
+
+def smoke(config: ConfigDict) -> None:
     """Shrinks model, data and length, but keeps the row's loss, optimizer and schedule."""
     config.model.update(
         {"width": 64, "depth": 2, "mlp_dim": 128, "num_heads": 2, "patch_size": (16, 16), "scan": False}
@@ -146,4 +171,3 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.train.update({"duration": "8 steps", "log_every": "4 steps"})
     config.evals.val.update({"split": "test[:32]", "every": "8 steps", "batch_size": 16})
     config.checkpoint.every = "4 steps"
-    return config

@@ -975,6 +975,23 @@ def test_the_canvases_classifier_has_the_encoder_of_their_detector():
     assert encoder.items() <= detector.items()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "recipe", "sizes"),
+    [  # 54/32 and 84/50 of the height, in whole patches, by hand
+        ("variant=Ti/16", "detect_fit", [(256, 432), (320, 528), (384, 640), (448, 752), (512, 864)]),
+        ("variant=S/16", "detect_fit", [(480, 800), (560, 928), (640, 1072), (720, 1200), (800, 1344)]),
+        ("variant=Nano/8,dataset=canvases", "resize_flip", [(48, 48), (64, 64)]),
+        ("variant=S/16,smoke", "resize_flip", [(96, 96), (128, 128)]),
+    ],
+)
+def test_a_detectors_sizes_have_the_rows_aspect_and_end_at_its_canvas(arguments, recipe, sizes):
+    data = load("detection", f"{arguments},sizes").data
+    assert (data.recipe, list(data.sizes), data.resolution) == (recipe, sizes, sizes[-1])
+    assert load("detection", arguments).data.sizes == ()
+    with pytest.raises(UserError, match="without init and sizes"):
+        configs.load(f"{ROOT / 'configs' / 'detection'}.py:dataset=canvases,classifier,sizes")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), documented("sweep"))
 def test_every_documented_sweep_has_runs_that_resolve(name, arguments):

@@ -27,6 +27,7 @@ from vit_jax.values import conforms, describe_hint, hint_of, normalise, parse_va
         ("1, 5", tuple[int, ...], (1, 5)),
         ("*,!head/*", tuple[str, ...], ("*", "!head/*")),
         ("cls", tuple[str, ...], ("cls",)),
+        ("(4,6),(8,8)", tuple[tuple[int, int], ...], ((4, 6), (8, 8))),
         ("resnet", Literal["none", "resnet"], "resnet"),
     ],
 )
@@ -92,6 +93,7 @@ def test_every_spelling_of_a_duration_is_one(value):
 def test_nothing_else_is_a_duration(value):
     assert not conforms(value, Duration)
     assert describe_hint(Duration) == 'a duration: steps as in 500, or "90 epochs", "5%"'
+    assert describe_hint(tuple[tuple[int, int], ...]) == "pairs of integers with commas, (4,6),(8,8)"
 
 
 def test_an_override_has_the_type_of_what_it_replaces():

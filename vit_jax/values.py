@@ -16,6 +16,7 @@ PLURAL = {
     int: ("integers", "1,5,10", "4,6"),
     float: ("numbers", "0.1,0.2,0.3", "0.1,0.9"),
     str: ("words", "a,b,c", "a,b"),
+    tuple[int, int]: ("pairs of integers", "(4,6),(8,8)", "(4,6),(8,8)"),
 }
 COUNTS = ("no", "one", "two", "three", "four")
 DURATION = re.compile(r"\s*(\d+\.?\d*(?:e\d+)?)\s*(steps?|epochs?|%)?\s*")

@@ -70,6 +70,19 @@ def test_a_strength_from_outside_is_a_field_and_a_line():
     assert len(dimmed.steps) == len(plain.steps) + 1
 
 
+def test_sizes_beyond_the_resolution_are_refused_and_turned_ones_pass():
+    given = {"dataset": "d", "split": "train", "resolution": (32, 48), "batch_size": 1, "recipe": "eval"}
+    data = TrainData(**given, sizes=((48, 32), (16, 16), (32, 48)))
+    assert [data.transform(Two(), size).resolution for size in data.sizes] == [(48, 32), (16, 16), (32, 48)]
+    assert data.transform(Two()).resolution == (32, 48)
+    with pytest.raises(
+        UserError, match=r"of up to 1,568 pixels, and data.resolution, 32x48, has 1,536: .*raise data.res"
+    ):
+        TrainData(**given, sizes=((16, 16), (49, 32)))
+    with pytest.raises(UserError, match=r"data.sizes is \(\(0, 16\),\); expected \(h, w\) in pixels"):
+        TrainData(**given, sizes=((0, 16),))
+
+
 def test_an_unknown_recipe_and_strengths_out_of_range_are_refused_by_the_section():
     given = {"dataset": "d", "split": "train", "resolution": (4, 4), "batch_size": 1}
     with pytest.raises(

@@ -91,15 +91,21 @@ def test_eight_images_are_learnt_by_heart_and_their_boxes_written(folder, tmp_pa
     assert len(sure & wanted) > 0.9 * len(wanted)
 
 
-def test_a_killed_run_resumes_to_the_bit(folder, tmp_path):
+def test_a_killed_run_of_two_sizes_resumes_to_the_bit(folder, tmp_path):
     steps = (
         "--config.train.duration=30 steps",
         "--config.checkpoint.every=5 steps",
         "--config.evals.val.every=30 steps",
     )
     steps += ("--config.model.depth=1", "--config.train.log_every=5 steps")
+    steps += (
+        "--config.data.sizes=(96,128),(128,96)",
+        "--config.model.positions=sincos_2d",
+    )  # a checkpoint splits a round
     whole = call("train", *train(folder, tmp_path / "whole", *steps))
     assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert "compiling the training step for 2 sizes of images, a program each" in whole.stdout
+    assert "96x128, 128x96: training batches take each once in 2 steps; 2 programs" in whole.stdout
     words = command("train", *train(folder, tmp_path / "killed", *steps))
     with subprocess.Popen(
         words, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

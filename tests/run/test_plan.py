@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from vit_jax.run.plan import describe_plan
+from vit_jax.config import Config
+from vit_jax.run.plan import describe_plan, for_sizes
 from vit_jax.run.settle import Settled
 from vit_jax.targets import ClassId
 from vit_jax.types import DatasetSpec
@@ -42,6 +43,8 @@ def test_the_batch_and_the_length_are_split_as_the_devices_and_the_data_are(job)
     block = 4 * (96 * 96 + 96) + (96 * 384 + 384) + (384 * 96 + 96) + 4 * 96
     parameters = (48 * 96 + 96) + (17 + 1) * 96 + block + 2 * 96 + (96 * 96 + 96) + (96 * 10 + 10)
     assert f"{parameters:,} parameters, float32" in rows["model"][0]
+    assert "sizes" not in rows
+    assert for_sizes(job) == ""
     assert rows_of(job, start_step=7)["length"] == ["15 steps = 1.5 epochs, from step 7"]
 
 
@@ -63,3 +66,13 @@ def test_decisions_are_listed_by_reason_and_only_the_first_four_of_each(job):
         "model.k0 0, model.k1 1, model.k2 2, model.k3 3, 2 more: as x.npz was trained",
         "model.dtype float32: suits the device, a CPU",
     ]
+
+
+def test_sizes_are_listed_with_the_number_of_their_programs(job):
+    changed = job.config.to_dict()
+    changed["data"]["sizes"] = ((8, 16), (12, 12), (8, 16))
+    job = dataclasses.replace(job, config=Config(changed))
+    rows = rows_of(job)
+    assert rows["sizes"] == ["8x16, 12x12, 8x16: training batches take each once in 3 steps; 2 programs"]
+    assert rows["images"][0].endswith("; 1.25 GFLOP to train on one, a mean over data.sizes")
+    assert for_sizes(job) == " for 2 sizes of images, a program each"

@@ -46,3 +46,37 @@ def test_a_new_run_draws_its_state_writes_nothing_and_a_saved_one_comes_back(mad
         expected, leaves(jax.tree.leaves((again.params, again.opt_state, again.average, again.rng))), strict=True
     ):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_each_size_has_its_program_and_none_is_compiled_in_the_loop(made, tmp_path, caplog):
+    """On eight devices, in three micro-batches."""
+    several = {"model__positions": "sincos_2d", "train__accumulation": "3"}
+    job, folder = made(**several, data__sizes="((12,12),(16,16),(12,12))"), epath.Path(tmp_path)
+    jax.config.update("jax_log_compiles", True)
+    try:
+        with contextlib.closing(
+            configs.build(Checkpointer, job.config.checkpoint, job.to_steps, directory=folder)
+        ) as saver:
+            ready = bring_up(job, folder, saver, 0)
+        loader = job.data.batches(job.source, seed=0, start_step=0, process_index=0, process_count=1, corrupt=())
+        caplog.clear()
+        with contextlib.closing(loader):
+            batches = [partition.put_batch(next(loader), job.parts.mesh) for _ in range(3)]
+        state, metrics = ready.state, []
+        for batch in batches:
+            state, found = ready.train_step(state, batch)
+            metrics.append(found)
+        jax.block_until_ready(metrics)
+        assert "ompil" not in caplog.text
+        jax.jit(lambda x: x + 1)(1)
+        assert "ompil" in caplog.text  # so the record would have shown one
+    finally:
+        jax.config.update("jax_log_compiles", False)
+    assert sorted(batch.image.shape[1:3] for batch in batches) == [(12, 12), (12, 12), (16, 16)]
+    assert set(ready.train_step.programs) == {(12, 12), (16, 16)}
+    assert all(isinstance(program, jax.stages.Compiled) for program in ready.train_step.programs.values())
+    np.testing.assert_allclose(float(metrics[0]["loss"]), np.log(10), rtol=1e-5)  # ten classes, no preference
+    assert int(state.step) == 3
+    small, large = (job.parts.trace(72, size)[1] for size in ((12, 12), (16, 16)))
+    assert ready.flops == (2 * small + large) // 3

@@ -173,6 +173,7 @@ SMALL = "configs/pretrain.py:variant=S/16,dataset=imagenet2012"
     [
         (Facts("cpu", steps=40), {}, True, "a CPU: scanned layers compile 5 s faster, and 40 steps are few"),
         (Facts("cpu", steps=48), {}, False, "a CPU: over 48 steps, faster steps save more than the 5 s of compilation"),
+        (Facts("cpu", steps=48), {"data__sizes": "160,224"}, True, "a CPU: scanned layers compile 10 s faster, and 48"),
         (Facts("cpu"), {}, True, "a CPU: scanned layers compile 5 s faster"),  # of unknown length
         (Facts("tpu", steps=40), {}, False, "a TPU: unrolled steps are faster"),
         (Facts("gpu", steps=40), {"model__depth": "33"}, True, "a GPU: 33 unrolled layers would compile for minutes"),

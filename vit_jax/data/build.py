@@ -25,6 +25,8 @@ class TrainData(Augment):
       split: in TFDS's syntax, `train[:98%]`; for a folder too; of one's own images also train_kept and train_held_out, a tenth
         of each class; of a VTAB task train800, val200, train800val200 or test.
       resolution: (h, w) of the images the model sees, pixels.
+      sizes: (h, w) that training batches take in turns, each once in every round of steps, in a drawn order; () for resolution
+        alone. Evaluation and plans keep `resolution`, and no size has more pixels.
       batch_size: global: examples per optimizer step over all devices, processes and accumulation steps.
       recipe: a key of `data.image.recipes.RECIPES`.
       crop_area: smallest and largest area of an inception crop, as shares of the image.
@@ -53,6 +55,7 @@ class TrainData(Augment):
     prefetch: int = 2
     exclude: str = ""
     max_corrupt: int = 100
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         least = {"batch_size": 1, "workers": 0, "threads": 0, "prefetch": 0, "max_corrupt": 0}
@@ -63,6 +66,14 @@ class TrainData(Augment):
         ]
         if min(self.resolution) < 1:
             low.append(f"data.resolution is {self.resolution}; expected (h, w) in pixels")
+        (h, w), most = self.resolution, max((y * x for y, x in self.sizes), default=0)
+        if self.sizes and min(min(size) for size in self.sizes) < 1:
+            low.append(f"data.sizes is {self.sizes}; expected (h, w) in pixels of each size")
+        elif most > h * w:
+            low.append(
+                f"data.sizes is {self.sizes}, of up to {most:,} pixels, and data.resolution, {h}x{w}, has {h * w:,}: memory is "
+                "planned for that; leave the larger sizes out, or raise data.resolution"
+            )
         if low:
             raise UserError("\n".join(low))
         check_recipe(self.recipe, "data.recipe")
@@ -72,14 +83,16 @@ class TrainData(Augment):
         """Opens the split without the examples that `exclude` names; raises UserError if one is missing or they do not match."""
         check_trainable(self.dataset)
         source = open_source(self.dataset, self.split, self.data_dir, multi_label=True, values=True, boxes=True)
-        self.transform(source)
+        for size in (self.resolution, *self.sizes):
+            self.transform(source, size)
         return exclude(source, self.exclude, self.data_dir) if self.exclude else source
 
-    def transform(self, source: Source) -> Transform:
-        """The preprocessing; raises UserError if a step cannot carry the source's kind of target along."""
+    def transform(self, source: Source, size: tuple[int, int] | None = None) -> Transform:
+        """The preprocessing, to a size or the resolution; raises UserError if a step cannot carry the source's kind of target
+        along."""
         return make_transform(
             self.recipe,
-            self.resolution,
+            size or self.resolution,
             crop_area=self.crop_area,
             flip=self.flip,
             augment=self,
@@ -103,6 +116,7 @@ class TrainData(Augment):
             self.transform(source),
             batch_size=self.batch_size,
             seed=seed,
+            sizes=[self.transform(source, size) for size in self.sizes],
             start_step=start_step,
             process_index=process_index,
             process_count=process_count,

@@ -91,6 +91,19 @@ class Parts:
         return_freed_memory()
         return compiled, flops
 
+    def compile_each(self, batch_size: int, sizes: Sequence[tuple[int, int]]) -> tuple[steps.TrainStep, int]:
+        """Compiles the step for each distinct size of images, one after another: processes must compile in one order. Returns a
+        step that takes any of them, and the FLOPs of one example, a mean over `sizes`."""
+        compiled = {size: self.compile(batch_size, size) for size in dict.fromkeys(sizes)}
+        flops = sum(compiled[size][1] for size in sizes) // len(sizes)
+        programs = {size: program for size, (program, _) in compiled.items()}
+        return (steps.StepBySize(programs) if len(programs) > 1 else programs[sizes[0]]), flops
+
+    def mean_flops(self, batch_size: int, sizes: Sequence[tuple[int, int]]) -> int:
+        """FLOPs of one example, a mean over sizes of images."""
+        flops = {size: self.trace(batch_size, size)[1] for size in dict.fromkeys(sizes)}
+        return sum(flops[size] for size in sizes) // len(sizes)
+
     def draw_state(self, params: Any) -> TrainState:
         """Builds the state of step 0 from a tree of host parameters."""
         average = self.abstract.average is not None

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
+
+from vit_jax import config as configs
 from vit_jax.config import Config
-from vit_jax.models.build import MODELS
-from vit_jax.train.objectives import Objective
+from vit_jax.models.base import ImageModel
+from vit_jax.models.build import MODELS, abstract_params
+from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.types import KINDS, DatasetSpec, Metric, UserError
 
 
@@ -33,6 +39,40 @@ def check_target(config: Config, objective: Objective, spec: DatasetSpec) -> Non
             "other data, or the objective that suits it: softmax, sigmoid (sets of classes), regression (numbers) or detection "
             "(boxes; configs/detection.py)"
         )
+
+
+def check_sizes(config: Config, model: ImageModel, params: Any) -> None:
+    """Refuses `data.sizes` that the model cannot take.
+
+    Args:
+      config: settled, with sizes.
+      model: its model.
+      params: shapes of the parameters for images of the resolution.
+
+    Raises:
+      UserError: the patch divides not all of them, or the model or the loss is made for one grid of patches.
+    """
+    (h, w), sizes, wrong = config.data.resolution, tuple(config.data.sizes), []
+    for size in dict.fromkeys(sizes):
+        if (fit := model.suit(size)) != size:
+            wrong.append(f"{size[0]}x{size[1]} is not divisible by the patch, and {fit[0]}x{fit[1]} is")
+    if "grid" in configs.hints(OBJECTIVES[config.objective.name]):
+        wrong.append(f"config.objective.name={config.objective.name} hides patches of one grid; leave data.sizes out")
+    # Shapes at another size show tables that those at a turned one, 4x6 patches in place of 6x4, would not.
+    elif any(model.table_grid(size) != model.table_grid((h, w)) for size in sizes) and _shapes(params) != _shapes(
+        abstract_params(model, (2 * h, 2 * w))
+    ):
+        gh, gw = model.table_grid((h, w))
+        wrong.append(
+            f"config.model.name={config.model.name} has parameters for one grid of patches, {gh}x{gw}; leave data.sizes out, or "
+            "choose a model for any size: fixed positions (model.positions=sincos_2d), or a detector with a model.position_grid"
+        )
+    if wrong:
+        raise UserError("\n".join(f"data.sizes: {text}" for text in wrong))
+
+
+def _shapes(params: Any) -> list[tuple[int, ...]]:
+    return [x.shape for x in jax.tree.leaves(params)]
 
 
 def check_best(config: Config) -> None:

@@ -31,7 +31,7 @@ from vit_jax.run.extend import Extension, find_extension, record_extension
 from vit_jax.run.hooks import RunHooks
 from vit_jax.run.job import Job, build_job, saved_config
 from vit_jax.run.mirror import looked_at, mirrored
-from vit_jax.run.plan import describe_plan
+from vit_jax.run.plan import describe_plan, for_sizes
 from vit_jax.run.ready import Ready, bring_up
 from vit_jax.run.settle import OF_DEVICES, begun_with
 from vit_jax.train.checkpoint import Checkpointer
@@ -110,7 +110,7 @@ def dry_run(
     check_folder(folder)
     job, _ = _check(config, folder, overrides, extend)
     steps = committed_steps(folder / FOLDER)
-    flops = job.parts.trace(job.batch_size, job.config.data.resolution)[1]
+    flops = job.parts.mean_flops(job.batch_size, job.sizes)
     return describe_plan(job, flops, steps[-1] if steps else 0)
 
 
@@ -179,7 +179,7 @@ def _run_job(
     record.check_writable(folder)
     # Do everything that can still fail before claiming the workdir: writing config.json is the point of no return.
     if primary and not quiet and not ended:
-        print("compiling the training step", flush=True)
+        print(f"compiling the training step{for_sizes(job)}", flush=True)
     clock = Clock(folder if primary else None)
     clock.add("start", time.perf_counter() - began)
     with clock.spend("compile"):
@@ -199,7 +199,7 @@ def _run_job(
             writers.notice(f"time: {clock}")
         else:  # the run was killed after its last checkpoint, before it removed the checkpoints that it does not keep
             checkpointer.tidy()
-    flops = ready.flops if ready else job.parts.trace(job.batch_size, job.config.data.resolution)[1]
+    flops = ready.flops if ready else job.parts.mean_flops(job.batch_size, job.sizes)
     return _finish(job, folder, start_step, flops, time.perf_counter() - began, primary, clock)
 
 

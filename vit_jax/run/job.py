@@ -26,7 +26,7 @@ from vit_jax.models.build import count_params, relayout
 from vit_jax.resolve import resolve
 from vit_jax.run import record
 from vit_jax.run.assemble import Parts, bind_evaluators, build_parts, kept_bytes
-from vit_jax.run.checks import check_best, check_classes, check_target
+from vit_jax.run.checks import check_best, check_classes, check_sizes, check_target
 from vit_jax.run.initial import keep_head, open_init
 from vit_jax.run.memory import Demand, settle_memory
 from vit_jax.run.schema import SCHEMA
@@ -75,6 +75,11 @@ class Job:
     def batch_size(self) -> int:
         """Examples per optimizer step."""
         return self.config.data.batch_size
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(h, w) of training batches in a round of steps, pixels."""
+        return tuple(self.config.data.sizes) or (self.config.data.resolution,)
 
     def preprocessing(self) -> dict[str, Any]:
         """How the run's first evaluator prepares images; saved so that later users of the model prepare them the same way."""
@@ -218,6 +223,8 @@ def _build(
     if draft["model"].get("scan", "") is None:
         draft["model"]["scan"] = False  # stacked or not, parameters have the same size
     parts = build_parts(Config(draft), total_steps, to_steps, devices)
+    if config.data.sizes:
+        check_sizes(config, parts.model, parts.abstract.params)
     params = 4 * count_params(parts.abstract.params)
     demand = Demand(
         state=parts.state_bytes - params,

@@ -27,10 +27,15 @@ def describe_plan(job: Job, flops: int, start_step: int) -> str:
         described.setdefault(row, []).append(text)
     dtype = f", {config.model.dtype}" if "dtype" in config.model else ""
     notes = [*dict.fromkeys(note for spec in specs for note in spec.notes), *described.pop("note", ())]
+    mean = ", a mean over data.sizes" if config.data.sizes else ""
     rows = [
         ("devices", partition.describe_devices(mesh)),
         ("model", f"{' '.join([config.model.name, *described.pop('model')])}, {num_params:,} parameters{dtype}"),
-        ("images", f"{': '.join([f'{h}x{w}', *described.pop('images')])}; {flops / 1e9:,.2f} GFLOP to train on one"),
+        (
+            "images",
+            f"{': '.join([f'{h}x{w}', *described.pop('images')])}; {flops / 1e9:,.2f} GFLOP to train on one{mean}",
+        ),
+        *_sizes(job),
         ("batch", f"{batch_size} = {mesh.size} devices x {micro} x {accumulation} accumulation steps"),
         ("length", f"{job.total_steps} steps = {job.total_steps / job.steps_per_epoch:.1f} epochs{begun}"),
         *((row, ", ".join(texts)) for row, texts in described.items()),
@@ -40,6 +45,20 @@ def describe_plan(job: Job, flops: int, start_step: int) -> str:
     lines = [f"  {name:<10} {text}" for name, text in dict.fromkeys(rows)]
     lines += [f"  note: {note}" for note in notes]
     return "\n".join(lines)
+
+
+def for_sizes(job: Job) -> str:
+    """` for 2 sizes of images, a program each`; "" for a run of one size."""
+    count = len(set(job.sizes))
+    return f" for {count} sizes of images, a program each" if count > 1 else ""
+
+
+def _sizes(job: Job) -> list[tuple[str, str]]:
+    """The row of a run whose training batches differ in size."""
+    if not job.config.data.sizes:
+        return []
+    listed, count = ", ".join(f"{h}x{w}" for h, w in job.sizes), counted(len(set(job.sizes)), "program")
+    return [("sizes", f"{listed}: training batches take each once in {counted(len(job.sizes), 'step')}; {count}")]
 
 
 def _decisions(settled: list[Settled]) -> list[str]:

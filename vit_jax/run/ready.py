@@ -6,7 +6,6 @@ import concurrent.futures
 import dataclasses
 from typing import Any
 
-import jax
 from etils import epath
 
 from vit_jax import peers
@@ -14,6 +13,7 @@ from vit_jax.convert.adapt import Fate
 from vit_jax.run.initial import initial_params
 from vit_jax.run.job import Job
 from vit_jax.train.checkpoint import Checkpointer
+from vit_jax.train.step import TrainStep
 from vit_jax.types import TrainState
 
 
@@ -25,7 +25,7 @@ class Ready:
     state: TrainState
     meta: dict[str, Any]
     fates: list[Fate]
-    train_step: jax.stages.Compiled
+    train_step: TrainStep
     flops: int
 
 
@@ -34,7 +34,7 @@ def bring_up(job: Job, folder: epath.Path, checkpointer: Checkpointer, start_ste
     meta: dict[str, Any] = {}
     fates: list[Fate] = []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        compiling = pool.submit(job.parts.compile, job.batch_size, job.config.data.resolution)
+        compiling = pool.submit(job.parts.compile_each, job.batch_size, job.sizes)
         if start_step:
             state, meta = job.restore(checkpointer, folder, start_step)
         else:

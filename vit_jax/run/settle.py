@@ -170,7 +170,7 @@ def _scan(module: ImageModel, draft: Mapping[str, Any], facts: Facts) -> tuple[b
         if model.get("remat") in ("block", "offload"):
             return True, f": with model.remat={model['remat']}, memory counts more than speed"
         return False, ": unrolled steps are faster"
-    cost = SCAN_COMPILES * layers
+    cost = SCAN_COMPILES * layers * max(len(set(data["sizes"])), 1)  # a program for each size
     flops = 0.0
     with contextlib.suppress(ZeroDivisionError):  # a size of 0 is refused when the model is built
         flops = module.layers_flops(data["resolution"]) * data["batch_size"]

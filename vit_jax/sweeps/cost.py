@@ -83,11 +83,10 @@ def cost_of(run: Run, traced: dict[str, int]) -> Cost:
     from vit_jax.run.job import build_job
 
     job = build_job(configs.load(run.config), list(run.overrides))
-    batch, resolution = job.batch_size, job.config.data.resolution
-    key = json.dumps([job.config.model.to_dict(), batch, resolution])
+    key = json.dumps([job.config.model.to_dict(), job.batch_size, job.sizes])
     if key not in traced:
-        traced[key] = job.parts.trace(batch, resolution)[1]
-    examples = job.total_steps * batch
+        traced[key] = job.parts.mean_flops(job.batch_size, job.sizes)
+    examples = job.total_steps * job.batch_size
     return Cost(job.total_steps, examples, traced[key] * examples)
 
 

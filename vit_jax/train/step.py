@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -157,6 +158,21 @@ def abstract_state(
     scalars = place((jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: rng)))
     opt_state = place(jax.eval_shape(optimizer.init, params))
     return TrainState(scalars[0], params, opt_state, params if average else None, scalars[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class StepBySize:
+    """A step compiled for several sizes of images; the batch decides which program runs.
+
+    Args:
+      programs: {(h, w): the step compiled for it}.
+    """
+
+    programs: Mapping[tuple[int, int], TrainStep]
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Runs the program of the batch's size."""
+        return self.programs[batch.image.shape[1:3]](state, batch)
 
 
 def jit_train_step(train_step: TrainStep, state: TrainState, mesh: Mesh) -> Any:

@@ -31,12 +31,12 @@ def test_a_mirrored_box_exchanges_left_and_right():
 def test_detections_recipes_take_images_of_any_shape_and_their_boxes_are_mapped_back(shape):
     h, w = shape
     target = label([0.25, 0.0, 0.75, 1.0])
-    for recipe in ("detect", "detect_eval", "eval"):
+    for recipe in ("detect", "detect_fit", "detect_eval", "eval"):
         transform = make_transform(recipe, (64, 96), target=Boxes(1, 1))
         done = transform(Example(np.zeros((h, w, 3), np.uint8), target, shape), np.random.default_rng(0))
         assert done.image.shape == (64, 96, 3)
         assert np.isfinite(done.target.box).all()
-        if recipe != "detect":
+        if recipe in ("detect_eval", "eval"):
             back = to_stored_pixels(done.target.box[None], np.array([shape]), (64, 96), padded=recipe == "detect_eval")
             np.testing.assert_allclose(back[0, 0], [0.25 * w, 0, 0.75 * w, h], rtol=1e-5)
 

@@ -138,6 +138,24 @@ def test_a_closed_loader_has_no_more_batches_and_may_be_closed_again():
     assert list(loader) == []
 
 
+SIZES = tuple(make_transform("pretrain", size) for size in ((8, 8), (6, 10), (4, 4)))
+
+
+def test_a_batch_of_several_sizes_is_that_of_its_one_size_and_all_processes_agree():
+    """Wherever a run starts, and however many processes share it."""
+    source = MemorySource(7, bad=[3])
+    plain = [take(7, source, transform) for transform in SIZES]
+    whole = take(7, source, sizes=SIZES)
+    turns = [next(i for i, size in enumerate(SIZES) if size.resolution == b.image.shape[1:3]) for b in whole]
+    assert sorted(turns[:3]) == sorted(turns[3:6]) == [0, 1, 2]
+    assert all(same(batch, plain[turn][step]) for step, (turn, batch) in enumerate(zip(turns, whole, strict=True)))
+    resumed = take(3, source, sizes=SIZES, start_step=4, threads=0)  # in the middle of a round
+    assert all(same(a, b) for a, b in zip(resumed, whole[4:], strict=True))
+    for p in range(2):
+        share = take(7, source, sizes=SIZES, process_index=p, process_count=2)
+        assert all(same(a, [leaf[p::2] for leaf in b]) for a, b in zip(share, whole, strict=True))
+
+
 @pytest.mark.slow
 def test_workers_give_the_same_batches_and_their_corrupt_names():
     source = MemorySource(7, bad=[3])
@@ -148,6 +166,9 @@ def test_workers_give_the_same_batches_and_their_corrupt_names():
     assert loader.corrupt == {"image-3.png"}
     assert all(same(a, b) for a, b in zip(batches, whole[3:], strict=True))
     assert all(leaf.flags.owndata for leaf in batches[0])  # not Grain's shared memory
+    sized = [take(5, source, sizes=SIZES, start_step=1, workers=workers) for workers in (0, 2)]
+    assert len({batch.image.shape for batch in sized[0]}) == 3
+    assert all(same(a, b) for a, b in zip(*sized, strict=True))
 
 
 def test_a_batch_may_be_larger_than_the_data_set():

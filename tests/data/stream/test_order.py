@@ -1,9 +1,11 @@
 """The order of training examples: permutations of seed and epoch alone, entered anywhere."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from vit_jax.data.stream.order import TrainKeys, shuffle
+from vit_jax.data.stream.order import TrainKeys, shuffle, size_at
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 17, 1000, 4096])
@@ -46,3 +48,19 @@ def test_a_batch_that_straddles_epochs_takes_from_both():
     keys = np.concatenate([TrainKeys(10, 4, 0, 1, seed=5)[step] for step in range(5)])
     assert keys[:, 0].tolist() == [0] * 10 + [1] * 10
     assert sorted(keys[:10, 1].tolist()) == sorted(keys[10:, 1].tolist()) == list(range(10))
+
+
+def test_every_round_of_steps_takes_each_size_once_and_all_orders_are_equally_likely():
+    rounds = [tuple(size_at(3 * turn + place, 3, seed=0) for place in range(3)) for turn in range(600)]
+    counts = [rounds.count(order) for order in itertools.permutations(range(3))]
+    assert sum(counts) == 600  # no other rounds
+    assert min(counts) > 65  # 100 expected, standard deviation 9
+    assert max(counts) < 135
+    assert [size_at(step, 1, seed=0) for step in range(3)] == [0, 0, 0]
+    assert rounds[:20] != [tuple(size_at(3 * turn + place, 3, seed=1) for place in range(3)) for turn in range(20)]
+
+
+def test_the_sizes_are_these_in_every_version():
+    # A run that is restarted with a newer version must resume with the same sizes: change these with a note to users.
+    assert [size_at(step, 3, seed=0) for step in range(9)] == [0, 2, 1, 1, 2, 0, 1, 0, 2]
+    assert [size_at(step, 5, seed=42) for step in range(1_000_000, 1_000_005)] == [4, 3, 0, 1, 2]

@@ -56,6 +56,7 @@ RECIPES: dict[str, Recipe] = {
     "eval_crop": Recipe((ResizeSmall(8 / 7), CentralCrop()), "big_vision: shorter side 256 -> 224"),
     "fewshot": Recipe((Resize(8 / 7), CentralCrop()), "big_vision few-shot: 256 -> 224"),
     "detect": Recipe((RandomPart(), Flip(), Fit(0.6)), "DETR and YOLOS, on a canvas of one size"),
+    "detect_fit": Recipe((RandomPart(), Flip(), Fit()), "DETR and YOLOS, on canvases of several sizes (data.sizes)"),
     "detect_eval": Recipe((Fit(),), "DETR and YOLOS, on a canvas of one size"),
     "objectnet": Recipe((ResizeSmall(16 / 15), CentralCrop()), "arXiv 1912.11370: shorter side 512 -> 480"),
 }

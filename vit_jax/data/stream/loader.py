@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -18,8 +18,8 @@ import numpy as np
 
 from vit_jax.data.image.recipes import Transform
 from vit_jax.data.source import Source
-from vit_jax.data.stream.order import EvalKeys, TrainKeys
-from vit_jax.data.stream.reader import BatchReader, Element
+from vit_jax.data.stream.order import EvalKeys, SizedKeys, TrainKeys
+from vit_jax.data.stream.reader import BatchReader, Element, SizedReader
 from vit_jax.targets import map_arrays
 from vit_jax.types import Batch, UserError
 
@@ -102,6 +102,7 @@ def train_batches(
     *,
     batch_size: int,
     seed: int,
+    sizes: Sequence[Transform] = (),
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -123,6 +124,7 @@ def train_batches(
       transform: from `make_transform`; its rng is `default_rng([seed, epoch, index])`.
       batch_size: examples per step over all processes; may exceed the data set (examples then repeat).
       seed: of order and augmentation, 0 or more.
+      sizes: transforms that batches take in turns (`size_at`), each of another size; () for `transform` alone.
       start_step: the first step to produce.
       process_index: which share of each batch this process reads.
       process_count: number of processes; divides batch_size.
@@ -148,7 +150,11 @@ def train_batches(
     cv2.setNumThreads(0)  # a pool of its own in each thread or worker only makes them wait for each other
     keys = TrainKeys(len(source), batch_size, process_index, process_count, seed)
     reader = BatchReader(source, transform, seed, replace=True, max_corrupt=max_corrupt, upright=upright)
-    batches = grain.MapDataset.source(keys)[start_step:].map(reader)
+    if sizes:
+        whole = grain.MapDataset.source(SizedKeys(keys, len(sizes), seed))[start_step:]
+        batches = whole.map(SizedReader(reader, sizes))
+    else:
+        batches = grain.MapDataset.source(keys)[start_step:].map(reader)
     iterator = _read_ahead(batches, workers, threads, prefetch)
     return TrainLoader(source, iterator, max_corrupt, corrupt, copy=workers > 0)
 

@@ -58,6 +58,13 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
+def size_at(step: int, count: int, seed: int) -> int:
+    """Which of `count` sizes of images the batch of a step has: each round of `count` steps takes every size once, in an order
+    drawn for the round. A function of (seed, step) alone, so all processes agree, and a run can resume anywhere."""
+    turn, place = divmod(int(step), count)
+    return int(shuffle(np.array([place]), np.array([turn]), count, seed)[0])
+
+
 class TrainKeys:
     """Keys (epoch, example index) of batch i of one process: every `process_count`-th place of the endless global stream."""
 
@@ -71,6 +78,19 @@ class TrainKeys:
     def __getitem__(self, step: int) -> np.ndarray:
         epochs, places = np.divmod(int(step) * self._batch_size + self._rows, self._num_examples)
         return np.stack([epochs, shuffle(places, epochs, self._num_examples, self._seed)], axis=1)
+
+
+class SizedKeys:
+    """(which of `count` sizes, keys) of batch i of one process."""
+
+    def __init__(self, keys: TrainKeys, count: int, seed: int):
+        self._keys, self._count, self._seed = keys, count, seed
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, step: int) -> tuple[int, np.ndarray]:
+        return size_at(step, self._count, self._seed), self._keys[step]
 
 
 class EvalKeys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,17 +59,19 @@ class BatchReader:
             self._decode = functools.partial(decode, fast_dct=self._partial, upright=upright)
         self._places = np.zeros(len(source) if self._partial else 0, np.uint16)
 
-    def __call__(self, keys: np.ndarray) -> Element:
+    def __call__(self, keys: np.ndarray, transform: Transform | None = None) -> Element:
         """Reads one batch.
 
         Args:
           keys: int64 (b, 2), the (epoch, index) of each row; index PADDING leaves the row zero and its mask 0.
+          transform: used in place of the reader's own, of the same recipe.
 
         Returns:
           The batch and its corrupt images.
         """
+        transform = transform or self._transform
         batch = Batch(
-            image=np.empty((len(keys), *self._transform.resolution, 3), np.uint8),
+            image=np.empty((len(keys), *transform.resolution, 3), np.uint8),
             target=self._source.spec.target.empty(len(keys)),
             mask=np.zeros(len(keys), np.float32),
         )
@@ -81,7 +84,7 @@ class BatchReader:
             examples = self._source.read_many([index for _, index in places])
             rngs = [np.random.default_rng([self._seed, epoch, index]) for epoch, index in places]
             for row, (_, index), example, rng in zip(some.tolist(), places, examples, rngs, strict=True):
-                problem = self._fill(batch, row, index, example, rng, corrupt)
+                problem = self._fill(batch, row, index, example, rng, corrupt, transform)
                 if problem:
                     return Element(batch, tuple(corrupt), problem)
         batch.image[batch.mask == 0] = 0
@@ -95,6 +98,7 @@ class BatchReader:
         example: tuple[bytes, Label, str],
         rng: np.random.Generator,
         corrupt: list[tuple[str, str]],
+        transform: Transform,
     ) -> str:
         """Writes one row; returns why the run cannot continue, or "". `rng` is the row's, also if the example is replaced."""
         for attempt in range(min(len(self._source), self._max_corrupt + 1) if self._replace else 1):
@@ -104,7 +108,7 @@ class BatchReader:
             try:
                 image = self._open(actual, data)
                 # A part of a JPEG is decoded when the crop takes it.
-                done = self._transform(Example(image, label, image.shape[:2]), rng, place)
+                done = transform(Example(image, label, image.shape[:2]), rng, place)
             except CorruptImage as error:
                 corrupt.append((name, str(error)))
                 continue
@@ -128,3 +132,20 @@ class BatchReader:
         image = self._decode(data)
         self._places[index] = find_height(data)
         return image
+
+
+class SizedReader:
+    """Reads batches whose size changes from step to step.
+
+    Args:
+      reader: reads them.
+      transforms: of each size, from one recipe.
+    """
+
+    def __init__(self, reader: BatchReader, transforms: Sequence[Transform]):
+        self._reader, self._transforms = reader, transforms
+
+    def __call__(self, sized: tuple[int, np.ndarray]) -> Element:
+        """Reads one batch; `sized` is an item of `SizedKeys`."""
+        size, keys = sized
+        return self._reader(keys, self._transforms[size])
