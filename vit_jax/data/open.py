@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from etils import epath
 
-from vit_jax.data.formats.catalogue import OWN_BUILDERS, find_data_dir
+from vit_jax.data.formats.catalogue import OWN_BUILDERS, PRIVATE, find_data_dir
 from vit_jax.data.formats.coco import is_coco, open_coco
 from vit_jax.data.formats.folders import open_folder
 from vit_jax.data.formats.held_out import is_part, open_part
 from vit_jax.data.formats.lists import is_list, open_list
 from vit_jax.data.formats.objectnet import is_objectnet, open_objectnet
 from vit_jax.data.formats.objects import open_tfds
-from vit_jax.data.formats.records import PRIVATE, find_builder, open_packed
+from vit_jax.data.formats.records import find_builder, open_packed
 from vit_jax.data.formats.shards import open_shards
 from vit_jax.data.formats.tarnames import is_shards, names_shards
 from vit_jax.data.prepare.packed import is_packed

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from vit_jax.data.formats.catalogue import COMMAND, find_data_dir, tfrecord_message, unknown_name_message
+from vit_jax.data.formats.catalogue import (
+    COMMAND,
+    base_name,
+    find_data_dir,
+    missing_message,
+    tfrecord_message,
+    unknown_name_message,
+)
 from vit_jax.data.formats.descriptions import (
     ADVICE,
     FEATURES,
@@ -34,10 +40,6 @@ LABELS = "vit_jax_labels.{split}.npy"  # of a packed split, so that none of its 
 CHUNK = 256  # records read at a time
 MAX_CLASSES = 10**6  # each is a row of the head; more are a mistake
 PACKED = "packed"  # the TFDS name of data sets that `data.prepare.pack` wrote
-PRIVATE = {
-    "jft_300m": "JFT-300M is Google's own and was never published",
-    "imagenet21k": "ImageNet-21k is licensed to those who register at image-net.org, and TFDS has no builder for it",
-}
 
 
 class TfdsSource(Source):
@@ -212,7 +214,7 @@ def open_builder(dataset: str, data_dir: str) -> Any:
     root = find_data_dir(data_dir)
     builder = find_builder(dataset, root)
     if builder is None:
-        raise UserError(_explain_missing(dataset, root, data_dir))
+        raise UserError(missing_message(dataset, root, data_dir))
     return _check_format(builder)
 
 
@@ -224,10 +226,6 @@ def _check_format(builder: Any) -> Any:
     return builder
 
 
-def _base_name(dataset: str) -> str:
-    return dataset.split(":")[0].split("/")[0]
-
-
 def find_builder(dataset: str, root: str) -> Any:
     """The builder restored from what is on disk, or None. It needs no builder code, so private data sets work too.
 
@@ -237,7 +235,7 @@ def find_builder(dataset: str, root: str) -> Any:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import read_only_builder
 
-    check_prepared(root, _base_name(dataset))
+    check_prepared(root, base_name(dataset))
     try:
         return read_only_builder.builder_from_files(_with_version(dataset, root), data_dir=root)
     except tfds.core.DatasetNotFoundError:
@@ -263,35 +261,6 @@ def _with_version(dataset: str, root: str) -> str:
     if not versions or len(versions) < len(names):
         return dataset
     return f"{dataset}:{max(versions, key=lambda name: tuple(map(int, name.split('.'))))}"
-
-
-def _explain_missing(dataset: str, root: str, data_dir: str) -> str:
-    """Why a TFDS name cannot be opened, and what to do."""
-    import tensorflow_datasets as tfds
-
-    base, flag = _base_name(dataset), f" --data-dir={data_dir}" if data_dir else ""
-    folder = os.path.join(root, base)
-    present = []
-    for path, _, files in os.walk(folder):
-        if "dataset_info.json" in files and "incomplete." not in path:
-            present.append(os.path.relpath(path, root))
-    if present:
-        return (
-            f"{dataset!r} is not among what is prepared in {folder}: found {', '.join(sorted(present))}; name one of them as "
-            f"name/config:version, or prepare {dataset!r}: `{COMMAND} {dataset}{flag}`"
-        )
-    if base in PRIVATE:
-        return (
-            f"{base}: {PRIVATE[base]}; the data has to be your own. Looked in {folder} for a copy prepared by TFDS as "
-            f"ArrayRecord and found none. Point --config.data.dataset at your TFDS name (with TFDS_DATA_DIR or "
-            "--config.data.data_dir) or at a folder that contains train/<class>/*.jpg"
-        )
-    if base in tfds.list_builders(with_community_datasets=False):
-        return (
-            f"{dataset} is not prepared: no {base} in {root}. Prepare it with `{COMMAND} {dataset}{flag}`, "
-            "or set TFDS_DATA_DIR to the folder that holds it"
-        )
-    return unknown_name_message(dataset)
 
 
 def _find_keys(dataset: str, info: Any) -> tuple[str, str]:

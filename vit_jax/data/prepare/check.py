@@ -12,12 +12,13 @@ from vit_jax.data.formats.catalogue import (
     BY_FOLDER,
     COMMAND,
     OWN_BUILDERS,
+    PRIVATE,
     find_data_dir,
     is_known,
     tfrecord_message,
     unknown_name_message,
 )
-from vit_jax.data.formats.records import PRIVATE, find_builder
+from vit_jax.data.formats.records import find_builder
 from vit_jax.data.image.encoded import CorruptImage
 from vit_jax.data.prepare import fingerprints, idx, tensorflow_free
 from vit_jax.data.vtab.tasks import TASKS
