@@ -6,6 +6,7 @@ to have eight as well.
 
 import gc
 import signal
+from pathlib import Path
 
 import jax
 import optax
@@ -15,6 +16,8 @@ from jaxtyping import install_import_hook
 # Signatures are checked against what is passed: dtypes, ranks, and letters that must agree within a call. The hook works
 # on modules that are imported after it, so nothing of ours is imported above.
 install_import_hook(["vit_jax.models", "vit_jax.train"], "beartype.beartype")
+
+COMPILED = Path(__file__).resolve().parents[1] / ".cache" / "xla"  # safe to remove
 
 jax.config.update("jax_platforms", "cpu")
 # Most of the time of these tests is compiling small programs that run once: without optimisation it is a fifth less. Programs
@@ -45,6 +48,12 @@ def pytest_collection_modifyitems(items):
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
+    # A compiled program serves every test, process and later run that asks for the same one: a second run of the suite compiles
+    # next to nothing. A process may read what another is still writing: JAX compiles then.
+    config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
+    jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As of `bash scripts/test.sh &` without job control. Programs that tests start would inherit that, and programs
         # respect it: they could not be stopped by Ctrl-C.
