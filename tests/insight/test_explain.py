@@ -34,7 +34,7 @@ def test_all_numbers_are_those_of_a_float64_model(photos, monkeypatch):
     monkeypatch.setattr(numpy_vit, "attention", attending(attention))
     logits = numpy_vit.forward(params, pixels)["logits"]
     arrays, facts = explain(of_numpy(params), source, Choice(pictures=3, layer=1, head=2))
-    assert facts["measured"] == 7
+    assert (facts["measured"], facts["tokens"]) == (7, 5)
     assert [name[-6:] for name in facts["corrupt"]] == ["1b.png", "5b.png"]
     places = [0, 3, 6]  # 0 of 9 files, 4 of 9, 8 of 9
     assert [name[-5:] for name in facts["pictures"]] == ["0.png", "3.png", "6.png"]
@@ -109,6 +109,8 @@ def test_a_layer_a_head_and_a_class_that_do_not_exist_are_refused_together():
     text = str(caught.value)
     for words in ("layer 3: the model has 2 layers", "head 4: a layer has 3 heads", "class 'cow'", "cat, dog, emu"):
         assert words in text
+    with pytest.raises(UserError, match="class 'emu': the model gives an image no probabilities of classes; leave"):
+        check(Choice(label="emu"), subject._replace(classifies=False), model)
     assert check(Choice(label="emu"), subject, model) == NAMES.index("emu")
     assert check(Choice(label="1"), subject, model) == 1
     assert check(Choice(), subject, model) is None

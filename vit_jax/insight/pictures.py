@@ -67,8 +67,7 @@ class Pictures:
     def _maps(self, row: Row) -> Arrays:
         maps: Arrays = {"images": row.image.copy()}
         tokens, logits = self._subject.tokens, row.outputs.logits
-        classifies = logits is not None and logits.ndim == 1 and len(logits) > 0
-        if classifies:
+        if self._subject.classifies:
             chosen = int(logits.argmax()) if self._label is None else self._label
             self.classes.append(chosen)
             maps["probabilities"] = np.asarray(jax.nn.softmax(logits)[chosen], np.float32)
@@ -86,7 +85,7 @@ class Pictures:
             if self._choice.head:
                 maps["attention"] = np.asarray(layer[self._choice.head - 1], np.float64)
             maps["heads"] = from_output(layer[[head - 1 for head in self.heads]], tokens)
-            if classifies:
+            if self._subject.classifies:
                 found = self._gradients(self._subject.params, row.image[None], jnp.array([chosen]))
                 layers, gradients = ([np.asarray(x) for x in xs] for xs in found)
                 maps["gradient_rollout"] = from_output(joint_attention(layers, gradients), tokens)[0]
