@@ -87,8 +87,9 @@ class Pictures:
             maps["heads"] = from_output(layer[[head - 1 for head in self.heads]], tokens)
             if self._subject.classifies:
                 found = self._gradients(self._subject.params, row.image[None], jnp.array([chosen]))
-                layers, gradients = ([np.asarray(x) for x in xs] for xs in found)
-                maps["gradient_rollout"] = from_output(joint_attention(layers, gradients), tokens)[0]
+                layers, gradients, probes = ([np.asarray(x) for x in xs] for xs in found)
+                positive = np.maximum(probes[0] * probes[1], 0) if probes else None
+                maps["gradient_rollout"] = from_output(joint_attention(layers, gradients), tokens, positive)[0]
         last = np.asarray((row.outputs.layers or ())[-1], np.float64)[tokens.patches]
         maps["norm_maps"] = np.linalg.norm(last, axis=-1).reshape(tokens.grid)
         return {name: x.astype(np.float32) if x.dtype == np.float64 else x for name, x in maps.items()}
@@ -101,7 +102,8 @@ def from_output(joint: np.ndarray, tokens: Tokens, probe: np.ndarray | None = No
     Args:
       joint: (b, n, n), query before key.
       tokens: the sequence.
-      probe: (b, heads, tokens without registers), a MAP head's attention, which is then the last step; None for no such head.
+      probe: (b, heads, tokens without registers), a MAP head's attention, or its positive part of gradient times attention, which
+        is then the last step; None for no such head.
 
     Returns:
       (b, gh, gw).

@@ -119,8 +119,8 @@ def prepare(loaded: Loaded) -> Subject:
         )
     if "attention" in capture and tokens and "probe" in outputs.extra:
         notes.append(
-            "The model pools by a probe's attention, with which its rollout ends; the other maps are of the class token, or else "
-            "means over the patches that attend."
+            "The model pools by a probe's attention, with which its rollouts end; the maps of heads are of the class token, or "
+            "else means over the patches that attend."
         )
     elif "attention" in capture and tokens and tokens.after:
         notes.append("The model answers with its detection tokens: its maps are means over those.")
