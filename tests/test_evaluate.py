@@ -198,5 +198,5 @@ def test_an_unknown_pack_and_a_batch_that_does_not_divide_are_refused(folder):
     with pytest.raises(UserError, match=r"no pack 'imagnet'; did you mean 'imagenet'\?"):
         evaluating.evaluate("no/such.npz", pack="imagnet")
     model = str(ROOT / "tests" / "golden" / "timm_token")
-    with pytest.raises(UserError, match="--batch=12 is not divisible by 8 devices"):
+    with pytest.raises(UserError, match=r"--batch=12 is not divisible by 8 devices; use 8 or 16$"):
         evaluating.evaluate(model, str(folder), "test", batch_size=12)

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 from safetensors import safe_open
 
-from vit_jax import load_model, read_images
+from vit_jax import load_model, partition, read_images
 from vit_jax.convert.load import load
 from vit_jax.data.open import open_source
 from vit_jax.evals.stored import read_features
@@ -98,6 +98,25 @@ def test_photographs_need_no_classes_and_have_no_labels(folder, tmp_path):
     np.testing.assert_allclose(stored.features, expected(files).tokens, rtol=2e-3, atol=2e-3)
     with safe_open(tmp_path / "out" / "features-00000-of-00001.safetensors", "numpy") as shard:
         assert json.loads(shard.metadata()["ids"]) == files
+
+
+@pytest.mark.slow
+def test_every_device_computes_its_rows_and_the_numbers_are_those_of_one(folder, tmp_path, monkeypatch):
+    rows, make_mesh, device_get = [], partition.make_mesh, jax.device_get
+
+    def get(parts):
+        rows.append([shard.data.shape[0] for shard in parts[0].addressable_shards])
+        return device_get(parts)
+
+    monkeypatch.setattr(jax, "device_get", get)
+    features = {}
+    for devices in (8, 1):
+        monkeypatch.setattr(partition, "make_mesh", lambda fsdp, n=devices: make_mesh(fsdp, jax.devices()[:n]))
+        done = write_features(MODEL, str(folder), tmp_path / str(devices), split="train", batch_size=8)
+        features[devices] = read_features(done.folder).features
+    assert rows == [[1] * 8] * 2 + [[8]] * 2  # 11 images, of which one is damaged: the second batch is partial
+    assert len(features[8]) == 10
+    np.testing.assert_allclose(features[8], features[1], atol=1e-5)
 
 
 def test_layers_that_a_model_lacks_are_refused(tmp_path):

@@ -233,18 +233,19 @@ _whole.defvjp(
 )
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, *, accumulation: int = 1, path: str = "data.batch_size") -> None:
-    """Checks that a global batch splits evenly over devices and accumulation steps.
+def check_batch_size(batch_size: int, mesh: Mesh, *, accumulation: int = 0, path: str = "data.batch_size") -> None:
+    """Checks that a global batch splits evenly over devices and accumulation steps; 0 steps for a batch that is not trained on.
 
     Raises:
       UserError: it does not; the message suggests the nearest valid sizes.
     """
-    unit = mesh.size * accumulation
+    unit = mesh.size * (accumulation or 1)
     if batch_size < 1 or batch_size % unit:
         low = max(batch_size, 0) // unit * unit
+        steps = f" x {accumulation} accumulation steps = {unit}" if accumulation else ""
         raise UserError(
-            f"{path}={batch_size} is not divisible by {mesh.size} devices x {accumulation} accumulation steps = {unit}; "
-            f"use {f'{low} or ' if low else ''}{low + unit}, or change train.accumulation"
+            f"{path}={batch_size} is not divisible by {mesh.size} devices{steps}; use {f'{low} or ' if low else ''}{low + unit}"
+            f"{', or change train.accumulation' if accumulation else ''}"
         )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tiny_exports import images, outputs, tiny
 
+from vit_jax import partition
 from vit_jax.export import stablehlo
 from vit_jax.export.program import make_program
 from vit_jax.types import UserError
@@ -21,6 +22,10 @@ def test_one_file_is_for_three_kinds_of_device_and_any_batch(tmp_path):
     for b in (1, 7):
         expected = outputs(program, images(b))["probabilities"]
         np.testing.assert_allclose(run(images(b))["probabilities"], expected, atol=1e-6)
+    batch = jax.device_put(images(16), partition.batch_sharding(partition.make_mesh()))
+    spread = jax.jit(run)(batch)["probabilities"]  # in a program on eight devices
+    assert [shard.data.shape for shard in spread.addressable_shards] == [(2, 5)] * 8
+    np.testing.assert_allclose(spread, outputs(program, images(16))["probabilities"], atol=1e-5)
 
 
 def test_a_program_above_the_formats_limit_is_refused(monkeypatch):

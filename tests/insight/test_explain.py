@@ -1,5 +1,9 @@
 """Everything measured of a model, against a float64 model and the definitions."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy_vit
 import PIL.Image
@@ -8,10 +12,12 @@ from subjects import NAMES, attending, images, loaded, of_numpy
 
 from vit_jax.insight.attention import attention_distance, entropy, rollout
 from vit_jax.insight.explain import check, explain
+from vit_jax.insight.gradients import class_gradients
 from vit_jax.insight.images import open_images
 from vit_jax.insight.layers import cka, position_similarity
 from vit_jax.insight.pictures import Choice
 from vit_jax.insight.subject import prepare
+from vit_jax.models.build import normalize
 from vit_jax.types import UserError
 
 
@@ -34,7 +40,7 @@ def test_all_numbers_are_those_of_a_float64_model(photos, monkeypatch):
     monkeypatch.setattr(numpy_vit, "attention", attending(attention))
     logits = numpy_vit.forward(params, pixels)["logits"]
     arrays, facts = explain(of_numpy(params), source, Choice(pictures=3, layer=1, head=2))
-    assert facts["measured"] == 7
+    assert (facts["measured"], facts["tokens"]) == (7, 5)
     assert [name[-6:] for name in facts["corrupt"]] == ["1b.png", "5b.png"]
     places = [0, 3, 6]  # 0 of 9 files, 4 of 9, 8 of 9
     assert [name[-5:] for name in facts["pictures"]] == ["0.png", "3.png", "6.png"]
@@ -53,7 +59,7 @@ def test_all_numbers_are_those_of_a_float64_model(photos, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_map_head_shows_its_probes_attention_and_rollout_ends_with_it(photos, monkeypatch):
+def test_a_map_head_shows_its_probes_attention_and_both_rollouts_end_with_it(photos, monkeypatch):
     pixels, source = photos
     params, attention = numpy_vit.draw_params(pool="map"), []
     monkeypatch.setattr(numpy_vit, "attention", attending(attention))
@@ -63,7 +69,17 @@ def test_a_map_head_shows_its_probes_attention_and_rollout_ends_with_it(photos, 
     np.testing.assert_allclose(arrays["probe"].reshape(3, 1, 4), probe, atol=1e-5)
     joint = (second + np.eye(4)) / 2 @ ((first + np.eye(4)) / 2)
     np.testing.assert_allclose(arrays["rollout"].reshape(3, 1, 4), probe @ joint, atol=1e-5)
-    assert [note for note in facts["notes"] if "rollout ends" in note]
+    assert [note for note in facts["notes"] if "rollouts end" in note]
+    # The same of the positive part of gradient times attention, without dividing by a row's sum.
+    subject, chosen = of_numpy(params, pool="map"), jnp.array(["abcde".index(name) for name in facts["classes"]])
+    found = jax.jit(functools.partial(class_gradients, subject.module))(
+        subject.params, normalize(jnp.asarray(pixels[[0, 3, 6]])), chosen
+    )
+    weights, gradients, (weights_of_probe, gradients_of_probe) = jax.tree.map(np.asarray, found)
+    first, second = (np.maximum(w * g, 0).mean(axis=1) + np.eye(4) for w, g in zip(weights, gradients, strict=True))
+    probe = np.maximum(weights_of_probe * gradients_of_probe, 0).mean(axis=1, keepdims=True)
+    assert probe.max() > 1e-3
+    np.testing.assert_allclose(arrays["gradient_rollout"].reshape(3, 1, 4), probe @ second @ first, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -109,6 +125,8 @@ def test_a_layer_a_head_and_a_class_that_do_not_exist_are_refused_together():
     text = str(caught.value)
     for words in ("layer 3: the model has 2 layers", "head 4: a layer has 3 heads", "class 'cow'", "cat, dog, emu"):
         assert words in text
+    with pytest.raises(UserError, match="class 'emu': the model gives an image no probabilities of classes; leave"):
+        check(Choice(label="emu"), subject._replace(classifies=False), model)
     assert check(Choice(label="emu"), subject, model) == NAMES.index("emu")
     assert check(Choice(label="1"), subject, model) == 1
     assert check(Choice(), subject, model) is None

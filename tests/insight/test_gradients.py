@@ -23,12 +23,16 @@ def test_attention_and_gradients_are_those_of_a_float64_model(monkeypatch, pool)
         monkeypatch.setattr(numpy_vit, "attention", attending(seen, added))
         return numpy_vit.forward(params, images, pool=pool)["logits"][[0, 1], [3, 1]], seen
 
-    attention, gradients = jax.jit(lambda x, c: class_gradients(subject.module, subject.params, normalize(x), c))(
-        images, jnp.array([3, 1])
-    )
+    attention, gradients, probe = jax.jit(
+        lambda x, c: class_gradients(subject.module, subject.params, normalize(x), c)
+    )(images, jnp.array([3, 1]))
     _, weights = score()
     assert len(attention) == len(gradients) == len(weights) - (pool == "map") == 2
-    for layer in range(2):
+    if pool == "map":
+        attention, gradients = ((*xs, x[:, :, None]) for xs, x in zip((attention, gradients), probe, strict=True))
+    else:
+        assert probe == ()
+    for layer in range(len(weights)):
         np.testing.assert_allclose(attention[layer], weights[layer], atol=1e-5)
         expected = np.zeros(weights[layer].shape)
         for head, query, key in np.ndindex(expected.shape[1:]):

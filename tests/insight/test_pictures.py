@@ -22,7 +22,7 @@ def test_maps_are_those_of_the_tokens_that_the_model_answers_with():
 
 
 def test_images_are_evenly_spaced_and_an_unreadable_one_is_replaced_by_the_next():
-    subject = types.SimpleNamespace(module=None, params=None, tokens=None, capture=())
+    subject = types.SimpleNamespace(module=None, params=None, tokens=None, classifies=True, capture=())
     pictures = Pictures(subject, Choice(pictures=3), None, 11)
     image = np.zeros((2, 2, 3), np.uint8)
     outputs = Outputs(None, None, None, np.array([0.0, np.log(3)], np.float32))

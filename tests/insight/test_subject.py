@@ -24,6 +24,10 @@ def test_attention_is_captured_and_tokens_are_found_in_their_order(fields, token
     subject = prepare(loaded(**fields))
     assert (subject.capture, subject.tokens, subject.depth) == (("layers", "attention"), tokens, 2)
     assert tokens.patches.stop - tokens.patches.start == tokens.grid[0] * tokens.grid[1]
+    assert ["detection tokens" in note for note in subject.notes] == [True] * bool(tokens.after) + [False] * (
+        "pool" in fields
+    )
+    assert subject.classifies == (not tokens.after)
 
 
 @pytest.mark.slow

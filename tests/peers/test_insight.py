@@ -28,7 +28,7 @@ def test_attention_and_all_that_follows_from_it(tmp_path, size):
 
     module, params = load_model(str(tmp_path / "hf"))
     run = jax.jit(lambda x, c: class_gradients(module, params, x, c))
-    attention, gradients = ([np.asarray(a) for a in part] for part in run(x, jnp.array(classes)))
+    attention, gradients, _ = ([np.asarray(a) for a in part] for part in run(x, jnp.array(classes)))
     outputs = jax.jit(lambda x: module.apply({"params": params}, x, capture=("layers", "attention")))(x)
     assert len(attention) == len(expected) == 2
     for layer in range(2):

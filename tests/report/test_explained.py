@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from vit_jax.report import explained
 from vit_jax.report.explained import write_explained
 from vit_jax.types import UserError
 
@@ -16,6 +17,7 @@ FACTS = {
     "resolution": [4, 6],
     "grid": [2, 3],
     "patch": [2, 2],
+    "tokens": 9,
     "images": "photos",
     "measured": 5,
     "corrupt": ["broken.png"],
@@ -69,6 +71,17 @@ def test_a_model_without_attention_has_a_page_with_its_notes(tmp_path):
     assert "It has no attention." in text
     assert "Where it looks" not in text
     assert not (tmp_path / "rollout.png").exists()
+
+
+def test_dashed_lines_are_of_attention_to_all_alike(monkeypatch):
+    lines = {}
+    monkeypatch.setattr(explained, "_heads", lambda name, values, even, *_: lines.update({name: even}))
+    explained._charts({"distance": np.ones((2, 2)), "entropy": np.ones((2, 2))}, FACTS)
+    # Two rows of three patches of 2x2 pixels: of the 36 pairs 6 are apart by 0, 14 by 2, 8 by sqrt(8), 4 by 4, 4 by sqrt(20).
+    assert lines["distance"] == pytest.approx((14 * 2 + 8 * 8**0.5 + 4 * 4 + 4 * 20**0.5) / 36)
+    assert lines["entropy"] == pytest.approx(
+        np.log(9)
+    )  # the class token, and a detector's tokens, are attended to as well
 
 
 def test_damaged_files_and_those_of_another_run_are_named(tmp_path):

@@ -161,3 +161,16 @@ def test_the_bytes_that_a_forward_pass_keeps_by_hand():
     found = kept_bytes(small, scan=True, remat="none")
     assert found == pytest.approx(2 * layer + rest, rel=0.002)
     assert kept_bytes(small, scan=True, remat="block") == pytest.approx(2 * 2 * tokens * d + rest, rel=0.01)
+
+
+def test_an_encoder_keeps_the_patches_that_its_objective_lets_it_see():
+    def kept(depth):
+        options = {"model.dtype": "bfloat16", "model.attention": "fused", "model.depth": depth, "data.batch_size": "8"}
+        options |= {"model.decoder_depth": "1"}
+        spec = configs.load("configs/masked.py:objective=mae,variant=Ti/16,dataset=imagenet2012")
+        small, _ = settle(resolve(spec, SCHEMA, list(options.items())), Facts("cpu", 10))
+        return kept_bytes(small, scan=True, remat="none")
+
+    tokens = 1 + 49  # the class token, and a quarter of 196 patches
+    layer = 2 * tokens * (8 * 192 + 3 * tokens + 4 * 192) + 4 * 4 * tokens  # see above
+    assert kept("3") - kept("2") == pytest.approx(layer, rel=0.002)

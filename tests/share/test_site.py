@@ -26,6 +26,14 @@ def build(to, *options):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 
+def found_words(page):
+    until = time.monotonic() + 20
+    while not (text := page.value("document.querySelector('.md-search-result__list').innerText")):
+        assert time.monotonic() < until, "the search finds nothing"
+        time.sleep(0.2)
+    return text
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     to = tmp_path_factory.mktemp("site")
@@ -71,10 +79,24 @@ def test_pages_fit_a_phone_find_words_and_ask_no_other_server(site):
                 assert page.value("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
                 assert page.value("[...document.images].filter(image => !image.naturalWidth).length") == 0
         page.open(f"{address}/index.html?q=clip_norm", width=1280)
-        until = time.monotonic() + 20
-        while not (text := page.value("document.querySelector('.md-search-result__list').innerText")):
-            assert time.monotonic() < until, "the search finds nothing"
-            time.sleep(0.2)
-        assert "Keys of a config" in text
+        assert "Keys of a config" in found_words(page)
         server.shutdown()
+        assert page.complaints == []
+
+
+@pytest.mark.browser
+def test_the_search_finds_words_on_pages_opened_from_disk(site):
+    found = chromium.find_chromium()
+    assert found, "no Chromium on this machine: leave this test out with -m 'not browser'"
+    with chromium.start(found) as page:
+        for name, width in (("index", 1280), ("use", 390)):
+            page.open(site / f"{name}.html", width=width)
+            page.value("document.querySelector('.md-header__button[for=__search]').click()")
+            page.value("document.querySelector('.md-search__input').focus()")
+            for letter in "clip_norm":
+                page.call("Input.dispatchKeyEvent", type="keyDown", text=letter)
+                page.call("Input.dispatchKeyEvent", type="keyUp")
+            assert "Keys of a config" in found_words(page)
+        address = page.value("document.querySelector('.md-search-result__link').href")
+        assert address.startswith((site / "keys.html").resolve().as_uri())
         assert page.complaints == []

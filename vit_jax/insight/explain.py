@@ -76,6 +76,7 @@ def explain(loaded: Loaded, source: Source, choice: Choice = CHOICE, other: Load
         "resolution": list(subject.resolution),
         "grid": list(subject.tokens.grid) if subject.tokens else [],
         "patch": list(subject.module.pixels((1, 1))) if subject.tokens else [],
+        "tokens": subject.tokens.patches.stop + subject.tokens.after if subject.tokens else 0,
         "images": source.spec.name + (f", {source.spec.split}" if source.spec.split else ""),
         "measured": means.count,
         "corrupt": sorted(corrupt),
@@ -103,7 +104,11 @@ def check(choice: Choice, subject: Subject, loaded: Loaded) -> int | None:
         wrong.append(f"head {choice.head}: a layer has {heads} heads, counted from 1")
     names = list(loaded.source.meta.get("class_names") or [])
     count, label = int(loaded.settings.get("num_classes", 0)), None
-    if choice.label in names:
+    if choice.label and not subject.classifies:
+        wrong.append(
+            f"class {choice.label!r}: the model gives an image no probabilities of classes; leave the class out"
+        )
+    elif choice.label in names:
         label = names.index(choice.label)
     elif choice.label.isdecimal() and int(choice.label) < count:
         label = int(choice.label)

@@ -16,7 +16,7 @@ Layers = tuple[jax.Array, ...]  # (b, heads, n, n) of each layer
 
 def class_gradients(
     model: ImageModel, params: Mapping[str, Any], images: jax.Array, classes: jax.Array
-) -> tuple[Layers, Layers]:
+) -> tuple[Layers, Layers, Layers]:
     """Attention weights, and the gradients of the logits of a class of each image with respect to them.
 
     Args:
@@ -26,7 +26,8 @@ def class_gradients(
       classes: int (b,).
 
     Returns:
-      (attention, gradients), each a sequence over layers of (b, heads, n, n).
+      (attention, gradients, probe): the first two are sequences over layers of (b, heads, n, n); `probe` has the same two of a
+      MAP head's probe, (b, heads, tokens without registers), and is empty without one.
     """
 
     def run(variables: Mapping[str, Any]) -> Any:
@@ -37,13 +38,15 @@ def class_gradients(
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes, jax.random.key(0)))
 
-    def score(added: Any) -> tuple[jax.Array, Layers]:
+    def score(added: Any) -> tuple[jax.Array, tuple[Layers, jax.Array | None]]:
         outputs = run({"perturbations": added})
-        return jnp.take_along_axis(outputs.logits, classes[:, None], axis=1).sum(), outputs.attention
+        score = jnp.take_along_axis(outputs.logits, classes[:, None], axis=1).sum()
+        return score, (outputs.attention, outputs.extra.get("probe"))
 
-    gradients, attention = jax.grad(score, has_aux=True)(zeros)
+    gradients, (attention, probe) = jax.grad(score, has_aux=True)(zeros)
     by_layer = {_layer_of(path): leaf for path, leaf in tree_leaves_with_path(gradients)}
-    return attention, tuple(by_layer[layer] for layer in range(len(attention)))
+    of_layers = tuple(by_layer[layer] for layer in range(len(attention)))
+    return attention, of_layers, () if probe is None else (probe, by_layer[-1][:, :, 0])
 
 
 def _layer_of(path: tuple[Any, ...]) -> int:

@@ -67,8 +67,7 @@ class Pictures:
     def _maps(self, row: Row) -> Arrays:
         maps: Arrays = {"images": row.image.copy()}
         tokens, logits = self._subject.tokens, row.outputs.logits
-        classifies = logits is not None and logits.ndim == 1 and len(logits) > 0
-        if classifies:
+        if self._subject.classifies:
             chosen = int(logits.argmax()) if self._label is None else self._label
             self.classes.append(chosen)
             maps["probabilities"] = np.asarray(jax.nn.softmax(logits)[chosen], np.float32)
@@ -86,10 +85,11 @@ class Pictures:
             if self._choice.head:
                 maps["attention"] = np.asarray(layer[self._choice.head - 1], np.float64)
             maps["heads"] = from_output(layer[[head - 1 for head in self.heads]], tokens)
-            if classifies:
+            if self._subject.classifies:
                 found = self._gradients(self._subject.params, row.image[None], jnp.array([chosen]))
-                layers, gradients = ([np.asarray(x) for x in xs] for xs in found)
-                maps["gradient_rollout"] = from_output(joint_attention(layers, gradients), tokens)[0]
+                layers, gradients, probes = ([np.asarray(x) for x in xs] for xs in found)
+                positive = np.maximum(probes[0] * probes[1], 0) if probes else None
+                maps["gradient_rollout"] = from_output(joint_attention(layers, gradients), tokens, positive)[0]
         last = np.asarray((row.outputs.layers or ())[-1], np.float64)[tokens.patches]
         maps["norm_maps"] = np.linalg.norm(last, axis=-1).reshape(tokens.grid)
         return {name: x.astype(np.float32) if x.dtype == np.float64 else x for name, x in maps.items()}
@@ -102,7 +102,8 @@ def from_output(joint: np.ndarray, tokens: Tokens, probe: np.ndarray | None = No
     Args:
       joint: (b, n, n), query before key.
       tokens: the sequence.
-      probe: (b, heads, tokens without registers), a MAP head's attention, which is then the last step; None for no such head.
+      probe: (b, heads, tokens without registers), a MAP head's attention, or its positive part of gradient times attention, which
+        is then the last step; None for no such head.
 
     Returns:
       (b, gh, gw).

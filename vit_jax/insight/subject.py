@@ -57,6 +57,7 @@ class Subject(NamedTuple):
       capture: what it captures.
       tokens: its sequence; None for a model without tokens between layers.
       depth: number of its layers; 0 if it captures none.
+      classifies: whether it gives an image logits of classes.
       batch_size: images per batch, so that attention weights fit into memory.
       notes: a line for each thing that the model does not have.
     """
@@ -68,6 +69,7 @@ class Subject(NamedTuple):
     capture: tuple[str, ...]
     tokens: Tokens | None
     depth: int
+    classifies: bool
     batch_size: int
     notes: tuple[str, ...]
 
@@ -117,13 +119,17 @@ def prepare(loaded: Loaded) -> Subject:
         )
     if "attention" in capture and tokens and "probe" in outputs.extra:
         notes.append(
-            "The model pools by a probe's attention, with which its rollout ends; the other maps are of the class token, or else "
-            "means over the patches that attend."
+            "The model pools by a probe's attention, with which its rollouts end; the maps of heads are of the class token, or "
+            "else means over the patches that attend."
         )
-    elif "attention" in capture and tokens and not (tokens.class_token or tokens.after):
+    elif "attention" in capture and tokens and tokens.after:
+        notes.append("The model answers with its detection tokens: its maps are means over those.")
+    elif "attention" in capture and tokens and not tokens.class_token:
         notes.append("The model has no class token: its maps are means over the patches that attend.")
     recipe = recipe_of(loaded.source.meta)
-    return Subject(module, params, resolution, recipe, capture, tokens, depth, batch_size, tuple(notes))
+    logits = outputs.logits
+    classifies = logits is not None and logits.ndim == 2 and logits.shape[1] > 0
+    return Subject(module, params, resolution, recipe, capture, tokens, depth, classifies, batch_size, tuple(notes))
 
 
 def _find_capture(

@@ -140,7 +140,7 @@ def _charts(arrays: Arrays, facts: Mapping[str, Any]) -> list[Chart]:
         even = float(np.hypot(y[:, None] - y, x[:, None] - x).mean())
         caption = "Each dot a head: pixels between a patch and those that it attends to. Dashed: attention to all patches alike."
         charts.append(_heads("distance", arrays["distance"], even, "Mean attention distance", "pixels", caption))
-        most = float(np.log(np.prod(grid) + ("class token" in facts["norms"])))
+        most = float(np.log(facts["tokens"]))
         caption = "Each dot a head: 0 for attention to a single token. Dashed: to all tokens alike."
         charts.append(_heads("entropy", arrays["entropy"], most, "Entropy of attention", "nats", caption))
     if "norms" in arrays:
@@ -157,7 +157,11 @@ def _charts(arrays: Arrays, facts: Mapping[str, Any]) -> list[Chart]:
             "Length of tokens after each layer, a mean over images. A largest patch far above the median is an artefact, which "
             "registers remove."
         )
-        charts.append(Chart(draw("norms", caption, (4.2, 2.9), paint), caption))
+        size = (
+            4.2,
+            2.9 + 0.2 * len(facts["norms"]),
+        )  # the legend is below the axes, which are as high as those beside them
+        charts.append(Chart(draw("norms", caption, size, paint), caption))
     return charts
 
 

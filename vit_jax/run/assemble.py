@@ -26,7 +26,7 @@ from vit_jax.targets import ClassId, Target
 from vit_jax.train import step as steps
 from vit_jax.train.groups import Groups, make_groups
 from vit_jax.train.loop import TrainSettings
-from vit_jax.train.masking import PatchGrid
+from vit_jax.train.masking import Drawn, PatchGrid
 from vit_jax.train.mixing import make_mix
 from vit_jax.train.objectives import OBJECTIVES, Objective
 from vit_jax.train.optim import make_optimizer
@@ -158,12 +158,14 @@ def kept_bytes(config: Config, *, scan: bool, remat: str) -> int:
     draft = config.to_dict()
     draft["model"] |= {key: x for key, x in {"scan": scan, "remat": remat}.items() if key in draft["model"]}
     model = build_model(Config(draft))
+    forward, objective = models.make_forward(model), build_objective(config, model)
     _, params = models.abstract_model(model, config.data.resolution)
     images = jax.ShapeDtypeStruct((UNUSUAL, *config.data.resolution, 3), np.uint8)
 
     def backward(params: Any, images: jax.Array) -> Any:
-        forward = models.make_forward(model)
-        return jax.vjp(lambda params: forward(params, images, train=True, rng=jax.random.key(0)), params)[1]
+        key = jax.random.key(0)
+        drawn = objective.draw(jax.random.split(key, UNUSUAL)) if objective.draw else Drawn()
+        return jax.vjp(lambda params: objective.run(forward, params, images, drawn, train=True, rng=key), params)[1]
 
     leaves = jax.tree.leaves(jax.eval_shape(backward, params, images))
     # Those of a batch: its axis is the first, or the second under a scan.
