@@ -157,10 +157,8 @@ def _charts(arrays: Arrays, facts: Mapping[str, Any]) -> list[Chart]:
             "Length of tokens after each layer, a mean over images. A largest patch far above the median is an artefact, which "
             "registers remove."
         )
-        size = (
-            4.2,
-            2.9 + 0.2 * len(facts["norms"]),
-        )  # the legend is below the axes, which are as high as those beside them
+        # The legend is below the axes, which are as high as those beside them.
+        size = 4.2, 2.9 + 0.2 * len(facts["norms"])
         charts.append(Chart(draw("norms", caption, size, paint), caption))
     return charts
 
