@@ -119,7 +119,7 @@ def small_config(config: ConfigDict) -> None:
     config.data.update({"resolution": (64, 64), "batch_size": 64, "recipe": "resize_flip", "flip": False})
     config.objective.update({"no_object": 0.2, "class_weight": 5.0})
     config.optim.update({"lr": 1e-3, "warmup": "3%", "clip_norm": 1.0})
-    config.train.update({"duration": "7 epochs"})
+    config.train.update({"duration": "5 epochs"})
     config.evals.val.update({"recipe": "eval", "every": "20%", "batch_size": 100})
 
 
