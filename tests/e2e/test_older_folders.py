@@ -45,7 +45,9 @@ SWEPT = {
 @pytest.fixture
 def older(tmp_path):
     with tarfile.open(Path(__file__).parents[1] / "golden" / "older.tar.xz") as file:
-        file.extractall(tmp_path, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4; Debian 12 has 3.11.2
+            file.extraction_filter = tarfile.data_filter
+        file.extractall(tmp_path)
     return tmp_path
 
 
