@@ -98,10 +98,8 @@ def test_a_killed_run_of_two_sizes_resumes_to_the_bit(folder, tmp_path):
         "--config.evals.val.every=30 steps",
     )
     steps += ("--config.model.depth=1", "--config.train.log_every=5 steps")
-    steps += (
-        "--config.data.sizes=(96,128),(128,96)",
-        "--config.model.positions=sincos_2d",
-    )  # a checkpoint splits a round
+    # A checkpoint splits a round of two sizes.
+    steps += ("--config.data.sizes=(96,128),(128,96)", "--config.model.positions=sincos_2d")
     whole = call("train", *train(folder, tmp_path / "whole", *steps))
     assert whole.returncode == 0, whole.stdout + whole.stderr
     assert "compiling the training step for 2 sizes of images, a program each" in whole.stdout
