@@ -48,8 +48,8 @@ def pytest_collection_modifyitems(items):
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
-    # A compiled program serves every test, process and later run that asks for the same one: a second run of the suite compiles
-    # next to nothing. A process may read what another is still writing: JAX compiles then.
+    # A program compiled in a test's own process serves every test, and every later run, that asks for the same one. A process
+    # may read what another is still writing: JAX compiles then.
     config.addinivalue_line("filterwarnings", "ignore:Error (reading|writing) persistent compilation cache:UserWarning")
     jax.config.update("jax_compilation_cache_dir", str(COMPILED))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

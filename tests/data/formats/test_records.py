@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from tensorflow_datasets.core import read_only_builder
 
 from vit_jax.data.formats.records import find_builder
 from vit_jax.data.image.decode import decode
@@ -121,7 +122,7 @@ def test_a_process_that_has_run_out_of_examples_reads_an_empty_batch(tfds_dir):
 
 
 @pytest.mark.slow
-def test_the_newest_version_is_read_without_importing_every_builder_of_tfds(tfds_dir, tmp_path):
+def test_the_newest_version_is_read_without_importing_every_builder_of_tfds(tfds_dir, tmp_path, monkeypatch):
     shutil.copytree(f"{tfds_dir}/digits/1.0.0", tmp_path / "digits" / "1.0.0")
     for version in ("1.0.2", "1.0.10"):  # as text, 1.0.2 would be the later one
         shutil.copytree(f"{tfds_dir}/digits/1.0.0", tmp_path / "digits" / version)
@@ -134,5 +135,10 @@ def test_the_newest_version_is_read_without_importing_every_builder_of_tfds(tfds
     )
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert printed == "1.0.10 False\n"
-    (tmp_path / "digits" / "other_config" / "1.0.0").mkdir(parents=True)  # TFDS then asks its builder for the default
-    assert str(find_builder("digits", str(tmp_path)).version) == "1.0.10"
+    asked = []
+    monkeypatch.setattr(read_only_builder, "builder_from_files", lambda name, data_dir: asked.append(name))
+    find_builder("digits", str(tmp_path))
+    find_builder("digits:1.0.2", str(tmp_path))
+    (tmp_path / "digits" / "other_config" / "1.0.0").mkdir(parents=True)  # TFDS has to say which config is the default
+    find_builder("digits", str(tmp_path))
+    assert asked == ["digits:1.0.10", "digits:1.0.2", "digits"]
