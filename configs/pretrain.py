@@ -34,6 +34,7 @@ Expected, as published (table 5, fine-tuned ImageNet top-1): ImageNet 300 epochs
 ImageNet-21k 90 epochs B/16 83.97, L/16 85.15. Hardware there: TPUv3, 0.23k core-days for L/16 on ImageNet-21k (table 2).
 """
 
+import math
 import re
 
 from ml_collections import ConfigDict
@@ -209,7 +210,8 @@ def paper_config(arg) -> ConfigDict:
     return config
 
 
-# Rows that are not from the paper, for real data that fits on a laptop; the README gives their results.
+# Rows that are not from the paper, for real data that fits on a laptop; the README gives their results. Images are enlarged to
+# the next multiple of the model's patch.
 # {dataset: (resolution, batch, epochs, base LR, weight decay, smallest crop, flip, splits)}
 SMALL = {
     "fashion_mnist": (28, 64, 13, 2e-3, 0.05, 0.9, True, ("train", "test")),
@@ -226,7 +228,7 @@ def small_config(arg) -> ConfigDict:
         "dataset": arg.dataset,
         "split": train,
         "recipe": "pretrain",
-        "resolution": (resolution, resolution),
+        "resolution": tuple(math.ceil(resolution / p) * p for p in config.model.get("patch_size", (1, 1))),
         "batch_size": batch,
         "crop_area": (crop, 1.0),
         "flip": flip,

@@ -242,6 +242,19 @@ def test_a_data_set_of_ones_own_pre_trains_with_softmax():
     assert some(config.optim, "lr", "decay", "weight_decay", "clip_norm") == (3e-3, "cosine", 0.3, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("variant", "dataset", "side"),
+    [
+        ("Nano/7", "fashion_mnist", 28),
+        ("Nano/8", "fashion_mnist", 32),
+        ("Mixer-S/16", "digits", 16),
+        ("R50x1", "digits", 16),
+    ],
+)
+def test_small_images_grow_to_whole_patches(variant, dataset, side):
+    assert load("pretrain", f"variant={variant},dataset={dataset}").data.resolution == (side, side)
+
+
 def test_the_held_out_images_are_not_trained_on():
     # 51,200 images of ImageNet-21k's only split are the release's validation and test images; 1% of ImageNet's.
     assert load("pretrain", "dataset=imagenet21k").data.split == "full[51200:]"
