@@ -13,7 +13,7 @@ install() {
   fi
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "not installed, for want of root or apt-get: $*"
-  elif ! { update && apt-get install --yes --quiet=2 --no-install-recommends "$@" >/dev/null; }; then
+  elif ! { update && apt-get install "${options[@]}" "$@" >/dev/null; }; then
     echo "could not be installed, apt-get says why above: $*"
   fi
 }
@@ -25,5 +25,6 @@ update() {
 }
 
 export DEBIAN_FRONTEND=noninteractive
+options=(--yes --quiet=2 --no-install-recommends -o APT::Keep-Downloaded-Packages=false)
 install slurmctld slurmctld slurmd slurm-client munge
 install chromium chromium
