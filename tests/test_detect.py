@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from vit_jax.cli import predict
 from vit_jax.convert.load import load
-from vit_jax.detect import Detector, Found, describe, draw, is_detector, number_images, results
+from vit_jax.detect import Detector, Found, describe, draw, is_detector, number_images, rank, results
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 MODEL = str(GOLDEN / "hf_detector")  # positions of 16 x 24 pixels
@@ -61,6 +61,14 @@ def test_boxes_are_in_pixels_of_the_stored_image_best_first(detector, photos):
     assert long.box[:, [1, 3]].max() <= 20  # the canvas below the image is no part of it
     assert (bad.image, bad.box.shape) == (None, (0, 4))
     assert "begins with" in bad.error
+
+
+def test_answers_are_ranked_by_the_probability_of_their_likeliest_class_and_no_object_is_none():
+    logits = np.log([[0.1, 0.2, 0.7], [0.1, 0.6, 0.3], [0.5, 0.25, 0.25]])  # no object last
+    corners, kind, score = rank(logits, np.array([[0, 0, 1, 1], [0.5, 0.25, 0.5, 0.5], [0.75, 0.5, 0.5, 0.25]]))
+    assert kind.tolist() == [1, 0, 1]
+    np.testing.assert_allclose(score, [0.6, 0.5, 0.2])
+    assert corners.tolist() == [[0.25, 0, 0.75, 0.5], [0.5, 0.375, 1, 0.625], [-0.5, -0.5, 0.5, 0.5]]
 
 
 def test_a_line_names_what_reaches_the_threshold():

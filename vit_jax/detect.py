@@ -113,15 +113,30 @@ class Detector:
     def _found(self, file: str, image: Image | str, logits: np.ndarray, boxes: np.ndarray) -> Found:
         if isinstance(image, str):
             return Found(file, None, np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), image)
-        share = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        share = (share / share.sum(axis=-1, keepdims=True))[:, :-1]
-        kind, score = share.argmax(axis=-1), share.max(axis=-1)
-        corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=-1)
+        corners, kind, score = rank(logits, boxes)
         padded = self.transform.recipe == "detect_eval"
         h, w = image.shape[:2]
         pixels = to_stored_pixels(corners[None], np.array([[h, w]]), self.transform.resolution, padded=padded)[0]
-        order = np.argsort(-score, kind="stable")
-        return Found(file, image, np.clip(pixels, 0, [w, h, w, h])[order], kind[order], score[order])
+        return Found(file, image, np.clip(pixels, 0, [w, h, w, h]), kind, score)
+
+
+def rank(logits: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A detector's answers for one image, best first.
+
+    Args:
+      logits: float64 (q, c + 1), no object last.
+      boxes: float64 (q, 4): centre x, centre y, width and height, shares of the image.
+
+    Returns:
+      (corners, kind, score): float64 (q, 4), left, top, right, bottom, shares of the image; int (q,), the likeliest class;
+        float64 (q,), its probability.
+    """
+    share = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    share = (share / share.sum(axis=-1, keepdims=True))[:, :-1]
+    corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=-1)
+    kind, score = share.argmax(axis=-1), share.max(axis=-1)
+    order = np.argsort(-score, kind="stable")
+    return corners[order], kind[order], score[order]
 
 
 def _read(file: str) -> Image | str:
