@@ -57,11 +57,11 @@ MAY_IMPORT = {
     "demo": {"types", "files", "models", "data", "convert", "predict", "detect", "insight", "report.maps"},
     "evaluate": {"types", *ROOMS},  # a checkpoint's scores
     "bench": {*FLOOR, "flops", "resolve", "run", *ROOMS},  # what a step, a pipeline or a model costs
-    "insight": {"types", "targets", "models", "data", "convert"},  # what a model has learned
+    "insight": {"types", "targets", "models", "data", "convert", "detect"},  # what a model has learned
     # Many runs, each a process of its own.
     "sweeps": {*FLOOR, "flops", "resolve", "run", *ROOMS},
-    # Their page, drawn from files alone.
-    "report": {"types", "files", "metrics", "evals.coco", "train.clock", "run.record", "sweeps.results"},
+    # Their page, drawn from files alone; objects as `detect` draws them.
+    "report": {"types", "files", "metrics", "evals.coco", "train.clock", "run.record", "sweeps.results", "detect"},
     # The command line may import anything; nothing imports it but the programs' entries.
     "main": {"process", "cli"},
     "__main__": {"cli"},

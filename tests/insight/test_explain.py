@@ -108,6 +108,24 @@ def subject_image(subject, source, index):
 
 
 @pytest.mark.slow
+def test_what_a_detector_finds_is_kept_with_the_names_of_its_classes(tmp_path):
+    model = loaded("yolos", queries=1, resolution=(16, 24))
+    answers = {
+        "head": np.log([0.2, 0.7, 0.05, 0.05]),
+        "box_head": np.log([1, 3, 1, 1 / 3]),
+    }  # sigmoids 1/2, 3/4, 1/2, 1/4
+    for head, bias in answers.items():
+        last = model.params[head]["Dense_2"]
+        last["kernel"], last["bias"] = np.zeros_like(last["kernel"]), bias.astype(np.float32)
+    arrays, facts = explain(model, images(tmp_path, 2))
+    np.testing.assert_allclose(arrays["boxes"], [[[6, 10, 18, 14]]] * 2, rtol=1e-6)
+    assert arrays["box_classes"].tolist() == [[1], [1]]
+    np.testing.assert_allclose(arrays["box_scores"], [[0.7], [0.7]], rtol=1e-6)
+    assert (facts["object_classes"], facts["classes"]) == (list(NAMES), [])
+    assert "rollout" in arrays
+
+
+@pytest.mark.slow
 def test_images_of_which_none_can_be_read_are_a_mistake_and_one_image_has_no_similarity(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"none of the 1 images of .* can be read as an image: .*a\.png; give JPEG"):

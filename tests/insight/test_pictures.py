@@ -31,3 +31,22 @@ def test_images_are_evenly_spaced_and_an_unreadable_one_is_replaced_by_the_next(
     assert pictures.places == [0, 6, 10]
     assert pictures.classes == [1, 1, 1]
     np.testing.assert_allclose(pictures.arrays()["probabilities"], [0.75] * 3)
+
+
+def test_a_detectors_boxes_are_in_pixels_of_the_image_best_first():
+    subject = types.SimpleNamespace(module=None, params=None, tokens=None, classifies=False, capture=())
+    pictures = Pictures(subject, Choice(pictures=1), None, 1)
+    extra = {
+        "class_logits": np.log(np.array([[0.1, 0.2, 0.7], [0.1, 0.6, 0.3]], np.float32)),  # no object last
+        "boxes": np.array([[0.5, 0.5, 1, 1], [0.75, 0.25, 0.75, 0.25]], np.float32),
+    }
+    pictures.add([Row(0, np.zeros((8, 16, 3), np.uint8), Outputs(None, None, None, None, extra=extra))])
+    arrays = pictures.arrays()
+    assert arrays["boxes"].tolist() == [[[6, 1, 16, 3], [0, 0, 16, 8]]]  # the first ends at the image's edge
+    assert arrays["box_classes"].tolist() == [[1, 1]]
+    np.testing.assert_allclose(arrays["box_scores"], [[0.6, 0.2]], rtol=1e-6)
+    assert {name: x.dtype.name for name, x in arrays.items() if name != "images"} == {
+        "boxes": "float32",
+        "box_classes": "int32",
+        "box_scores": "float32",
+    }

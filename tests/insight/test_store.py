@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vit_jax.insight.explain import Explained
-from vit_jax.insight.store import make_folder, save
+from vit_jax.insight.store import make_folder, save, tables
 from vit_jax.types import UserError
 
 ARRAYS = {
@@ -36,6 +36,23 @@ def test_tables_count_layers_and_heads_from_one_and_arrays_come_back(tmp_path):
         assert {name: stored[name].tolist() for name in stored} == {name: x.tolist() for name, x in ARRAYS.items()}
     assert json.loads((to / "explain.json").read_text()) == FACTS | {"tables": sorted(read)}
     assert not list(to.glob(".*"))
+
+
+def test_a_table_of_objects_has_a_row_for_each_query_of_each_image():
+    arrays = {
+        "filters_variance": np.array([1.0]),
+        "boxes": np.array([[[0, 1, 2, 3], [4, 5, 6.5, 7]], [[0, 0, 1, 1], [2, 2, 3, 3]]], np.float32),
+        "box_classes": np.array([[1, 0], [1, 1]], np.int32),
+        "box_scores": np.array([[0.75, 0.5], [0.25, 0.125]], np.float32),
+    }
+    facts = {"pictures": ["a.png", "b.png"], "object_classes": ["cat", "dog"]}
+    assert tables(Explained(arrays, facts))["objects.csv"] == (
+        "image,class,score,left,top,right,bottom\n"
+        "a.png,dog,0.75,0.0,1.0,2.0,3.0\n"
+        "a.png,cat,0.5,4.0,5.0,6.5,7.0\n"
+        "b.png,dog,0.25,0.0,0.0,1.0,1.0\n"
+        "b.png,dog,0.125,2.0,2.0,3.0,3.0\n"
+    )
 
 
 def test_a_file_in_the_way_and_a_full_disk_are_mistakes_and_older_results_stay(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import statistics
 from pathlib import Path
 
 import chromium
+import numpy as np
 import pytest
 from folders import (
     HOSTILE,
@@ -83,7 +84,9 @@ def pages(tmp_path_factory):
     for name, chosen in folders.items():
         write_report([place / folder for folder in chosen], place / "pages" / name)
     (place / "pages" / "explained").mkdir()
-    write_explanation(place / "pages" / "explained", {"checkpoint": "runs/" + "a-very-long-name-" * 20})
+    facts = {"checkpoint": "runs/" + "a-very-long-name-" * 20, "object_classes": ["cat"]}
+    objects = {"boxes": np.array([[[1, 1, 4, 3]]]), "box_classes": np.array([[0]]), "box_scores": np.array([[0.75]])}
+    write_explanation(place / "pages" / "explained", facts, **objects)
     write_explained(place / "pages" / "explained")
     named = [*folders, "explained"]
     return {name: place / "pages" / name / "index.html" for name in named} | {"sweep": place / "pretrained"}

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ FACTS = {
 }
 
 
-def write(to, facts=(), leave_out=()):
+def write(to, facts=(), leave_out=(), **more):
     """The files of a model of two layers and two heads."""
     rng = np.random.default_rng(0)
     shapes = {"filters": (3, 2, 2, 3), "filters_variance": (3,), "positions": (1, 2, 3, 2, 3), "distance": (2, 2)}
@@ -40,7 +41,7 @@ def write(to, facts=(), leave_out=()):
     shapes |= {"heads": (1, 2, 2, 3), "norm_maps": (1, 2, 3), "probabilities": (1,)}
     arrays = {name: rng.random(shape) for name, shape in shapes.items() if name not in leave_out}
     arrays["images"] = rng.integers(0, 256, (1, 4, 6, 3), np.uint8)
-    np.savez(to / "explain.npz", **arrays)
+    np.savez(to / "explain.npz", **arrays | more)
     (to / "explain.json").write_text(json.dumps(FACTS | dict(facts)))
 
 
@@ -71,6 +72,37 @@ def test_a_model_without_attention_has_a_page_with_its_notes(tmp_path):
     assert "It has no attention." in text
     assert "Where it looks" not in text
     assert not (tmp_path / "rollout.png").exists()
+
+
+@pytest.mark.slow
+def test_a_detectors_objects_are_framed_on_the_image_and_its_rollout(tmp_path):
+    # The image of 4x6 pixels is enlarged 56 times, then twice by the frames' drawing: a pixel is 112 of the picture.
+    objects = {"boxes": np.array([[[1, 1, 4, 3], [0, 0, 6, 4]]], np.float32)}
+    objects |= {"box_classes": np.array([[1, 0]]), "box_scores": np.array([[0.5, 0.49]])}
+    black = {"images": np.zeros((1, 4, 6, 3), np.uint8)}
+    gone = ("gradient_rollout", "probabilities")
+    write(tmp_path, {"classes": [], "object_classes": ["cat", HOSTILE]}, gone, **objects, **black)
+    write_explained(tmp_path)
+    scale, blue = 112, [64, 120, 255]  # hue 0.618, saturation 0.75: sector 3 of the wheel, by hand
+    for kind in ("image", "rollout"):
+        picture = cv2.imread(str(tmp_path / "pictures" / f"1-{kind}.png"))[..., ::-1]
+        assert picture.shape == (4 * scale, 6 * scale, 3)
+        for y, x in ((3, 2), (2, 1), (2, 4)):  # on the frame's edge below, left and right
+            assert picture[y * scale, x * scale].tolist() == blue
+        blues = (picture == blue).all(axis=-1)
+        assert not blues[2 * scale, 2 * scale]  # inside
+        assert not blues[: scale // 2].any()  # above
+    image = cv2.imread(str(tmp_path / "pictures" / "1-image.png"))
+    assert not image[3 * scale + 9 :].any()  # of a score below a half nothing is drawn
+    text = (tmp_path / "index.html").read_text()
+    assert "image: 1 object found with a score of 50% or more" in text
+    assert "attention rollout, with the objects found" in text
+    assert text.count('class="large"') == 2
+    # A model without maps, in whose image nothing is found.
+    gone += ("rollout", "heads", "norm_maps")
+    write(tmp_path, {"classes": [], "object_classes": ["cat"]}, gone, **objects | {"box_scores": np.zeros((1, 2))})
+    write_explained(tmp_path)
+    assert "image: no object found with a score of 50% or more" in (tmp_path / "index.html").read_text()
 
 
 def test_dashed_lines_are_of_attention_to_all_alike(monkeypatch):

@@ -4,7 +4,7 @@ what later work asks for. Arrays come out; `report.explained` draws them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -83,12 +83,17 @@ def explain(loaded: Loaded, source: Source, choice: Choice = CHOICE, other: Load
         "layer": choice.layer or subject.depth,
         "heads": pictures.heads,
         "pictures": [name_of(source, index) for index in pictures.places],
-        "classes": [names[c] if c < len(names) else f"class {c}" for c in classes],
+        "classes": _name(classes, names),
+        "object_classes": _name(range(loaded.settings["num_classes"]), names) if "boxes" in arrays else [],
         "norms": norm_names(subject.tokens) if subject.tokens else [],
         "positions": arrays.pop("positions_kind").item() if "positions_kind" in arrays else "",
         "notes": notes,
     }
     return Explained(arrays, facts)
+
+
+def _name(classes: Iterable[int], names: Sequence[str]) -> list[str]:
+    return [names[c] if c < len(names) else f"class {c}" for c in classes]
 
 
 def check(choice: Choice, subject: Subject, loaded: Loaded) -> int | None:

@@ -1,4 +1,5 @@
-"""Maps of a few images: rollout, gradient-weighted rollout for a class, attention of single heads, and norms of tokens."""
+"""Maps of a few images: rollout, gradient-weighted rollout for a class, attention of single heads, and norms of tokens; and what
+a detector finds in them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax.detect import rank
 from vit_jax.insight.attention import joint_attention
 from vit_jax.insight.gradients import class_gradients
 from vit_jax.insight.means import Arrays, Row
@@ -71,6 +73,7 @@ class Pictures:
             chosen = int(logits.argmax()) if self._label is None else self._label
             self.classes.append(chosen)
             maps["probabilities"] = np.asarray(jax.nn.softmax(logits)[chosen], np.float32)
+        maps |= _objects(row)
         if tokens is None:
             return maps
         if "attention" in self._subject.capture:
@@ -93,6 +96,22 @@ class Pictures:
         last = np.asarray((row.outputs.layers or ())[-1], np.float64)[tokens.patches]
         maps["norm_maps"] = np.linalg.norm(last, axis=-1).reshape(tokens.grid)
         return {name: x.astype(np.float32) if x.dtype == np.float64 else x for name, x in maps.items()}
+
+
+def _objects(row: Row) -> Arrays:
+    """What a detector finds in one image, q queries, best first: `boxes` float32 (q, 4), left, top, right, bottom in pixels of
+    the image; `box_classes` int32 (q,); `box_scores` float32 (q,). Empty for another model."""
+    if not {"class_logits", "boxes"} <= set(row.outputs.extra):
+        return {}
+    logits, boxes = (np.asarray(row.outputs.extra[name], np.float64) for name in ("class_logits", "boxes"))
+    corners, kinds, scores = rank(logits, boxes)
+    h, w = row.image.shape[:2]
+    pixels = np.clip(corners, 0, 1) * [w, h, w, h]
+    return {
+        "boxes": pixels.astype(np.float32),
+        "box_classes": kinds.astype(np.int32),
+        "box_scores": scores.astype(np.float32),
+    }
 
 
 def from_output(joint: np.ndarray, tokens: Tokens, probe: np.ndarray | None = None) -> np.ndarray:

@@ -75,6 +75,12 @@ def tables(explained: Explained) -> dict[str, str]:
     if "probabilities" in arrays:
         columns = zip(facts["pictures"], facts["classes"], arrays["probabilities"], strict=True)
         made["pictures.csv"] = _table(("image", "class", "probability"), columns)
+    if "boxes" in arrays:
+        objects = (
+            (facts["pictures"][i], facts["object_classes"][kind], arrays["box_scores"][i, q], *arrays["boxes"][i, q])
+            for (i, q), kind in np.ndenumerate(arrays["box_classes"])
+        )
+        made["objects.csv"] = _table(("image", "class", "score", "left", "top", "right", "bottom"), objects)
     return made
 
 

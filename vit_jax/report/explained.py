@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vit_jax.detect import THRESHOLD, Found
+from vit_jax.detect import draw as draw_objects
 from vit_jax.files import read_json, read_regular
 from vit_jax.metrics.curves import MARKERS
 from vit_jax.report.charts import SOFT, Chart, color_of, draw, legend
@@ -25,7 +27,7 @@ from vit_jax.report.maps import (
     position_sheet,
 )
 from vit_jax.report.render import PAGE, fill, write_files
-from vit_jax.types import UserError
+from vit_jax.types import UserError, counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,10 +45,11 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Picture(NamedTuple):
-    """One picture of an image."""
+    """One picture of an image; a large one has text in it."""
 
     href: str
     caption: str
+    large: bool
 
 
 class Shown(NamedTuple):
@@ -214,6 +217,8 @@ def _pictures(arrays: Arrays, facts: Mapping[str, Any]) -> tuple[dict[str, bytes
             made["rollout"] = (overlay(image, arrays["rollout"][i]), "attention rollout")
             small = enlarged(arrays["images"][i], SMALL)
             pairs.append((small, overlay(small, arrays["rollout"][i])))
+        if "boxes" in arrays:
+            made |= _with_objects(arrays, facts, i, made)
         if "probe" in arrays:
             made["probe"] = (overlay(image, arrays["probe"][i]), "attention of the head's probe")
         if "gradient_rollout" in arrays:
@@ -224,14 +229,35 @@ def _pictures(arrays: Arrays, facts: Mapping[str, Any]) -> tuple[dict[str, bytes
                 made[f"head-{head}"] = (colored(values), f"layer {facts['layer']}, head {head}")
         if "norm_maps" in arrays:
             made["norms"] = (colored(arrays["norm_maps"][i]), "norms of the last layer's tokens")
-        if len(made) == 1:
+        if len(made) == 1 and "boxes" not in arrays:
             continue  # nothing to see beside the image
+        large = {"image", "rollout"} if "boxes" in arrays else set()
         pictures = []
         for kind, (pixels, caption) in made.items():
             files[f"{FOLDER}/{i + 1}-{kind}.png"] = encode_png(pixels)
-            pictures.append(Picture(f"{FOLDER}/{i + 1}-{kind}.png", caption))
+            pictures.append(Picture(f"{FOLDER}/{i + 1}-{kind}.png", caption, kind in large))
         share = f"{facts['classes'][i]} {arrays['probabilities'][i]:.1%}" if facts["classes"] else ""
         shown.append(Shown(name, share, tuple(pictures)))
     if pairs:
         files[SHEET] = encode_png(contact_sheet(list(zip(*pairs, strict=True))))
     return files, shown
+
+
+def _with_objects(
+    arrays: Arrays, facts: Mapping[str, Any], i: int, made: Mapping[str, tuple[np.ndarray, str]]
+) -> dict[str, tuple[np.ndarray, str]]:
+    """The image and its rollout with a frame, a class and a score for each object that a detector finds in it."""
+    boxes, scores = arrays["boxes"][i], arrays["box_scores"][i]
+    count = int((scores >= THRESHOLD).sum())
+    what = counted(count, "object") if count else "no object"
+    captions = {
+        "image": f"image: {what} found with a score of {THRESHOLD:.0%} or more",
+        "rollout": f"attention rollout{', with the objects found' if count else ''}",
+    }
+    framed = {}
+    for kind in [kind for kind in captions if kind in made]:
+        pixels = made[kind][0]
+        scaled = boxes * (len(pixels) / len(arrays["images"][i]))
+        found = Found(facts["pictures"][i], pixels, scaled, arrays["box_classes"][i], scores)
+        framed[kind] = (draw_objects(found, facts["object_classes"]), captions[kind])
+    return framed
