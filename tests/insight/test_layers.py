@@ -1,9 +1,11 @@
 """Similarity of positions and of layers, against float64 sums and what holds for any data."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from vit_jax.insight import cka, position_similarity
+from vit_jax.insight import cka, layers, position_similarity
 from vit_jax.insight.layers import layer_similarity, offset_similarity
 from vit_jax.models.positions import sincos_2d
 from vit_jax.types import UserError
@@ -70,6 +72,21 @@ def test_similarities_of_all_layers_are_those_of_every_two():
     assert np.isnan(layer_similarity([np.ones((3, 2))], [np.ones((3, 2))])).all()
     with pytest.raises(UserError, match=r"found \(3, 2\), \(4, 2\)"):
         layer_similarity([np.ones((3, 2))], [np.ones((4, 2))])
+
+
+def test_similarities_do_not_depend_on_how_many_rows_of_kernels_are_in_memory(monkeypatch):
+    rng = np.random.default_rng(3)
+    xs, ys = [rng.standard_normal((12, d)) for d in (5, 30)], [rng.standard_normal((12, 7))]
+    monkeypatch.setattr(layers, "NUMBERS", 5 * 12 * 3)  # five rows of the kernels of three layers
+    np.testing.assert_allclose(layer_similarity(xs, ys), [[gram_cka(x, y) for y in ys] for x in xs], rtol=1e-12)
+    np.testing.assert_allclose(layer_similarity(xs, xs), [[gram_cka(x, y) for y in xs] for x in xs], rtol=1e-12)
+    many = [rng.standard_normal((600, 3)) for _ in range(2)]  # a kernel is 2.9 MB
+    tracemalloc.start()
+    try:
+        layer_similarity(many, many)
+        assert tracemalloc.get_traced_memory()[1] < 5e5
+    finally:
+        tracemalloc.stop()
 
 
 def test_offsets_are_compared_with_that_of_a_patch_to_itself():

@@ -8,6 +8,8 @@ import numpy as np
 
 from vit_jax.types import UserError
 
+NUMBERS = 2**24  # of kernels of examples that are in memory at a time, float64
+
 
 def position_similarity(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Cosine similarity of the position embeddings of every two patches.
@@ -83,7 +85,8 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
 def layer_similarity(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> np.ndarray:
     """`cka` of every two of two sequences of features of the same examples.
 
-    The kernels of examples stand in for the features: with few examples, comparing all layers of two models costs little.
+    The kernels of examples stand in for the features: with few examples, comparing all layers of two models costs little. Some
+    rows of the kernels are in memory at a time: whole ones of 3,000 images and 12 layers were 2.5 GB.
 
     Args:
       xs, ys: features (examples, d) of each layer; d may differ.
@@ -92,17 +95,33 @@ def layer_similarity(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> np.n
       float64 (layers of xs, layers of ys); nan where the features of a layer are equal for all examples.
     """
 
-    def kernels(layers: Sequence[np.ndarray]) -> np.ndarray:
-        rows = []
-        for layer in layers:
-            z = np.asarray(layer, np.float64)
-            z = z - z.mean(axis=0)
-            kernel = (z @ z.T).ravel()  # examples^2
-            length = np.linalg.norm(kernel)
-            rows.append(kernel / length if length else np.full_like(kernel, np.nan))
-        return np.stack(rows)
-
     if len({len(layer) for layer in (*xs, *ys)}) != 1:
         found = ", ".join(str(np.shape(layer)) for layer in (*xs, *ys))
         raise UserError(f"expected features (examples, d) of the same examples, found {found or 'no layer'}")
-    return kernels(xs) @ kernels(ys).T
+    sides = [[_centred(layer) for layer in layers] for layers in ([xs] if ys is xs else [xs, ys])]
+    left, right, count = sides[0], sides[-1], len(xs[0])
+    products = np.zeros((len(left), len(right)))
+    squares = [np.zeros(len(left)), np.zeros(len(right))]
+    rows = max(1, NUMBERS // (count * (len(left) + len(right))))
+    for start in range(0, count, rows):
+        x = _kernel_rows(left, start, rows)
+        y = x if right is left else _kernel_rows(right, start, rows)
+        products += x @ y.T
+        for total, kernel in zip(squares, (x, y), strict=True):
+            total += np.einsum("lk,lk->l", kernel, kernel)
+    lengths = np.outer(*(np.sqrt(total) for total in squares))
+    return np.divide(products, lengths, out=np.full_like(products, np.nan), where=lengths > 0)
+
+
+def _centred(layer: np.ndarray) -> np.ndarray:
+    z = np.asarray(layer, np.float64)
+    return z - z.mean(axis=0)
+
+
+def _kernel_rows(layers: Sequence[np.ndarray], start: int, rows: int) -> np.ndarray:
+    """Some rows of the kernel of each layer: (layers, rows * examples)."""
+    count = len(layers[0])
+    found = np.empty((len(layers), min(rows, count - start), count))
+    for z, kernel in zip(layers, found, strict=True):
+        np.matmul(z[start : start + rows], z.T, out=kernel)
+    return found.reshape(len(layers), -1)
