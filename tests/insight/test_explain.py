@@ -1,6 +1,7 @@
 """Everything measured of a model, against a float64 model and the definitions."""
 
 import functools
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,14 @@ import pytest
 from subjects import NAMES, attending, images, loaded, of_numpy
 
 from vit_jax.insight.attention import attention_distance, entropy, rollout
-from vit_jax.insight.explain import check, explain
+from vit_jax.insight.explain import _read, check, explain
 from vit_jax.insight.gradients import class_gradients
 from vit_jax.insight.images import open_images
 from vit_jax.insight.layers import cka, position_similarity
 from vit_jax.insight.pictures import Choice
-from vit_jax.insight.subject import prepare
+from vit_jax.insight.subject import Subject, prepare
 from vit_jax.models.build import normalize
-from vit_jax.types import UserError
+from vit_jax.types import Outputs, UserError
 
 
 @pytest.fixture
@@ -105,6 +106,24 @@ def subject_image(subject, source, index):
 
     pixels = decode(source.read(index)[0])
     return make_transform("eval", subject.resolution).map_image(pixels, np.random.default_rng(0))
+
+
+def test_outputs_of_a_batch_are_gone_when_the_next_is_computed(tmp_path, monkeypatch):
+    made, alive = [], []
+
+    def compiled(self, capture):
+        def run(images):
+            alive.append(sum(array() is not None for array in made))
+            layer = np.ones((len(images), 17, 24), np.float32)
+            made.append(weakref.ref(layer))
+            return Outputs(None, None, None, None, layers=(layer,))
+
+        return run
+
+    monkeypatch.setattr(Subject, "compiled", compiled)
+    subject = prepare(loaded())._replace(batch_size=2)
+    counts = [len(batch) for batch in _read(subject, images(tmp_path, 5), ("layers",), set())]
+    assert (counts, alive) == ([2, 2, 1], [0, 0, 0])
 
 
 @pytest.mark.slow

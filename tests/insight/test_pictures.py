@@ -21,6 +21,10 @@ def test_maps_are_those_of_the_tokens_that_the_model_answers_with():
     assert from_output(JOINT, Tokens(True, 1, (2, 2), 0), probe).tolist() == [[[12.5, 13.5], [14.5, 15.5]]]
 
 
+def test_a_map_does_not_keep_the_attention_that_it_is_read_from():
+    assert from_output(JOINT, Tokens(True, 1, (2, 2), 0)).base is None
+
+
 def test_images_are_evenly_spaced_and_an_unreadable_one_is_replaced_by_the_next():
     subject = types.SimpleNamespace(module=None, params=None, tokens=None, classifies=True, capture=())
     pictures = Pictures(subject, Choice(pictures=3), None, 11)

@@ -144,7 +144,8 @@ def _of_parameters(loaded: Loaded) -> Arrays:
 
 
 def _read(subject: Subject, source: Source, capture: tuple[str, ...], corrupt: set[str]) -> Iterator[list[Row]]:
-    """Yields the readable images of each batch with their outputs.
+    """Yields the readable images of each batch with their outputs. The list is emptied when the next is asked for, so that the
+    attention of two batches is never in memory.
 
     Raises:
       UserError: no image can be read.
@@ -159,7 +160,10 @@ def _read(subject: Subject, source: Source, capture: tuple[str, ...], corrupt: s
         if len(rows):
             found = True
             outputs = jax.tree.map(np.asarray, run(batch.image))
-            yield [Row(number * size + r, batch.image[r], jax.tree.map(lambda x, r=r: x[r], outputs)) for r in rows]
+            held = [Row(number * size + r, batch.image[r], jax.tree.map(lambda x, r=r: x[r], outputs)) for r in rows]
+            del outputs
+            yield held
+            held.clear()
     corrupt |= loader.corrupt
     if not found:
         some = ", ".join(sorted(loader.corrupt)[:5])

@@ -134,4 +134,4 @@ def from_output(joint: np.ndarray, tokens: Tokens, probe: np.ndarray | None = No
         rows = joint[:, tokens.patches.stop :].mean(axis=1)
     else:
         rows = joint[:, 0] if tokens.class_token else joint[:, tokens.patches].mean(axis=1)
-    return np.asarray(rows[:, tokens.patches].reshape(len(joint), *tokens.grid))
+    return np.array(rows[:, tokens.patches].reshape(len(joint), *tokens.grid))  # a view would keep all of `joint`
