@@ -10,15 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LONG = ("sweeps", "what_did_it_learn", "without_labels")  # over a minute; CI, whose time is short, leaves them out
 MOST_S = 180
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LONG else []) for path in FILES],
-)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_notebook_runs_to_its_end(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
