@@ -37,7 +37,7 @@ def test_a_topology_is_a_generation_and_an_arrangement(text):
     ("text", "message"),
     [
         ("v5e:4x4", r"needs libtpu, .* not installed; pip install 'vit_jax\[tpu-aot\]'"),
-        ("h100:8", r"needs XLA's compiler for CUDA GPUs, .* not installed; pip install 'vit_jax\[gpu-aot\]'"),
+        ("h100:8", r"needs XLA's compiler for CUDA GPUs and cuDNN, .* not installed; pip install 'vit_jax\[gpu-aot\]'"),
     ],
 )
 def test_without_the_compiler_the_message_has_the_command_that_installs_it(monkeypatch, text, message):

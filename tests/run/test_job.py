@@ -101,3 +101,18 @@ def test_a_saved_config_is_itself_again_and_gets_keys_that_are_newer(made, tmp_p
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     write_json(tmp_path / "config.json", saved)
     assert saved_config(tmp_path) == saved
+
+
+class Gpu:
+    """What is asked of a device."""
+
+    platform, process_index, slice_index = "gpu", 0, 0
+
+    def __init__(self, capability):
+        self.compute_capability = capability
+
+
+@pytest.mark.parametrize(("capability", "number"), [("9.0", 9.0), ("gfx942", 0.0)])  # NVIDIA's and AMD's
+def test_gpus_that_are_not_here_have_their_compute_capability(capability, number):
+    facts = job.device_facts([Gpu(capability)] * 2, 80 * 10**9)
+    assert (facts.backend, facts.capability, facts.devices, facts.memory) == ("gpu", number, 2, 80 * 10**9)

@@ -1,7 +1,8 @@
 """Devices that are not here, to compile for, and the memory that a training step needs on a TPU.
 
 libtpu, TPUs' compiler, is a package of PyPI and needs no TPU. It knows how much memory a step needs before it generates code, so
-that answer takes seconds. XLA's compiler for CUDA GPUs needs no GPU either.
+that answer takes seconds. XLA's compiler for CUDA GPUs needs no GPU either, nor does cuDNN's attention in it, which
+asks cuDNN for its version alone.
 """
 
 from __future__ import annotations
@@ -97,13 +98,21 @@ def _open_gpus(text: str, kind: str, count: int) -> Sequence[jax.Device]:
 
     if kind not in GPUS:
         raise UserError(f"--topology={text}: the GPUs are {', '.join(GPUS)}; expected a topology like {EXAMPLES}")
-    if importlib.util.find_spec("jax_cuda12_plugin") is None:
+    if not all(map(_is_installed, ("jax_cuda12_plugin", "nvidia.cudnn"))):
         raise UserError(
-            f"--topology={text} needs XLA's compiler for CUDA GPUs, which is not installed; {INSTALL_CUDA} (0.6 GB, no driver)"
+            f"--topology={text} needs XLA's compiler for CUDA GPUs and cuDNN, which are not installed; {INSTALL_CUDA} "
+            "(1.7 GB, no driver)"
         )
     jax.devices()  # registers JAX's plugins
     options = {"topology": f"1x1x{count}", "target_config": GPUS[kind][0]}
     return topologies.get_topology_desc(platform="cuda", topology_name=kind, **options).devices
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of the package that the module lies in
+        return False
 
 
 def is_gpu(device: jax.Device) -> bool:

@@ -249,8 +249,7 @@ def device_facts(devices: Sequence[jax.Device] | None = None, memory: int | None
       memory: bytes of one of them, if they are not here.
     """
     backend, devices = (jax.default_backend(), jax.devices()) if devices is None else (devices[0].platform, devices)
-    # "9.0"; of other vendors' GPUs a name. cuDNN cannot be compiled for without a GPU.
-    capability = "" if memory is not None else str(getattr(devices[0], "compute_capability", ""))
+    capability = str(getattr(devices[0], "compute_capability", ""))  # "9.0"; of other vendors' GPUs a name
     return Facts(
         backend,
         capability=float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0.0,
