@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked, preload
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 180  # for whatever is waited for; a run takes seconds
@@ -79,17 +80,8 @@ class Finished:
 class Running:
     """A process under way, in a process group of its own. It prints into pipes, which no limit on files can fill."""
 
-    def __init__(self, command: list[str], env: dict[str, str]):
-        self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+    def __init__(self, process: subprocess.Popen[str] | Forked):
+        self.process = process
         self.out: list[str] = []
         self.err: list[str] = []
         streams = ((self.process.stdout, self.out), (self.process.stderr, self.err))
@@ -161,11 +153,28 @@ class Program:
         return config + [f"--config.{key}={value}" for key, value in values.items()]
 
     def execute(self, words: list[str], *, devices: int = 1, **environment: str) -> Running:
-        """Starts Python with these arguments and, besides the caller's, these environment variables."""
+        """Starts Python with these arguments and, besides the caller's, these environment variables.
+
+        A module without such variables is forked; see `forked`.
+        """
         # Models this small compile for longer than they run.
         flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
         env = self.env | {"XLA_FLAGS": flags} | environment
-        self._started.append(Running([sys.executable, *words], env))
+        started: subprocess.Popen[str] | Forked
+        if words[0] == "-m" and not environment:
+            started = Forked(words[1], words[2:], env)
+        else:
+            started = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        self._started.append(Running(started))
         return self._started[-1]
 
     def run(self, workdir: Path, *words: str, devices: int = 1, **sections: dict[str, object]) -> Finished:
@@ -213,6 +222,7 @@ def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def program(session_env: dict[str, str], digits_dir: str) -> Iterator[Program]:
     """The program; what it started ends with the session."""
+    preload(session_env)
     with contextlib.closing(Program(digits_dir, session_env)) as made:
         yield made
 
