@@ -39,7 +39,7 @@ DATASETS = ("fashion_mnist", "digits")
 
 def get_config(text: str | None = None) -> ConfigDict:
     """Fine-tuning of one checkpoint on a few labelled images."""
-    arg = parse_arg(text, init="scratch", dataset="fashion_mnist", labelled=1000, variant="Nano/7", smoke=False)
+    arg = parse_arg(text, init="scratch", dataset="fashion_mnist", labelled=1000, variant="Nano/8", smoke=False)
     if arg.dataset not in DATASETS:
         raise UserError(f"dataset={arg.dataset}: {nearest(arg.dataset, DATASETS)}")
     config = load(f"{HERE / 'pretrain.py'}:variant={arg.variant},dataset={arg.dataset}{',smoke' if arg.smoke else ''}")
@@ -70,7 +70,7 @@ def get_probe(text: str | None = None) -> ConfigDict:
 def get_sweep(text: str | None = None) -> dict:
     """One run per checkpoint and seed."""
     arg = parse_arg(
-        text, inits="", judge="finetune", dataset="fashion_mnist", labelled=1000, variant="Nano/7", seeds="3"
+        text, inits="", judge="finetune", dataset="fashion_mnist", labelled=1000, variant="Nano/8", seeds="3"
     )
     if arg.judge not in JUDGES:
         raise UserError(f"judge={arg.judge}: {nearest(arg.judge, JUDGES)}")
