@@ -15,6 +15,7 @@ from vit_jax import partition
 from vit_jax.bench import throughput, timing
 from vit_jax.config import Config
 from vit_jax.flops import count_flops
+from vit_jax.memory import return_freed_memory
 from vit_jax.models.build import count_params, init_params
 from vit_jax.run.assemble import Parts
 from vit_jax.run.job import stand_in
@@ -75,6 +76,8 @@ def build_step(mode: str, config: Config, parts: Parts) -> tuple[Callable[[int],
         else:
             state = partition.put_tree(params, partition.param_sharding(params, parts.mesh))
         program, flops = compiling.result()
+    del params
+    return_freed_memory()
 
     def step(i: int) -> Any:
         nonlocal state

@@ -18,7 +18,6 @@ from vit_jax import config as configs
 from vit_jax import partition
 from vit_jax.config import Config
 from vit_jax.flops import count_flops
-from vit_jax.memory import return_freed_memory
 from vit_jax.models import build as models
 from vit_jax.models.base import ImageModel
 from vit_jax.models.layers import find_layers
@@ -87,9 +86,7 @@ class Parts:
     def compile(self, batch_size: int, resolution: tuple[int, int]) -> tuple[jax.stages.Compiled, int]:
         """Compiles the step; returns the executable and the FLOPs of one example."""
         traced, flops = self.trace(batch_size, resolution)
-        compiled = traced.lower().compile()
-        return_freed_memory()
-        return compiled, flops
+        return traced.lower().compile(), flops
 
     def compile_each(self, batch_size: int, sizes: Sequence[tuple[int, int]]) -> tuple[steps.TrainStep, int]:
         """Compiles the step for each distinct size of images, one after another: processes must compile in one order. Returns a

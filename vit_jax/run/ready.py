@@ -10,6 +10,7 @@ from etils import epath
 
 from vit_jax import peers
 from vit_jax.convert.adapt import Fate
+from vit_jax.memory import return_freed_memory
 from vit_jax.run.initial import initial_params
 from vit_jax.run.job import Job
 from vit_jax.train.checkpoint import Checkpointer
@@ -42,7 +43,9 @@ def bring_up(job: Job, folder: epath.Path, checkpointer: Checkpointer, start_ste
             if job.init_source is not None:
                 job.init_source.tensors.clear()  # gigabytes, which the run no longer needs
             state = job.parts.draw_state(params)
+            del params
         train_step, flops = compiling.result()
+    return_freed_memory()
     # The first collective waits only 30 s for the other processes (Gloo), and compile caches make some faster than others.
     peers.wait_for_all("first step")
     return Ready(start_step, state, meta, fates, train_step, flops)
