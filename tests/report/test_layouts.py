@@ -1,5 +1,6 @@
 """Numbers on their way from result.json into the paper's tables: every expected value is worked out here, or the paper's."""
 
+import pytest
 from folders import (
     OURS,
     cell,
@@ -101,8 +102,9 @@ def test_a_list_has_only_the_sweeps_own_numbers_and_no_mean(tmp_path):
     assert [c.text for c in table.cells[0]] == ["97.50", "–"]  # noqa: RUF001
 
 
-def test_objectives_have_a_row_per_checkpoint_and_a_column_per_judge_beside_the_papers_figures(tmp_path):
-    titles = ("scratch", "patches", "mae")
+@pytest.mark.parametrize("masked", ["patches", "mean_colour"])
+def test_objectives_have_a_row_per_checkpoint_and_a_column_per_judge_beside_the_papers_figures(masked, tmp_path):
+    titles = ("scratch", masked, "mae")
     for judge, metric, shift in (("fine-tuned", "top1", 0.0), ("few-shot", "5shot", 0.1)):
         shared = {"layout": "objectives", "label": judge, "metric": metric, "candidates": {}, "seeds": (0, 1)}
         sweep = transfer_sweep(titles=titles[bool(shift) :], **shared)
