@@ -1,7 +1,7 @@
-"""Programs started by a fork of a process that has imported what they import: a third of the CPU time of a run of seconds.
+"""Starts programs by forking a process that has imported what they import, which takes longer than many of the tests' runs.
 
-A forked program has a process, a process group, streams and an environment of its own, as a started one; what it saves are the
-imports alone. JAX has opened no device in the process that is forked.
+A forked program has its own process, process group, streams and environment, as a started one has; it saves the imports alone.
+JAX has opened no device in the process that is forked.
 """
 
 from __future__ import annotations
@@ -105,6 +105,6 @@ def _main(module: str, words: list[str], env: dict[str, str], ends: tuple[Any, A
     sys.argv = [module, *words]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    finally:  # as Python ends, which a process of multiprocessing does not
+    finally:  # what Python does at its end and multiprocessing leaves out
         threading._shutdown()
         atexit._run_exitfuncs()

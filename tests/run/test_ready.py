@@ -1,6 +1,7 @@
 """From a checked run to its first step: the drawn state, the restored one, and a compiled step that takes either."""
 
 import contextlib
+import weakref
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from etils import epath
 
 from vit_jax import config as configs
 from vit_jax import partition
+from vit_jax.run import ready
 from vit_jax.run.ready import bring_up
 from vit_jax.train.checkpoint import Checkpointer
 
@@ -46,6 +48,25 @@ def test_a_new_run_draws_its_state_writes_nothing_and_a_saved_one_comes_back(mad
         expected, leaves(jax.tree.leaves((again.params, again.opt_state, again.average, again.rng))), strict=True
     ):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_memory_is_returned_when_all_is_compiled_and_the_drawn_parameters_are_gone(made, tmp_path, monkeypatch):
+    job, folder, drawn, alive = made(), epath.Path(tmp_path), [], []
+    draw = ready.initial_params
+
+    def remembered(*arguments):
+        params, fates = draw(*arguments)
+        drawn.append(weakref.ref(params["head"]["kernel"]))
+        return params, fates
+
+    monkeypatch.setattr(ready, "initial_params", remembered)
+    monkeypatch.setattr(ready, "return_freed_memory", lambda: alive.append(drawn[0]() is not None))
+    with contextlib.closing(
+        configs.build(Checkpointer, job.config.checkpoint, job.to_steps, directory=folder)
+    ) as saver:
+        bring_up(job, folder, saver, 0)
+    assert alive == [False]
 
 
 @pytest.mark.slow
